@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * exitbus: a lock-free multi-producer multi-consumer bus for process-exit events.
+ *
+ * A producer (the built-in reaper, or the caller's own wait loop) publishes exit events; every
+ * subscription whose topic matches receives each of them once, in one bus-wide order.
+ *
+ * The guarantees, by the names that the documentation and the tests use:
+ *   G1 no loss                 every matching active subscription receives an event exactly once
+ *   G2 strict FIFO             one total order (seq), which respects real time, for everybody
+ *   G3 no delivery after unsubscribe
+ *   G4 the reaper never blocks publish is lock-free and does not depend on any backlog
+ *   G5 any context             unsubscribe is non-blocking and legal on any thread
+ *   G6 deferred freeing        nothing is freed while another thread may touch it
+ *   G7 bounded by undelivered  memory follows live subscriptions and undelivered events
+ *   G8 clean failure           a specific error and no effect; an exit is never dropped
+ *   G9 fork-safe               in a forked child every call fails with -ESTALE
+ *
+ * Conventions, unless a function says otherwise:
+ *   - A function returns 0 (or a count) on success and a negative errno value on failure. A failed
+ *     call has no effect.
+ *   - Every function may be called from any thread at any time, including inside the caller's own
+ *     liburcu-bp read-side section, and none may be called from a signal handler.
+ *   - No function is a cancellation point (pthreads).
+ *   - "Non-blocking" means: no lock and no wait for another thread. The first call that a thread
+ *     makes registers it with liburcu under a short lock; exitbus_thread_prepare() does that early.
+ *   - Errors that any function can return: -EINVAL for NULL or out-of-range arguments and for
+ *     unknown flags, -ESTALE in a forked child. They are not listed again below.
+ */
+#ifndef EXITBUS_EXITBUS_H
+#define EXITBUS_EXITBUS_H
+
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define EXITBUS_API __attribute__((visibility("default")))
+#else
+#define EXITBUS_API
+#endif
+
+#define EXITBUS_VERSION_MAJOR 0
+#define EXITBUS_VERSION_MINOR 1
+#define EXITBUS_VERSION_PATCH 0
+
+/* Longest container or exec id, in bytes, without the terminating NUL. */
+#define EXITBUS_ID_MAX 127
+/* Most events in one exitbus_publish_batch(). */
+#define EXITBUS_BATCH_MAX 64
+
+struct exitbus;              /* a bus */
+struct exitbus_subscription; /* a subscription, with its own queue */
+struct exitbus_reaper;       /* collects the exits of child processes and publishes them */
+
+/* ------------------------------------------------------------------ version and error texts */
+
+/* "MAJOR.MINOR.PATCH" of the library in use. Never fails. */
+EXITBUS_API const char *exitbus_version(void);
+
+/*
+ * Text for an error as this library means it ("subscription is closed" for -ESHUTDOWN). Takes the
+ * negative value as returned, or its positive errno. Never NULL; the text is constant.
+ */
+EXITBUS_API const char *exitbus_strerror(int error);
+
+/* ------------------------------------------------------------------------------------ events */
+
+enum exitbus_event_kind {
+    EXITBUS_EVENT_PID = 1,  /* a process has exited */
+    EXITBUS_EVENT_EXEC = 2, /* an exec in a container has exited (or the container itself) */
+};
+
+/* exitbus_event.flags */
+#define EXITBUS_EVENT_CORE_DUMPED 0x01u /* the process left a core dump */
+#define EXITBUS_EVENT_STATUS_LOST                                                                  \
+    0x02u /* another waiter took the status: status and exit_code                                  \
+             say nothing (the process has exited all the same) */
+
+/*
+ * One exit. The first 64 bytes are the whole of an EXITBUS_EVENT_PID; the ids belong to
+ * EXITBUS_EVENT_EXEC and are empty strings otherwise.
+ */
+struct exitbus_event {
+    uint64_t seq;              /* place in the bus-wide order: 1, 2, 3 … (set by publish) */
+    int32_t pid;               /* process id; 0 for an exec event whose pid is not known */
+    uint8_t kind;              /* enum exitbus_event_kind */
+    uint8_t flags;             /* EXITBUS_EVENT_… */
+    uint8_t container_id_size; /* bytes in container_id (set by publish) */
+    uint8_t exec_id_size;      /* bytes in exec_id (set by publish) */
+    int32_t status;            /* raw wait status, as for WIFEXITED() */
+    int32_t exit_code;         /* as a shell gives it: exit code, or 128 + signal */
+    uint64_t monotonic_ns; /* CLOCK_MONOTONIC when the exit was collected; 0: publish fills it */
+    uint64_t realtime_ns;  /* CLOCK_REALTIME, likewise */
+    uint64_t user_us;      /* CPU time in user mode, microseconds */
+    uint64_t system_us;    /* CPU time in the kernel, microseconds */
+    uint64_t max_rss_kib;  /* largest resident set, KiB */
+    char container_id[EXITBUS_ID_MAX + 1];
+    char exec_id[EXITBUS_ID_MAX + 1]; /* "" is the container itself */
+};
+
+/* ------------------------------------------------------------------------------------ the bus */
+
+/*
+ * Where a bus takes its memory from. Blocks are large (64 KiB and up) and few. `alignment` is a
+ * power of two, at most 4096. `allocate` returns NULL when there is none. Publishers call it too
+ * (when the bus's own pool is empty), so it must be thread-safe, and lock-free if publish is to be.
+ */
+struct exitbus_allocator {
+    void *(*allocate)(void *context, size_t size, size_t alignment);
+    void (*release)(void *context, void *memory, size_t size);
+    void *context;
+};
+
+struct exitbus_options {
+    uint32_t flags;                            /* must be 0 */
+    const struct exitbus_allocator *allocator; /* copied; NULL: mmap and munmap */
+};
+
+/*
+ * Make a bus. `options` may be NULL. Costs about 50 µs and 600 KiB of address space, most of it
+ * never touched. The first bus of a process starts liburcu's call_rcu thread.
+ * Errors: -ENOMEM; -EAGAIN (that thread could not be started).
+ */
+EXITBUS_API int exitbus_create(struct exitbus **bus, const struct exitbus_options *options);
+
+/*
+ * Close the bus and every subscription on it: blocked receivers wake with -ESHUTDOWN, later
+ * publishes and subscribes fail with it. Subscriptions stay valid (closed) until their owners
+ * unsubscribe; the memory goes with the last of them. Reapers of the bus must have been stopped.
+ * Publishes that have begun are let finish. NULL is a no-op.
+ * Blocks for a grace period (about 20 ms). Not inside a read-side section.
+ * Errors: -EDEADLK inside a read-side section; -EBUSY a reaper of this bus still runs; -EPERM for
+ * exitbus_default().
+ */
+EXITBUS_API int exitbus_destroy(struct exitbus *bus);
+
+/*
+ * The process-wide bus, made at the first call; never destroyed. NULL with errno set when it can't
+ * be made. In a forked child the parent's bus is returned, and every call on it fails with -ESTALE.
+ */
+EXITBUS_API struct exitbus *exitbus_default(void);
+
+struct exitbus_stats {
+    uint64_t published;          /* events ordered so far */
+    uint64_t delivered;          /* events taken by receivers */
+    uint64_t dropped;            /* events left in queues by unsubscribe */
+    uint64_t subscriptions;      /* live subscriptions */
+    uint64_t bytes;              /* memory held by the bus, bytes (address space in use) */
+    uint64_t helped;             /* publishes finished by another thread */
+    uint64_t sleeping_receivers; /* threads blocked in a receive */
+};
+
+/*
+ * Figures of the bus. Non-blocking; costs a walk over all subscriptions. Exact while the bus is
+ * quiet, otherwise a picture taken over the length of the walk.
+ */
+EXITBUS_API int exitbus_stats(struct exitbus *bus, struct exitbus_stats *stats);
+
+/*
+ * Do now, for the calling thread, what its first use of the library would do under a short lock
+ * (liburcu's registration). A thread that must never wait for another calls this when it starts.
+ */
+EXITBUS_API int exitbus_thread_prepare(void);
+
+/* ------------------------------------------------------------------------------------ publish */
+
+/*
+ * All publish calls: G1, G2, G4. On return the event is in the queue of every matching
+ * subscription. Lock-free and without malloc: never waits for a receiver, nor for another publisher
+ * that was stopped in the middle of a publish (its event is finished by this call). The cost grows
+ * with the number of matching subscriptions, not with backlogs or with other subscriptions.
+ * `seq`, where given and not NULL, receives the event's place in the order.
+ *
+ * Errors, in each of which the event was not ordered and nobody receives it:
+ *   -ENOMEM     no memory for this event's predecessor, or for the publish itself; try again later
+ *   -ESHUTDOWN  the bus was destroyed
+ *   -EAGAIN     65,535 publishes are in progress at this moment
+ *   -EOVERFLOW  2^47 - 1 events were published: the bus has come to its end
+ */
+
+/*
+ * The general call. `event->kind` chooses what must be valid: EXITBUS_EVENT_PID wants pid > 0,
+ * EXITBUS_EVENT_EXEC wants terminated ids and pid >= 0. Times that are 0 are filled in; seq and the
+ * id sizes are ignored; everything else is carried as given.
+ */
+EXITBUS_API int exitbus_publish(struct exitbus *bus, const struct exitbus_event *event,
+                                uint64_t *seq);
+
+/* Process `pid` has exited with `exit_code` (status is set to match). */
+EXITBUS_API int exitbus_publish_pid(struct exitbus *bus, pid_t pid, int exit_code);
+
+/*
+ * Exec `exec_id` of container `container_id` has exited; "" as exec id is the container itself.
+ * -EINVAL for NULL ids, ids over EXITBUS_ID_MAX bytes and an empty container id.
+ */
+EXITBUS_API int exitbus_publish_exec(struct exitbus *bus, const char *container_id,
+                                     const char *exec_id, int exit_code);
+
+/*
+ * From a caller's own wait4() loop: status and rusage (may be NULL) as the kernel gave them.
+ * -EINVAL if the status tells of a stopped or continued child rather than of an exit.
+ */
+EXITBUS_API int exitbus_publish_wait(struct exitbus *bus, pid_t pid, int wait_status,
+                                     const struct rusage *usage);
+
+/*
+ * 1 to EXITBUS_BATCH_MAX events, consecutive in the order: nothing comes between them. All or none.
+ * `first_seq` receives the first one's place.
+ */
+EXITBUS_API int exitbus_publish_batch(struct exitbus *bus, const struct exitbus_event *events,
+                                      size_t count, uint64_t *first_seq);
+
+/* ---------------------------------------------------------------------------------- subscribe */
+
+enum exitbus_topic_kind {
+    EXITBUS_TOPIC_ALL = 1,       /* every event */
+    EXITBUS_TOPIC_ANY_PID = 2,   /* every EXITBUS_EVENT_PID */
+    EXITBUS_TOPIC_PID = 3,       /* one process */
+    EXITBUS_TOPIC_ANY_EXEC = 4,  /* every EXITBUS_EVENT_EXEC */
+    EXITBUS_TOPIC_CONTAINER = 5, /* one container's execs, and the container itself */
+    EXITBUS_TOPIC_EXEC = 6,      /* one exec; exec id "" is the container itself */
+};
+
+/* What a subscription matches. Fields that the kind does not name are ignored. */
+struct exitbus_topic {
+    enum exitbus_topic_kind kind;
+    pid_t pid;                /* PID: > 0 */
+    const char *container_id; /* CONTAINER, EXEC: 1 to EXITBUS_ID_MAX bytes; copied */
+    const char *exec_id;      /* EXEC: 0 to EXITBUS_ID_MAX bytes; copied */
+};
+
+EXITBUS_API struct exitbus_topic exitbus_topic_all(void);
+EXITBUS_API struct exitbus_topic exitbus_topic_any_pid(void);
+EXITBUS_API struct exitbus_topic exitbus_topic_pid(pid_t pid);
+EXITBUS_API struct exitbus_topic exitbus_topic_any_exec(void);
+EXITBUS_API struct exitbus_topic exitbus_topic_container(const char *container_id);
+EXITBUS_API struct exitbus_topic exitbus_topic_exec(const char *container_id, const char *exec_id);
+
+/* Takes one event, then closes itself and costs publishers nothing any more. */
+#define EXITBUS_SUBSCRIBE_ONE_SHOT 0x01u
+
+/*
+ * Subscribe to a topic. Receives every matching event whose publish begins after this returns, and
+ * perhaps some whose publish is in progress, but never one twice and never out of order.
+ * Non-blocking. Costs about 0.3 µs and 384 bytes (640 for topics with ids).
+ * Errors: -ENOMEM; -ESHUTDOWN the bus was destroyed.
+ */
+EXITBUS_API int exitbus_subscribe(struct exitbus *bus, struct exitbus_topic topic, uint32_t flags,
+                                  struct exitbus_subscription **subscription);
+
+/*
+ * Close the subscription and give up the reference that exitbus_subscribe() returned. Once this has
+ * returned no receive takes an event any more, on any thread (G3); blocked receivers wake at once
+ * with -ESHUTDOWN. Undelivered events are dropped. NULL is a no-op.
+ * Non-blocking and legal anywhere (G5): in a destructor, at thread exit, while others receive or
+ * publish, inside a read-side section. The memory is freed after a grace period (G6).
+ *
+ * The handle is spent by this call, except for threads that hold a reference of their own: see
+ * exitbus_subscription_ref().
+ */
+EXITBUS_API int exitbus_unsubscribe(struct exitbus_subscription *subscription);
+
+/*
+ * One more reference to the handle. When one thread unsubscribes while another may be about to call
+ * receive, the other must hold a reference: after the unsubscribe its receives return -ESHUTDOWN
+ * until it gives the reference back. (A call that is already blocked needs none.) A reference keeps
+ * the handle valid; it keeps nothing open. Non-blocking.
+ */
+EXITBUS_API int exitbus_subscription_ref(struct exitbus_subscription *subscription);
+
+/* Give back a reference from exitbus_subscription_ref(). Non-blocking. NULL is a no-op. */
+EXITBUS_API int exitbus_subscription_unref(struct exitbus_subscription *subscription);
+
+/* ------------------------------------------------------------------------------------ receive */
+
+/*
+ * Take the next event. `timeout_ns`: 0 tries once, > 0 waits at most that many nanoseconds, < 0
+ * waits until there is one. Any number of threads may receive on one subscription; each event goes
+ * to one of them. A try is lock-free; only this call's own wait for an event ever blocks. An event
+ * wakes every thread that sleeps on the subscription, so that a stopped one holds up none.
+ * Errors: -EAGAIN none now (timeout 0); -ETIMEDOUT; -ESHUTDOWN closed by unsubscribe, destroy or
+ * one-shot; -ENOMEM an event waits for memory to be queued here: free some and try again.
+ */
+EXITBUS_API int exitbus_receive(struct exitbus_subscription *subscription,
+                                struct exitbus_event *event, int64_t timeout_ns);
+
+/*
+ * Take up to `capacity` events that are consecutive in this subscription; waits like
+ * exitbus_receive() for the first. Returns how many (> 0). Errors as for exitbus_receive(), only
+ * when nothing was taken.
+ */
+EXITBUS_API ssize_t exitbus_receive_batch(struct exitbus_subscription *subscription,
+                                          struct exitbus_event *events, size_t capacity,
+                                          int64_t timeout_ns);
+
+/*
+ * Take events until the exit of `pid` comes, and give back that one; the others are dropped.
+ * `timeout_ns` is for the whole call. -EINVAL for pid <= 0. Errors as for exitbus_receive().
+ */
+EXITBUS_API int exitbus_wait_pid(struct exitbus_subscription *subscription, pid_t pid,
+                                 int64_t timeout_ns, struct exitbus_event *event);
+
+/*
+ * A file descriptor that polls readable (POLLIN, level-triggered) while events are pending, and for
+ * good once the subscription is closed: for poll, epoll and every event loop. Wait for it, then
+ * receive with timeout 0. Made at the first call, owned by the subscription and closed with it:
+ * never read, write or close it. Costs nothing until armed; a burst costs its publisher one system
+ * call. Non-blocking. Returns the descriptor.
+ * Errors: -EMFILE, -ENFILE, -ENOMEM.
+ */
+EXITBUS_API int exitbus_subscription_fd(struct exitbus_subscription *subscription);
+
+/* Events that wait in the queue. Non-blocking; exact while nobody publishes or receives. */
+EXITBUS_API ssize_t exitbus_pending(struct exitbus_subscription *subscription);
+
+/* ------------------------------------------------------------------------------------- reaper */
+
+enum exitbus_reaper_mode {
+    EXITBUS_REAPER_ALL = 1,     /* every child of the process, whoever started it */
+    EXITBUS_REAPER_WATCHED = 2, /* only children handed over by exitbus_reaper_watch() or
+                                   exitbus_spawn(); leaves all others alone */
+};
+
+/* exitbus_reaper_options.flags */
+#define EXITBUS_REAPER_SUBREAPER 0x01u /* ALL: adopt orphans, too (PR_SET_CHILD_SUBREAPER) */
+#define EXITBUS_REAPER_POLLED 0x02u /* no thread: the caller's loop calls exitbus_reaper_poll() */
+
+struct exitbus_reaper_options {
+    enum exitbus_reaper_mode mode;
+    uint32_t flags;
+};
+
+/*
+ * Start to collect exits and publish them on `bus`: peek, publish, and only then reap, so that a
+ * pid can't be reused before its event is out, and an exit that can't be published yet stays a
+ * zombie until it can (G8). Children that have exited before the start are collected, too. At rest
+ * nothing runs: no polling, no wake-ups.
+ *
+ * ALL installs a SIGCHLD handler that goes on to call the one found there; who installs a handler
+ * later must do likewise. WATCHED uses pidfds and no signal.
+ *
+ * Errors: -EBUSY another ALL reaper runs in this process, or a reaper of the other mode on any bus;
+ * -ENOTSUP SIGCHLD is ignored or has SA_NOCLDWAIT: the kernel would throw statuses away;
+ * -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread); -ESHUTDOWN.
+ */
+EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
+                                     const struct exitbus_reaper_options *options,
+                                     struct exitbus_reaper **reaper);
+
+/*
+ * Stop it: the thread is joined, the SIGCHLD handler and the subreaper setting are put back as they
+ * were found. Children that are still running are then nobody's; zombies stay for another waiter.
+ * Blocks until the reaper's thread has finished its current pass. NULL is a no-op.
+ */
+EXITBUS_API int exitbus_reaper_stop(struct exitbus_reaper *reaper);
+
+/*
+ * WATCHED: collect the exit of `pid`, a child of this process that has not been waited for, also if
+ * it is a zombie already. Watching a pid again changes nothing.
+ * Errors: -ECHILD not a child of ours, or already reaped; -ENOTSUP (mode ALL needs no watching);
+ * -ENOMEM, -EMFILE, -ENFILE.
+ */
+EXITBUS_API int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid);
+
+/* POLLED: the descriptor to poll for input. -ENOTSUP for a reaper with a thread. */
+EXITBUS_API int exitbus_reaper_fd(struct exitbus_reaper *reaper);
+
+/*
+ * POLLED: collect and publish what has exited; never blocks. Returns how many. One thread at a
+ * time: -EBUSY for a second. -ENOTSUP for a reaper with a thread. A child that can't be published
+ * (-ENOMEM) stays a zombie, and the descriptor turns readable again when it is time to try again.
+ */
+EXITBUS_API int exitbus_reaper_poll(struct exitbus_reaper *reaper);
+
+/* -------------------------------------------------------------------------------------- spawn */
+
+enum exitbus_spawn_action_kind {
+    EXITBUS_SPAWN_OPEN = 1,  /* open `path` with `open_flags` and `mode` as `fd` */
+    EXITBUS_SPAWN_DUP2 = 2,  /* make `fd` a copy of `source_fd` that survives exec */
+    EXITBUS_SPAWN_CLOSE = 3, /* close `fd` */
+};
+
+/* Done in the child, in array order, before exec. */
+struct exitbus_spawn_action {
+    enum exitbus_spawn_action_kind kind;
+    int fd;
+    int source_fd;
+    const char *path;
+    int open_flags;
+    mode_t mode;
+};
+
+/* exitbus_spawn_options.flags */
+#define EXITBUS_SPAWN_SEARCH_PATH 0x01u /* look `path` up along PATH if it has no slash */
+#define EXITBUS_SPAWN_SETSID 0x02u      /* new session */
+#define EXITBUS_SPAWN_SETPGROUP 0x04u   /* process group `process_group`; 0: its own */
+#define EXITBUS_SPAWN_SIGMASK 0x08u     /* signal mask `signal_mask`, instead of the caller's */
+#define EXITBUS_SPAWN_SIGDEFAULT 0x10u  /* signals in `signal_default` to SIG_DFL, even if ignored \
+                                         */
+
+struct exitbus_spawn_options {
+    const char *path;                           /* the program; NULL: argv[0] */
+    char *const *argv;                          /* NULL-terminated, at least argv[0] */
+    char *const *envp;                          /* NULL: the caller's environment */
+    const char *directory;                      /* working directory; NULL: the caller's */
+    const struct exitbus_spawn_action *actions; /* done after the change of directory */
+    size_t action_count;
+    uint32_t flags;
+    pid_t process_group;
+    const sigset_t *signal_mask;
+    const sigset_t *signal_default;
+};
+
+/*
+ * Start a child, with a one-shot subscription to its exit in place before it can run: the exit of
+ * even the fastest child is seen. `subscription` may be NULL if nobody wants it. The child is
+ * handed to the bus's reaper; if it has none, a WATCHED one with a thread is started for it and
+ * lives as long as the bus.
+ *
+ * The caller's thread is suspended until the child has exec'd, as by vfork; nothing of the caller's
+ * memory is copied. Errors are return values, and then no child is left and no event is published:
+ *   what execve, open, dup2, chdir, setsid, setpgid returned (-ENOENT, -EACCES, -E2BIG …),
+ *   -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -ESHUTDOWN, -ENOTSUP as for exitbus_reaper_start(),
+ *   -EXDEV an ALL reaper of this process publishes on another bus.
+ */
+EXITBUS_API int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *options,
+                              pid_t *pid, struct exitbus_subscription **subscription);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A bus: the hub of its subscriptions, and what reapers and spawn have to do with it. Uses:
+ * subscription. */
+#ifndef EXITBUS_BUS_H
+#define EXITBUS_BUS_H
+
+#include "subscription.h"
+
+struct exitbus {
+    struct hub hub;
+    struct reclaim_head free_reclaim;
+    /* Guarded by reaper.c's lock: */
+    struct exitbus_reaper *spawn_reaper; /* takes over what exitbus_spawn() starts */
+    unsigned reapers;                    /* running ones, started by the user */
+    struct exitbus_reaper *own_reaper;   /* started by exitbus_spawn() */
+};
+
+static inline bool bus_closed(struct exitbus *bus)
+{
+    return atomic_load_explicit(&bus->hub.closed, memory_order_acquire);
+}
+
+/* Publish checked events. The return value and `seq` are those of exitbus_publish(). */
+int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
+                uint64_t *seq);
+
+/* Publish the exit of a process from its wait status; `usage` may be NULL. */
+int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const struct rusage *usage,
+                     uint8_t flags);
+
+/*
+ * The first step of destroy: -EBUSY if a reaper that the user has started still runs; else mark the
+ * bus as closed and stop the one that spawn has started. Defined in reaper.c, which knows how.
+ */
+int bus_close(struct exitbus *bus);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Texts for errors, and the version. */
+#include <exitbus/exitbus.h>
+
+#include <errno.h>
+#include <string.h>
+
+#define TEXT(x) TEXT_(x)
+#define TEXT_(x) #x
+
+const char *exitbus_version(void)
+{
+    return TEXT(EXITBUS_VERSION_MAJOR) "." TEXT(EXITBUS_VERSION_MINOR) "." TEXT(
+        EXITBUS_VERSION_PATCH);
+}
+
+const char *exitbus_strerror(int error)
+{
+    switch (error < 0 ? -error : error) {
+    case 0:
+        return "success";
+    case EINVAL:
+        return "invalid argument";
+    case ESTALE:
+        return "the bus belongs to the parent process: not usable after fork";
+    case ESHUTDOWN:
+        return "the subscription or the bus is closed";
+    case EAGAIN:
+        return "no event now, or a resource is short for the moment: try again";
+    case ETIMEDOUT:
+        return "no event within the time given";
+    case ENOMEM:
+        return "out of memory: nothing was done, nothing was lost";
+    case EMFILE:
+        return "out of file descriptors in this process";
+    case ENFILE:
+        return "out of file descriptors in the system";
+    case EBUSY:
+        return "another reaper is in the way, or is being polled by another thread";
+    case ENOTSUP:
+        return "SIGCHLD is ignored or has SA_NOCLDWAIT, or the reaper's mode does not have this";
+    case ECHILD:
+        return "not a child of this process, or already reaped";
+    case EXDEV:
+        return "the children of this process are reaped into another bus";
+    case EDEADLK:
+        return "would wait for itself: called inside a read-side section";
+    case EPERM:
+        return "the default bus can't be destroyed";
+    case EOVERFLOW:
+        return "the bus has used up its sequence numbers";
+    default: {
+        const char *text = strerrordesc_np(error < 0 ? -error : error);
+        return text ? text : "unknown error";
+    }
+    }
+}

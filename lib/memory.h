@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The memory of one bus: a lock-free pool of equal blocks for each of a few sizes, cut from slabs.
+ * memory_take() never calls malloc: it pops a free block, or cuts one from the current slab, or
+ * asks the allocator (by default mmap, which takes no lock in user space) for a slab (G4).
+ *
+ * A block that anybody else may have seen comes back only after a grace period (memory_retire, or
+ * memory_give in a reclaim callback). That makes reuse safe for readers, and it is also what keeps
+ * the lock-free stack of free blocks free of the ABA problem: whoever has read its top is inside a
+ * read-side section, so that block can't have left and come back.
+ *
+ * Slabs that have not been needed for some time go back to the allocator (G7). Uses: platform,
+ * reclaim.
+ */
+#ifndef EXITBUS_MEMORY_H
+#define EXITBUS_MEMORY_H
+
+#include "reclaim.h"
+
+#include <exitbus/exitbus.h>
+#include <stdatomic.h>
+
+#define MEMORY_CLASSES_MAX 6
+
+/* Begins every block; at offset 0. */
+struct block {
+    struct slab *slab;             /* written when the block is cut, then constant */
+    _Atomic(struct block *) chain; /* next in a free list or in a retired batch */
+    struct reclaim_head reclaim;
+};
+
+struct pool {
+    _Alignas(CACHE_LINE) _Atomic(struct block *) free;
+    _Atomic(struct slab *) current; /* new blocks are cut here */
+    _Atomic size_t free_count;
+    _Atomic size_t lowest_free; /* of free_count, since the last look of the trim */
+    _Atomic size_t slab_bytes;
+    size_t block_size;
+};
+
+struct memory {
+    struct exitbus_allocator allocator;
+    bool own_allocator;                                /* the default one: may use huge pages */
+    _Alignas(CACHE_LINE) _Atomic(struct slab *) slabs; /* all of them */
+    _Atomic size_t bytes;                              /* held from the allocator */
+    _Atomic(struct block *) retired;                   /* waiting to make up a batch */
+    _Atomic size_t retired_count;
+    _Atomic size_t callbacks; /* reclaim callbacks on their way */
+    _Atomic bool trimming;    /* one trim at a time */
+    _Atomic bool ending;      /* no new looks */
+    unsigned trim_looks;      /* owned by the trim in progress, like those below */
+    size_t trim_keep;         /* bytes that are not given back */
+    struct pool *trim_pool;
+    struct block *trim_blocks; /* taken out of the free list */
+    struct slab *trim_slabs;   /* on their way back to the allocator */
+    struct reclaim_head trim_reclaim;
+    struct pool pools[MEMORY_CLASSES_MAX];
+};
+
+/* Block sizes are multiples of CACHE_LINE. Takes no memory yet. */
+void memory_init(struct memory *memory, const struct exitbus_allocator *allocator,
+                 const size_t *block_sizes, size_t classes);
+
+/* Begin no further callbacks of the memory's own accord. */
+void memory_end(struct memory *memory);
+
+/* Give everything back. Nobody may be using it and no callback may be on its way. */
+void memory_finish(struct memory *memory);
+
+/*
+ * A block of a class, aligned to CACHE_LINE, holding leftovers; NULL if there is no memory. Only
+ * inside a read-side section. Lock-free.
+ */
+void *memory_take(struct memory *memory, unsigned class);
+
+/* Make a block free. Only if nobody else can have seen it, or after a grace period. Lock-free. */
+void memory_give(struct memory *memory, unsigned class, void *block);
+
+/*
+ * Make a block of `class` free after a grace period. Goes to the callback in batches, which costs a
+ * sixteenth of a callback each; up to a batch may stay behind until the next is full. Lock-free.
+ */
+void memory_retire(struct memory *memory, unsigned class, void *block);
+
+/* Like reclaim_later(), but memory_finish() can be told to wait: see memory_callbacks(). */
+void memory_later(struct memory *memory, struct reclaim_head *head,
+                  void (*callback)(struct rcu_head *));
+/* Ends a callback of memory_later(); the memory may be gone when this returns. */
+void memory_callback_end(struct memory *memory);
+static inline size_t memory_callbacks(struct memory *memory)
+{
+    return atomic_load_explicit(&memory->callbacks, memory_order_acquire);
+}
+
+/* Raw memory from the allocator, counted in `bytes`; zeroed if it is the default one. */
+void *memory_map(struct memory *memory, size_t size, size_t alignment);
+void memory_unmap(struct memory *memory, void *address, size_t size);
+
+#endif

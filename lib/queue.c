@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One subscription's queue: see queue.h.
+ *
+ * Cells lie in segments that are linked in the order of events. An event takes one cell, or, with
+ * ids, a header and continuation cells next to each other in one segment; every one of them has the
+ * event's seq as its tag. A cell is filled once, in the life of a segment, and read any number of
+ * times; receivers never write to it.
+ *
+ * Append (idempotent). Threads that append seq s may run side by side, or long after s is complete.
+ * They rely on this: all events below s are complete everywhere before s can begin, so their cells
+ * are visible to whoever works on s (order.c hands that on). Hence the place of s is a function of
+ * what is visible: the first empty cell behind them, or, where the record does not fit, the first
+ * cell of the next segment. So all threads that find a place find the same one and write the same
+ * bytes. A thread that comes late must notice it, by one of:
+ *   - a filled cell with a tag >= s at or before the place where it looks;
+ *   - a segment whose base is above s: it was linked for a later event.
+ * It looks at the cell *before* its starting point too, since the hint may already lie behind s.
+ * A thread so late that it sees s's own cell as still empty writes the same bytes there again. That
+ * is harmless, since a segment is not used for other events before a grace period.
+ *
+ * Empty. A segment from the pool keeps its leftover tags. Those of its last life are below the
+ * event for which it is linked next, its base, and a tag below the base means empty. The few that
+ * can be higher (memory that was never ours, or a segment that came round while one event was left
+ * unfinished for lack of memory) are wiped before it is linked.
+ *
+ * Segments. `tail->segment` moves along `next` by CAS and so never goes back; `hint` is written
+ * plainly and may go back, so it is used only if it names the tail segment, and only as an index.
+ * A late thread's old hint can't name a segment's next life: the grace period again.
+ *
+ * Take. `position` moves forward by CAS alone, so each event goes to one receiver; closing sets a
+ * bit in the same word, so that no CAS from before can succeed after (G3). The winner of the CAS
+ * that leaves a segment behind retires it, after making sure that `tail->segment` has left it too.
+ *
+ * A gap. If a record does not fit, the rest of the segment stays empty for good. A receiver that
+ * meets an empty cell in a segment with a successor looks at the cell once more: the successor was
+ * linked after everything in this segment was complete, so what is empty now stays so.
+ */
+#include "queue.h"
+
+#include <errno.h>
+
+#define POSITION_CLOSED ((uint64_t)1)
+#define POSITION_INDEX_SHIFT 48
+#define POSITION_SEGMENT ((((uint64_t)1 << POSITION_INDEX_SHIFT) - 1) & ~(uint64_t)(CACHE_LINE - 1))
+
+static inline uint64_t position_make(const struct segment *segment, unsigned index)
+{
+    return (uint64_t)(uintptr_t)segment | (uint64_t)index << POSITION_INDEX_SHIFT;
+}
+
+static inline struct segment *position_segment(uint64_t position)
+{
+    return (struct segment *)(uintptr_t)(position & POSITION_SEGMENT);
+}
+
+static inline unsigned position_index(uint64_t position)
+{
+    return (unsigned)(position >> POSITION_INDEX_SHIFT);
+}
+
+/* ----------------------------------------------------------------------------------- cells */
+
+static inline uint64_t cell_tag(const struct cell *cell)
+{
+    /* Pairs with the release store of the header's tag in cell_fill. */
+    return atomic_load_explicit(&cell->tag, memory_order_acquire);
+}
+
+static inline unsigned cell_width(const struct cell *header)
+{
+    return record_cells(atomic_load_explicit(&header->words[0], memory_order_relaxed));
+}
+
+/* Continuation cells first, the header's tag last: it makes all of them visible. */
+static inline void cell_fill(struct cell *header, uint64_t seq, const struct record *record,
+                             unsigned cells)
+{
+    for (unsigned c = cells; c-- > 0;) {
+        const uint64_t *words = record->words + c * CELL_WORDS;
+        for (unsigned w = 0; w < CELL_WORDS; w++)
+            atomic_store_explicit(&header[c].words[w], words[w], memory_order_relaxed);
+        if (c > 0)
+            atomic_store_explicit(&header[c].tag, seq, memory_order_relaxed);
+    }
+    test_step(STEP_APPEND_PAYLOAD_WRITTEN);
+    /* Pairs with the acquire in cell_tag. */
+    atomic_store_explicit(&header->tag, seq, memory_order_release);
+    test_step(STEP_APPEND_TAG_WRITTEN);
+}
+
+static inline void cell_read(const struct cell *header, uint64_t seq, struct exitbus_event *event)
+{
+    uint64_t words[RECORD_CELLS_MAX * CELL_WORDS];
+    for (unsigned w = 0; w < CELL_WORDS; w++)
+        words[w] = atomic_load_explicit(&header->words[w], memory_order_relaxed);
+    event->seq = seq;
+    memcpy((char *)event + sizeof event->seq, words, CELL_PAYLOAD);
+    unsigned cells = record_cells(words[0]);
+    if (likely(cells == 1)) {
+        event->container_id[0] = '\0';
+        event->exec_id[0] = '\0';
+        return;
+    }
+    for (unsigned c = 1; c < cells; c++)
+        for (unsigned w = 0; w < CELL_WORDS; w++)
+            words[c * CELL_WORDS + w] =
+                atomic_load_explicit(&header[c].words[w], memory_order_relaxed);
+    event_decode_ids(event, words + CELL_WORDS);
+}
+
+/* -------------------------------------------------------------------------------- segments */
+
+static const struct {
+    uint32_t capacity;
+    uint32_t class;
+} growth[] = {{4, SEGMENT_CLASS_4}, {16, SEGMENT_CLASS_16}, {64, SEGMENT_CLASS_64}};
+
+/* A segment to follow `last`, for event `seq`; not linked yet. */
+static struct segment *segment_new(const struct segment *last, struct memory *memory, uint64_t seq,
+                                   unsigned cells, uint64_t first_ordinal)
+{
+    unsigned step = 0;
+    while (growth[step].class < SEGMENT_CLASS_64 &&
+           (growth[step].capacity <= last->capacity || growth[step].capacity < cells))
+        step++;
+    struct segment *segment = memory_take(memory, growth[step].class);
+    if (!segment)
+        return NULL;
+    segment->capacity = growth[step].capacity;
+    segment->class = growth[step].class;
+    segment->first_ordinal = first_ordinal;
+    segment->base = seq;
+    atomic_store_explicit(&segment->next, NULL, memory_order_relaxed);
+    /* Leftovers that would not pass for empty. Reads lines that are about to be written anyway. */
+    for (uint32_t i = 0; i < segment->capacity; i++)
+        if (atomic_load_explicit(&segment_cell(segment, i)->tag, memory_order_relaxed) >= seq)
+            atomic_store_explicit(&segment_cell(segment, i)->tag, 0, memory_order_relaxed);
+    return segment;
+}
+
+/* Events in cells 0 to end of a segment, as far as they are filled. */
+static uint64_t segment_events(const struct segment *segment, unsigned end)
+{
+    uint64_t events = 0;
+    unsigned i = 0;
+    while (i < end && cell_tag(segment_cell(segment, i)) >= segment->base) {
+        i += cell_width(segment_cell(segment, i));
+        events++;
+    }
+    return events;
+}
+
+/*
+ * The segment after a full one, linked by whoever comes first. NULL: no memory.
+ */
+static struct segment *segment_follow(struct segment *full, struct memory *memory, uint64_t seq,
+                                      unsigned cells)
+{
+    /* Acquire: pairs with the release CAS below, for the new segment's fields. */
+    struct segment *next = atomic_load_explicit(&full->next, memory_order_acquire);
+    if (next)
+        return next;
+    uint64_t ordinal = full->first_ordinal + segment_events(full, full->capacity);
+    struct segment *fresh = segment_new(full, memory, seq, cells, ordinal);
+    if (!fresh)
+        return NULL;
+    if (atomic_compare_exchange_strong_explicit(&full->next, &next, fresh, memory_order_release,
+                                                memory_order_acquire)) {
+        test_step(STEP_APPEND_SEGMENT_LINKED);
+        return fresh;
+    }
+    /* Never linked, but the pool's stack wants a grace period between take and give. */
+    memory_retire(memory, fresh->class, fresh);
+    return next;
+}
+
+static inline void tail_advance(struct queue_tail *tail, struct segment *from, struct segment *to)
+{
+    /* Release: whoever loads it sees the fields of `to`. Fails if another was faster. */
+    atomic_compare_exchange_strong_explicit(&tail->segment, &from, to, memory_order_release,
+                                            memory_order_relaxed);
+    test_step(STEP_APPEND_TAIL_MOVED);
+}
+
+/* ---------------------------------------------------------------------------------- append */
+
+void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_segment *first)
+{
+    struct segment *segment = &first->segment;
+    segment->base = 1; /* the lowest seq there is */
+    segment->first_ordinal = 0;
+    segment->capacity = QUEUE_FIRST_CELLS;
+    segment->class = SEGMENT_CLASSES; /* belongs to its owner */
+    atomic_init(&segment->next, NULL);
+    for (unsigned i = 0; i < QUEUE_FIRST_CELLS; i++)
+        atomic_init(&first->cells[i].tag, 0);
+    atomic_init(&tail->segment, segment);
+    atomic_init(&tail->hint, position_make(segment, 0));
+    atomic_init(&head->position, position_make(segment, 0));
+}
+
+int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
+                 const struct record *record)
+{
+    unsigned cells = record_cells(record->words[0]);
+    /* Acquire: pairs with tail_advance. */
+    struct segment *segment = atomic_load_explicit(&tail->segment, memory_order_acquire);
+    /* Acquire: pairs with the release below, so that the cells before it are seen as filled. */
+    uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_acquire);
+    unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
+    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq)
+        return 0;
+
+    for (;;) {
+        if (segment->base > seq)
+            return 0;
+        while (i < segment->capacity) {
+            struct cell *cell = segment_cell(segment, i);
+            uint64_t tag = cell_tag(cell);
+            if (tag >= seq)
+                return 0;
+            if (tag >= segment->base) {
+                i += cell_width(cell);
+                continue;
+            }
+            if (i + cells > segment->capacity)
+                break;
+            cell_fill(cell, seq, record, cells);
+            atomic_store_explicit(&tail->hint, position_make(segment, i + cells),
+                                  memory_order_release);
+            test_step(STEP_APPEND_HINT_WRITTEN);
+            return 0;
+        }
+        struct segment *next = segment_follow(segment, memory, seq, cells);
+        if (!next)
+            return -ENOMEM;
+        tail_advance(tail, segment, next);
+        segment = next;
+        i = 0;
+    }
+}
+
+/* ------------------------------------------------------------------------------------ take */
+
+/* Copy up to `capacity` events that lie from cell *index on; moves *index behind them. */
+static size_t copy_run(const struct segment *segment, unsigned *index, struct exitbus_event *events,
+                       size_t capacity)
+{
+    size_t count = 0;
+    unsigned i = *index;
+    while (count < capacity && i < segment->capacity) {
+        uint64_t tag = cell_tag(segment_cell(segment, i));
+        if (tag < segment->base)
+            break;
+        cell_read(segment_cell(segment, i), tag, &events[count++]);
+        i += cell_width(segment_cell(segment, i));
+    }
+    *index = i;
+    return count;
+}
+
+/* Give a segment back that both ends have left. */
+static void segment_leave(struct queue_tail *tail, struct memory *memory, struct segment *segment,
+                          struct segment *next)
+{
+    /* The tail may lag; once it has moved on it never comes back. */
+    if (atomic_load_explicit(&tail->segment, memory_order_acquire) == segment)
+        tail_advance(tail, segment, next);
+    if (segment->class < SEGMENT_CLASSES)
+        memory_retire(memory, segment->class, segment);
+}
+
+ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memory *memory,
+                   struct exitbus_event *events, size_t capacity, bool close)
+{
+    if (close)
+        capacity = 1;
+    /* Acquire: pairs with the CAS below, by which another receiver moved into a new segment. */
+    uint64_t position = atomic_load_explicit(&head->position, memory_order_acquire);
+    for (;;) {
+        if (position & POSITION_CLOSED)
+            return -ESHUTDOWN;
+        struct segment *segment = position_segment(position);
+        unsigned index = position_index(position);
+        size_t count = copy_run(segment, &index, events, capacity);
+        if (count > 0) {
+            test_step(STEP_RECEIVE_COPIED);
+            uint64_t after = position_make(segment, index) | (close ? POSITION_CLOSED : 0);
+            /* The moment of receive. Relaxed would do for the event, which was copied before; the
+             * release orders that copy before whatever reuses the cells. */
+            if (atomic_compare_exchange_strong_explicit(&head->position, &position, after,
+                                                        memory_order_acq_rel,
+                                                        memory_order_acquire)) {
+                test_step(STEP_RECEIVE_TAKEN);
+                return (ssize_t)count;
+            }
+            continue;
+        }
+        /* Acquire: pairs with the link in segment_follow. */
+        struct segment *next = atomic_load_explicit(&segment->next, memory_order_acquire);
+        if (!next)
+            return -EAGAIN;
+        /* A gap, or an event that came between the two loads: look once more. */
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
+            continue;
+        if (atomic_compare_exchange_strong_explicit(&head->position, &position,
+                                                    position_make(next, 0), memory_order_acq_rel,
+                                                    memory_order_acquire)) {
+            test_step(STEP_RECEIVE_HEAD_MOVED);
+            segment_leave(tail, memory, segment, next);
+            position = position_make(next, 0);
+        }
+    }
+}
+
+bool queue_close(struct queue_head *head)
+{
+    /* Sequentially consistent: see the sleepers' side in wakeup.c. */
+    return !(atomic_fetch_or_explicit(&head->position, POSITION_CLOSED, memory_order_seq_cst) &
+             POSITION_CLOSED);
+}
+
+bool queue_closed(const struct queue_head *head)
+{
+    return atomic_load_explicit(&head->position, memory_order_seq_cst) & POSITION_CLOSED;
+}
+
+bool queue_empty(const struct queue_head *head)
+{
+    uint64_t position = atomic_load_explicit(&head->position, memory_order_acquire);
+    if (position & POSITION_CLOSED)
+        return false;
+    const struct segment *segment = position_segment(position);
+    unsigned index = position_index(position);
+    for (;;) {
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
+            return false;
+        const struct segment *next = atomic_load_explicit(&segment->next, memory_order_acquire);
+        if (!next)
+            return true;
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
+            return false;
+        segment = next;
+        index = 0;
+    }
+}
+
+/* ---------------------------------------------------------------------------- counts, end */
+
+uint64_t queue_taken(const struct queue_head *head)
+{
+    uint64_t position = atomic_load_explicit(&head->position, memory_order_acquire);
+    const struct segment *segment = position_segment(position);
+    return segment->first_ordinal + segment_events(segment, position_index(position));
+}
+
+uint64_t queue_appended(const struct queue_tail *tail)
+{
+    const struct segment *segment = atomic_load_explicit(&tail->segment, memory_order_acquire);
+    const struct segment *next;
+    while ((next = atomic_load_explicit(&segment->next, memory_order_acquire)))
+        segment = next;
+    return segment->first_ordinal + segment_events(segment, segment->capacity);
+}
+
+void queue_finish(struct queue_head *head, struct memory *memory)
+{
+    struct segment *segment =
+        position_segment(atomic_load_explicit(&head->position, memory_order_relaxed));
+    while (segment) {
+        struct segment *next = atomic_load_explicit(&segment->next, memory_order_relaxed);
+        if (segment->class < SEGMENT_CLASSES)
+            memory_give(memory, segment->class, segment);
+        segment = next;
+    }
+}

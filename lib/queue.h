@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One subscription's queue: lock-free, unbounded, any number of receivers; appended to by the
+ * threads that distribute one event, any number of which may be at it at once (helping).
+ * Guarantees its part of G1, G2 (exactly once, in the order of seq), G3 (queue_close) and G7.
+ * The algorithm and the argument for it stand in queue.c. Uses: event, memory.
+ *
+ * The publishers' half and the receivers' half are two structs, so that the owner can put each on a
+ * cache line with what else that side touches. All calls must be made inside a read-side section.
+ */
+#ifndef EXITBUS_QUEUE_H
+#define EXITBUS_QUEUE_H
+
+#include "event.h"
+#include "memory.h"
+
+#include <stdatomic.h>
+
+/* One line. `tag` is the seq of the event it belongs to; below the segment's base: empty. */
+struct cell {
+    _Alignas(CACHE_LINE) _Atomic uint64_t tag;
+    _Atomic uint64_t words[CELL_WORDS];
+};
+
+/* A run of cells. All but `next` is written before the segment is linked, then constant. */
+struct segment {
+    struct block block;             /* unused in a queue's first segment */
+    _Atomic(struct segment *) next; /* linked once */
+    uint64_t base;                  /* the event that it was linked for; in the pool: see below */
+    uint64_t first_ordinal;         /* events put into the queue before this segment */
+    uint32_t capacity;              /* cells */
+    uint32_t class;                 /* of its memory */
+};
+
+_Static_assert(sizeof(struct segment) == CACHE_LINE, "cells begin on the second line");
+
+/* The cells lie behind the segment, in the same block. */
+static inline struct cell *segment_cell(const struct segment *segment, unsigned index)
+{
+    return (struct cell *)(uintptr_t)(segment + 1) + index;
+}
+
+/* The first segment lives in its owner, since most subscriptions wait for one exit. */
+#define QUEUE_FIRST_CELLS 1
+struct first_segment {
+    struct segment segment;
+    struct cell cells[QUEUE_FIRST_CELLS];
+};
+
+/* Memory classes of the segments that follow. */
+enum { SEGMENT_CLASS_4, SEGMENT_CLASS_16, SEGMENT_CLASS_64, SEGMENT_CLASSES };
+#define SEGMENT_BYTES(cells) (sizeof(struct segment) + (cells) * sizeof(struct cell))
+
+/* Written by publishers. */
+struct queue_tail {
+    _Atomic(struct segment *) segment; /* the last one, or one that is followed by it */
+    _Atomic uint64_t hint;             /* segment and first cell that may be empty; may lag */
+};
+
+/* Written by receivers: segment, cell and closed bit of the next event, packed. */
+struct queue_head {
+    _Atomic uint64_t position;
+};
+
+void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_segment *first);
+
+/*
+ * Append event `seq`, unless it is there already. All threads that append a given seq must carry
+ * the same record, and all lower ones must be complete. 0, or -ENOMEM (nothing appended; may be
+ * repeated). Lock-free.
+ */
+int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
+                 const struct record *record);
+
+/*
+ * Take up to `capacity` events, oldest first; with `close`, take one and close. Returns how many,
+ * -EAGAIN if there is none, -ESHUTDOWN if closed. Lock-free.
+ */
+ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memory *memory,
+                   struct exitbus_event *events, size_t capacity, bool close);
+
+/* No take succeeds from here on (G3). True for the first caller. */
+bool queue_close(struct queue_head *head);
+bool queue_closed(const struct queue_head *head);
+
+/* True if a take would say -EAGAIN. */
+bool queue_empty(const struct queue_head *head);
+
+/* Events taken so far, and events put in so far. Exact while nobody takes or appends. */
+uint64_t queue_taken(const struct queue_head *head);
+uint64_t queue_appended(const struct queue_tail *tail);
+
+/*
+ * Give the segments back at once: nobody may be using the queue (a grace period after it has left
+ * the registry).
+ */
+void queue_finish(struct queue_head *head, struct memory *memory);
+
+#endif

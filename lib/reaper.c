@@ -1,0 +1,671 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reapers: collect the exits of children and publish them (G4, G8).
+ *
+ * One step, for every child: look at its status without reaping (WNOWAIT), publish, then reap. The
+ * pid stays taken until its event is out, and a publish that fails leaves the child a zombie; a
+ * timer brings the next attempt, at growing intervals.
+ *
+ * ALL waits for SIGCHLD and then collects until no child is waitable, since one signal can stand
+ * for many exits. WATCHED waits for pidfds. Both sleep in one epoll_wait, in a thread of the
+ * reaper's own or in the caller's loop, and nothing wakes them at rest.
+ *
+ * Everything in struct exitbus_reaper belongs to the thread that makes the pass, except `incoming`:
+ * children to be watched are pushed there without a lock, so whoever is stopped in the middle of a
+ * watch or a spawn does not hold up the reaper. `reapers` (the lock) guards only who runs; it is
+ * never taken by a pass.
+ */
+#include "reaper.h"
+#include "fork_guard.h"
+#include "sigchld.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+#define WATCH_BUCKETS 1024
+#define EVENTS_PER_WAIT 64
+/* Between attempts to publish what lacked memory. */
+#define RETRY_FIRST_NS 10000000LL
+#define RETRY_LONGEST_NS 1000000000LL
+
+struct watch {
+    struct block block;
+    struct watch *next; /* in `incoming`, later in its bucket */
+    pid_t pid;
+    int pidfd;
+    bool polled; /* in the epoll set; otherwise it waits for the timer */
+};
+
+_Static_assert(sizeof(struct watch) <= WATCH_BYTES, "a watch fits its memory class");
+
+struct exitbus_reaper {
+    struct exitbus *bus;
+    enum exitbus_reaper_mode mode;
+    uint32_t flags;
+    int epoll_fd;
+    int control_fd; /* eventfd: something in `incoming`, or stop */
+    int signal_fd;  /* eventfd: SIGCHLD (ALL) */
+    int timer_fd;
+    int64_t retry_ns; /* the interval before the latest retry; 0: all is well */
+    bool put_off;     /* something waits for the timer */
+    int old_subreaper;
+    pthread_t thread;
+    _Atomic bool stopping;
+    _Atomic bool polling; /* a pass is being made by exitbus_reaper_poll() */
+    pthread_mutex_t gate; /* held while exits are collected: see exitbus_reaper_start */
+    _Atomic(struct watch *) incoming;
+    struct watch *watches[WATCH_BUCKETS];
+};
+
+/* Writers first: a stream of spawns must not keep a stop waiting. */
+static pthread_rwlock_t reapers = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static struct exitbus_reaper *reaper_of_all; /* the ALL reaper of the process */
+static unsigned watched_reapers;             /* WATCHED ones, on any bus */
+
+/* --------------------------------------------------------------------------- collect one exit */
+
+static int wait_status(const siginfo_t *info)
+{
+    switch (info->si_code) {
+    case CLD_EXITED:
+        return (info->si_status & 0xff) << 8;
+    case CLD_DUMPED:
+        return info->si_status | 0x80;
+    default:
+        return info->si_status;
+    }
+}
+
+static void retry_later(struct exitbus_reaper *reaper)
+{
+    if (reaper->put_off)
+        return;
+    reaper->put_off = true;
+    reaper->retry_ns = reaper->retry_ns == 0                      ? RETRY_FIRST_NS
+                       : reaper->retry_ns * 2 <= RETRY_LONGEST_NS ? reaper->retry_ns * 2
+                                                                  : RETRY_LONGEST_NS;
+    sys_timerfd_arm(reaper->timer_fd, reaper->retry_ns);
+}
+
+/*
+ * Peek at a child, publish its exit, reap it. 1: done; 0: none has exited; -ECHILD: there is no
+ * such child; else the error of the publish, and the child is still a zombie.
+ */
+static int collect(struct exitbus_reaper *reaper, int id_type, int id, int options)
+{
+    siginfo_t info;
+    struct rusage usage;
+    int result = sys_waitid(id_type, id, &info, WEXITED | WNOHANG | WNOWAIT | options, &usage);
+    if (result < 0)
+        return result;
+    if (info.si_pid == 0)
+        return 0;
+    pid_t pid = info.si_pid;
+    test_step(STEP_REAPER_PEEKED);
+    result = bus_publish_exit(reaper->bus, pid, wait_status(&info), &usage, 0);
+    if (result < 0)
+        return result;
+    test_step(STEP_REAPER_PUBLISHED);
+    /* Its event is out: it must not be published again, so it must go. -ECHILD: it has gone, to
+     * another waiter. Anything else can only be injected. */
+    do
+        result = id_type == P_ALL
+                     ? sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG, NULL)
+                     : sys_waitid(id_type, id, &info, WEXITED | WNOHANG | options, NULL);
+    while (result < 0 && result != -ECHILD);
+    test_step(STEP_REAPER_REAPED);
+    return 1;
+}
+
+/* ---------------------------------------------------------------------------------- ALL mode */
+
+/* Collect until no child is waitable. Returns how many, or the error that stopped it. */
+static int collect_all(struct exitbus_reaper *reaper, int *count)
+{
+    for (;;) {
+        int result = collect(reaper, P_ALL, 0, 0);
+        if (result == 0 || result == -ECHILD)
+            return 0;
+        if (result < 0)
+            return result;
+        (*count)++;
+    }
+}
+
+/* ------------------------------------------------------------------------------ WATCHED mode */
+
+struct watch *watch_create(struct exitbus_reaper *reaper)
+{
+    reclaim_enter();
+    struct watch *watch = memory_take(&reaper->bus->hub.memory, WATCH_CLASS);
+    reclaim_leave();
+    return watch;
+}
+
+void watch_discard(struct exitbus_reaper *reaper, struct watch *watch)
+{
+    /* Nobody else has seen it, but the pool's stack wants a grace period between take and give. */
+    memory_retire(&reaper->bus->hub.memory, WATCH_CLASS, watch);
+}
+
+void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd)
+{
+    watch->pid = pid;
+    watch->pidfd = pidfd;
+    watch->polled = false;
+    struct watch *top = atomic_load_explicit(&reaper->incoming, memory_order_relaxed);
+    do
+        watch->next = top;
+    /* Release: pairs with the exchange in take_incoming. */
+    while (!atomic_compare_exchange_weak_explicit(&reaper->incoming, &top, watch,
+                                                  memory_order_release, memory_order_relaxed));
+    while (sys_eventfd_add(reaper->control_fd) < 0)
+        ck_pr_stall(); /* only by injection */
+}
+
+static struct watch **watch_bucket(struct exitbus_reaper *reaper, pid_t pid)
+{
+    return &reaper->watches[(size_t)pid % WATCH_BUCKETS];
+}
+
+static void watch_end(struct exitbus_reaper *reaper, struct watch *watch)
+{
+    struct watch **link = watch_bucket(reaper, watch->pid);
+    while (*link != watch)
+        link = &(*link)->next;
+    *link = watch->next;
+    if (watch->polled)
+        sys_epoll_delete(reaper->epoll_fd, watch->pidfd);
+    sys_close(watch->pidfd);
+    watch_discard(reaper, watch);
+}
+
+/* Wait for the child to exit by epoll, or, if the kernel has no memory for that, by the timer. */
+static void watch_poll(struct exitbus_reaper *reaper, struct watch *watch)
+{
+    if (!watch->polled)
+        watch->polled = sys_epoll_add(reaper->epoll_fd, watch->pidfd, watch) == 0;
+    if (!watch->polled)
+        retry_later(reaper);
+}
+
+/* An exit that can't be published yet would keep epoll awake: it waits for the timer. */
+static void watch_put_off(struct exitbus_reaper *reaper, struct watch *watch)
+{
+    if (watch->polled)
+        watch->polled = sys_epoll_delete(reaper->epoll_fd, watch->pidfd) != 0;
+    retry_later(reaper);
+}
+
+/* Another waiter has reaped a child that we watch: say that it has exited, and what is known. */
+static int publish_lost(struct exitbus_reaper *reaper, const struct watch *watch)
+{
+    int status;
+    if (sys_pidfd_exit_status(watch->pidfd, &status) == 0)
+        return bus_publish_exit(reaper->bus, watch->pid, status, NULL, 0);
+    return bus_publish_exit(reaper->bus, watch->pid, 0, NULL, EXITBUS_EVENT_STATUS_LOST);
+}
+
+/* Look at one watched child. Counts it if its exit was published. */
+static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, int *count)
+{
+    int result = collect(reaper, P_PIDFD, watch->pidfd, __WALL);
+    if (result == -ECHILD) {
+        result = publish_lost(reaper, watch);
+        if (result == 0)
+            result = 1;
+    }
+    if (result > 0) {
+        (*count)++;
+        watch_end(reaper, watch);
+    } else if (result == 0) {
+        watch_poll(reaper, watch);
+    } else {
+        watch_put_off(reaper, watch);
+    }
+}
+
+/* Children handed over since the last pass. */
+static void take_incoming(struct exitbus_reaper *reaper, int *count)
+{
+    struct watch *watch = atomic_exchange_explicit(&reaper->incoming, NULL, memory_order_acquire);
+    while (watch) {
+        struct watch *next = watch->next;
+        struct watch **bucket = watch_bucket(reaper, watch->pid);
+        struct watch *same = *bucket;
+        while (same && same->pid != watch->pid)
+            same = same->next;
+        if (same) {
+            sys_close(watch->pidfd);
+            watch_discard(reaper, watch);
+        } else {
+            watch->next = *bucket;
+            *bucket = watch;
+            collect_watched(reaper, watch, count); /* it may have exited already */
+        }
+        watch = next;
+    }
+}
+
+static void retry_watches(struct exitbus_reaper *reaper, int *count)
+{
+    for (size_t i = 0; i < WATCH_BUCKETS; i++) {
+        struct watch *next;
+        for (struct watch *watch = reaper->watches[i]; watch; watch = next) {
+            next = watch->next;
+            if (!watch->polled)
+                collect_watched(reaper, watch, count);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------- a pass */
+
+static void retry(struct exitbus_reaper *reaper, int *count)
+{
+    reaper->put_off = false;
+    if (reaper->mode == EXITBUS_REAPER_WATCHED)
+        retry_watches(reaper, count);
+    else if (collect_all(reaper, count) < 0)
+        retry_later(reaper);
+    if (!reaper->put_off)
+        reaper->retry_ns = 0;
+}
+
+static void handle(struct exitbus_reaper *reaper, void *source, int *count)
+{
+    if (source == &reaper->control_fd) {
+        sys_eventfd_take(reaper->control_fd);
+        take_incoming(reaper, count);
+    } else if (source == &reaper->signal_fd) {
+        sys_eventfd_take(reaper->signal_fd); /* first: a signal from now on brings another pass */
+        if (collect_all(reaper, count) < 0)
+            retry_later(reaper);
+    } else if (source == &reaper->timer_fd) {
+        sys_eventfd_take(reaper->timer_fd);
+        retry(reaper, count);
+    } else {
+        collect_watched(reaper, source, count);
+    }
+}
+
+static void handle_round(struct exitbus_reaper *reaper, const struct epoll_event *events, int ready,
+                         int *count)
+{
+    pthread_mutex_lock(&reaper->gate);
+    /* A watch that ends takes no other source of this round with it: each has one event. */
+    for (int i = 0; i < ready && !atomic_load(&reaper->stopping); i++)
+        handle(reaper, events[i].data.ptr, count);
+    pthread_mutex_unlock(&reaper->gate);
+}
+
+/* Handle what is there, waiting for it if asked. Returns how many exits were published. */
+static int pass(struct exitbus_reaper *reaper, bool wait)
+{
+    struct epoll_event events[EVENTS_PER_WAIT];
+    int count = 0;
+    int ready = sys_epoll_wait(reaper->epoll_fd, events, EVENTS_PER_WAIT, wait ? -1 : 0);
+    while (ready > 0) {
+        handle_round(reaper, events, ready, &count);
+        if (ready < EVENTS_PER_WAIT)
+            break;
+        ready = sys_epoll_wait(reaper->epoll_fd, events, EVENTS_PER_WAIT, 0);
+    }
+    return count;
+}
+
+static void *reaper_main(void *argument)
+{
+    struct exitbus_reaper *reaper = argument;
+    if (reaper->mode == EXITBUS_REAPER_ALL) {
+        /* One thread at least must have it unblocked, or the handler never runs. */
+        sigset_t child;
+        sigemptyset(&child);
+        sigaddset(&child, SIGCHLD);
+        pthread_sigmask(SIG_UNBLOCK, &child, NULL);
+    }
+    while (!atomic_load_explicit(&reaper->stopping, memory_order_acquire))
+        pass(reaper, true);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------- start, stop */
+
+static void close_all(struct exitbus_reaper *reaper)
+{
+    int fds[] = {reaper->epoll_fd, reaper->control_fd, reaper->signal_fd, reaper->timer_fd};
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        if (fds[i] >= 0)
+            sys_close(fds[i]);
+}
+
+static int open_all(struct exitbus_reaper *reaper)
+{
+    bool all = reaper->mode == EXITBUS_REAPER_ALL;
+    int *fds[] = {&reaper->control_fd, &reaper->timer_fd, &reaper->signal_fd};
+    reaper->epoll_fd = sys_epoll_create();
+    if (reaper->epoll_fd < 0)
+        return reaper->epoll_fd;
+    for (size_t i = 0; i < (all ? 3 : 2); i++) {
+        *fds[i] = fds[i] == &reaper->timer_fd ? sys_timerfd() : sys_eventfd(false);
+        if (*fds[i] < 0)
+            return *fds[i];
+        int result = sys_epoll_add(reaper->epoll_fd, *fds[i], fds[i]);
+        if (result < 0)
+            return result;
+    }
+    /* Children that have exited before: the first pass looks for them unasked. */
+    return all ? sys_eventfd_add(reaper->signal_fd) : 0;
+}
+
+static int start_thread(struct exitbus_reaper *reaper)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&reaper->thread, NULL, reaper_main, reaper);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0)
+        pthread_setname_np(reaper->thread, "exitbus-reaper");
+    return -error;
+}
+
+/* With SIGCHLD and the subreaper setting in place. */
+static int start_mode_all(struct exitbus_reaper *reaper)
+{
+    int result = sigchld_install(reaper->signal_fd);
+    if (result < 0)
+        return result;
+    reaper->old_subreaper = -1;
+    if (reaper->flags & EXITBUS_REAPER_SUBREAPER) {
+        prctl(PR_GET_CHILD_SUBREAPER, &reaper->old_subreaper);
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+    }
+    return 0;
+}
+
+static void stop_mode_all(struct exitbus_reaper *reaper)
+{
+    if (reaper->old_subreaper >= 0)
+        prctl(PR_SET_CHILD_SUBREAPER, reaper->old_subreaper);
+    sigchld_remove();
+}
+
+static int start_running(struct exitbus_reaper *reaper)
+{
+    int result = open_all(reaper);
+    if (result < 0)
+        return result;
+    bool all = reaper->mode == EXITBUS_REAPER_ALL;
+    if (all) {
+        result = start_mode_all(reaper);
+        if (result < 0)
+            return result;
+    }
+    if (!(reaper->flags & EXITBUS_REAPER_POLLED)) {
+        result = start_thread(reaper);
+        if (result < 0 && all)
+            stop_mode_all(reaper);
+    }
+    return result;
+}
+
+static struct exitbus_reaper *reaper_new(struct exitbus *bus,
+                                         const struct exitbus_reaper_options *options)
+{
+    struct exitbus_reaper *reaper = memory_map(&bus->hub.memory, sizeof *reaper, CACHE_LINE);
+    if (!reaper)
+        return NULL;
+    memset((void *)reaper, 0, sizeof *reaper);
+    reaper->bus = bus;
+    reaper->mode = options->mode;
+    reaper->flags = options->flags;
+    pthread_mutex_init(&reaper->gate, NULL);
+    reaper->epoll_fd = reaper->control_fd = reaper->signal_fd = reaper->timer_fd = -1;
+    return reaper;
+}
+
+/* The lock is held for writing. */
+static int start_locked(struct exitbus *bus, const struct exitbus_reaper_options *options,
+                        struct exitbus_reaper **started)
+{
+    struct exitbus_reaper *reaper = reaper_new(bus, options);
+    if (!reaper)
+        return -ENOMEM;
+    int result = start_running(reaper);
+    if (result < 0) {
+        close_all(reaper);
+        memory_unmap(&bus->hub.memory, reaper, sizeof *reaper);
+        return result;
+    }
+    if (options->mode == EXITBUS_REAPER_ALL)
+        reaper_of_all = reaper;
+    else
+        watched_reapers++;
+    if (options->mode == EXITBUS_REAPER_WATCHED && !bus->spawn_reaper)
+        bus->spawn_reaper = reaper;
+    *started = reaper;
+    return 0;
+}
+
+static void drop_watches(struct exitbus_reaper *reaper)
+{
+    struct watch *next;
+    struct watch *watch = atomic_load_explicit(&reaper->incoming, memory_order_acquire);
+    for (; watch; watch = next) {
+        next = watch->next;
+        sys_close(watch->pidfd);
+        watch_discard(reaper, watch);
+    }
+    for (size_t i = 0; i < WATCH_BUCKETS; i++)
+        while (reaper->watches[i])
+            watch_end(reaper, reaper->watches[i]);
+}
+
+/* The lock is held for writing, so no spawn is handing a child over. */
+static void stop_locked(struct exitbus_reaper *reaper)
+{
+    struct exitbus *bus = reaper->bus;
+    if (!(reaper->flags & EXITBUS_REAPER_POLLED)) {
+        atomic_store_explicit(&reaper->stopping, true, memory_order_release);
+        while (sys_eventfd_add(reaper->control_fd) < 0)
+            ck_pr_stall(); /* only by injection */
+        pthread_join(reaper->thread, NULL);
+    }
+    if (reaper->mode == EXITBUS_REAPER_ALL) {
+        stop_mode_all(reaper);
+        reaper_of_all = NULL;
+    } else {
+        watched_reapers--;
+        if (bus->spawn_reaper == reaper)
+            bus->spawn_reaper = NULL;
+    }
+    drop_watches(reaper);
+    close_all(reaper);
+    pthread_mutex_destroy(&reaper->gate);
+    memory_unmap(&bus->hub.memory, reaper, sizeof *reaper);
+}
+
+static void stop_own_locked(struct exitbus *bus)
+{
+    if (!bus->own_reaper)
+        return;
+    stop_locked(bus->own_reaper);
+    bus->own_reaper = NULL;
+}
+
+/*
+ * Start an ALL reaper, which sees the children of spawn's own, too. At no moment may both collect,
+ * or an exit could be published twice; and if the start fails the old one must go on.
+ */
+static int start_over_own(struct exitbus *bus, const struct exitbus_reaper_options *options,
+                          struct exitbus_reaper **started)
+{
+    struct exitbus_reaper *own = bus->own_reaper;
+    pthread_mutex_lock(&own->gate);
+    int result = start_locked(bus, options, started);
+    if (result == 0)
+        atomic_store(&own->stopping, true);
+    pthread_mutex_unlock(&own->gate);
+    if (result == 0)
+        stop_own_locked(bus);
+    return result;
+}
+
+/* May a reaper of this mode start, seeing who runs? An ALL reaper takes over from spawn's own. */
+static int may_start(struct exitbus *bus, enum exitbus_reaper_mode mode)
+{
+    if (reaper_of_all)
+        return -EBUSY;
+    if (mode == EXITBUS_REAPER_ALL && watched_reapers > (bus->own_reaper ? 1 : 0))
+        return -EBUSY;
+    return sigchld_check();
+}
+
+int exitbus_reaper_start(struct exitbus *bus, const struct exitbus_reaper_options *options,
+                         struct exitbus_reaper **reaper)
+{
+    if (!bus || !options || !reaper ||
+        (options->mode != EXITBUS_REAPER_ALL && options->mode != EXITBUS_REAPER_WATCHED) ||
+        (options->flags & ~(EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED)) ||
+        (options->mode == EXITBUS_REAPER_WATCHED && (options->flags & EXITBUS_REAPER_SUBREAPER)))
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    if (bus_closed(bus))
+        return -ESHUTDOWN;
+    pthread_rwlock_wrlock(&reapers);
+    int result = may_start(bus, options->mode);
+    if (result == 0 && options->mode == EXITBUS_REAPER_ALL && bus->own_reaper)
+        result = start_over_own(bus, options, reaper);
+    else if (result == 0)
+        result = start_locked(bus, options, reaper);
+    if (result == 0)
+        bus->reapers++;
+    pthread_rwlock_unlock(&reapers);
+    return result;
+}
+
+int exitbus_reaper_stop(struct exitbus_reaper *reaper)
+{
+    if (!reaper)
+        return 0;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    pthread_rwlock_wrlock(&reapers);
+    reaper->bus->reapers--;
+    stop_locked(reaper);
+    pthread_rwlock_unlock(&reapers);
+    return 0;
+}
+
+int bus_close(struct exitbus *bus)
+{
+    pthread_rwlock_wrlock(&reapers);
+    int result = bus->reapers > 0 ? -EBUSY : 0;
+    if (result == 0) {
+        atomic_store_explicit(&bus->hub.closed, true, memory_order_seq_cst);
+        stop_own_locked(bus);
+    }
+    pthread_rwlock_unlock(&reapers);
+    return result;
+}
+
+/* ----------------------------------------------------------------------------------- for spawn */
+
+/* Make sure that the bus has a WATCHED reaper or that there is an ALL one. */
+static int ensure_reaper(struct exitbus *bus)
+{
+    static const struct exitbus_reaper_options watched = {.mode = EXITBUS_REAPER_WATCHED};
+    int result = 0;
+    pthread_rwlock_wrlock(&reapers);
+    if (!reaper_of_all && !bus->spawn_reaper)
+        result = bus_closed(bus) ? -ESHUTDOWN : start_locked(bus, &watched, &bus->own_reaper);
+    pthread_rwlock_unlock(&reapers);
+    return result;
+}
+
+int reaper_begin_spawn(struct exitbus *bus, struct exitbus_reaper **watched)
+{
+    int result = sigchld_check();
+    if (result < 0)
+        return result;
+    pthread_rwlock_rdlock(&reapers);
+    while (!reaper_of_all && !bus->spawn_reaper) {
+        pthread_rwlock_unlock(&reapers);
+        result = ensure_reaper(bus);
+        if (result < 0)
+            return result;
+        pthread_rwlock_rdlock(&reapers);
+    }
+    if (reaper_of_all && reaper_of_all->bus != bus) {
+        pthread_rwlock_unlock(&reapers);
+        return -EXDEV;
+    }
+    *watched = reaper_of_all ? NULL : bus->spawn_reaper;
+    return 0;
+}
+
+void reaper_end_spawn(void)
+{
+    pthread_rwlock_unlock(&reapers);
+}
+
+/* -------------------------------------------------------------------------- watch, fd, poll */
+
+int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid)
+{
+    if (!reaper || pid <= 0)
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    if (reaper->mode != EXITBUS_REAPER_WATCHED)
+        return -ENOTSUP;
+    /* Is it a child of ours? It may be a zombie already, which stays. */
+    siginfo_t info;
+    int result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL);
+    if (result < 0)
+        return result;
+    struct watch *watch = watch_create(reaper);
+    if (!watch)
+        return -ENOMEM;
+    int pidfd = sys_pidfd_open(pid);
+    if (pidfd < 0) {
+        watch_discard(reaper, watch);
+        return pidfd == -ESRCH ? -ECHILD : pidfd;
+    }
+    watch_begin(reaper, watch, pid, pidfd);
+    return 0;
+}
+
+int exitbus_reaper_fd(struct exitbus_reaper *reaper)
+{
+    if (!reaper)
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    return reaper->flags & EXITBUS_REAPER_POLLED ? reaper->epoll_fd : -ENOTSUP;
+}
+
+int exitbus_reaper_poll(struct exitbus_reaper *reaper)
+{
+    if (!reaper)
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    if (!(reaper->flags & EXITBUS_REAPER_POLLED))
+        return -ENOTSUP;
+    if (atomic_exchange_explicit(&reaper->polling, true, memory_order_acquire))
+        return -EBUSY;
+    int count = pass(reaper, false);
+    atomic_store_explicit(&reaper->polling, false, memory_order_release);
+    return count;
+}

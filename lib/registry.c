@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The subscriber lists: see registry.h. The list is Harris's, with insertion only at the head and
+ * RCU instead of hazard pointers: a node's memory stays while anybody may hold it, so following a
+ * marked node's `next` is safe, and no address comes back (no ABA) within a read-side section.
+ */
+#include "registry.h"
+
+#include <errno.h>
+
+int registry_init(struct registry *registry, struct memory *memory)
+{
+    *registry = (struct registry){0};
+    size_t size = REGISTRY_BUCKETS * sizeof(registry_list);
+    registry->directory = memory_map(memory, size, CACHE_LINE);
+    if (!registry->directory)
+        return -ENOMEM;
+    if (!memory->own_allocator) /* fresh pages are zero, and stay untouched */
+        memset((void *)registry->directory, 0, size);
+    return 0;
+}
+
+void registry_finish(struct registry *registry, struct memory *memory)
+{
+    memory_unmap(memory, (void *)registry->directory, REGISTRY_BUCKETS * sizeof(registry_list));
+}
+
+registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
+                             uint64_t hash)
+{
+    switch (kind) {
+    case EXITBUS_TOPIC_ALL:
+        return &registry->all;
+    case EXITBUS_TOPIC_ANY_PID:
+        return &registry->any_pid;
+    case EXITBUS_TOPIC_ANY_EXEC:
+        return &registry->any_exec;
+    case EXITBUS_TOPIC_PID:
+        return &registry->directory[(size_t)pid % REGISTRY_BUCKETS];
+    default:
+        return &registry->directory[hash % REGISTRY_BUCKETS];
+    }
+}
+
+void registry_count(struct registry *registry, enum exitbus_topic_kind kind, int change)
+{
+    _Atomic size_t *count = kind == EXITBUS_TOPIC_PID         ? &registry->pids
+                            : kind == EXITBUS_TOPIC_CONTAINER ? &registry->containers
+                            : kind == EXITBUS_TOPIC_EXEC      ? &registry->execs
+                                                              : NULL;
+    /* Relaxed: who must see it is told of it by the order word, as of the node itself. */
+    if (count)
+        atomic_fetch_add_explicit(count, (size_t)change, memory_order_relaxed);
+}
+
+void registry_insert(registry_list *list, struct registry_node *node)
+{
+    uintptr_t first = atomic_load_explicit(list, memory_order_relaxed);
+    do
+        atomic_store_explicit(&node->next, first, memory_order_relaxed);
+    /* Release: pairs with the walkers' acquire, for everything in the node. */
+    while (!atomic_compare_exchange_weak_explicit(list, &first, (uintptr_t)node,
+                                                  memory_order_release, memory_order_relaxed));
+}
+
+/* Unlink every marked node, from the head to the end. Starts over when a link changed under it. */
+static void unlink_marked(registry_list *list)
+{
+again:;
+    _Atomic uintptr_t *link = list;
+    uintptr_t here = atomic_load_explicit(link, memory_order_acquire);
+    while (here) {
+        struct registry_node *node = (struct registry_node *)here;
+        uintptr_t next = atomic_load_explicit(&node->next, memory_order_acquire);
+        if (next & REGISTRY_MARK) {
+            /* Fails if the node before was marked, or another was linked in or out here. */
+            if (!atomic_compare_exchange_strong_explicit(
+                    link, &here, next & ~REGISTRY_MARK, memory_order_acq_rel, memory_order_acquire))
+                goto again;
+            here = next & ~REGISTRY_MARK;
+        } else {
+            link = &node->next;
+            here = next;
+        }
+    }
+}
+
+bool registry_remove(registry_list *list, struct registry_node *node)
+{
+    /* From here on walkers skip it, and its `next` never changes again. */
+    bool first = !(atomic_fetch_or_explicit(&node->next, REGISTRY_MARK, memory_order_acq_rel) &
+                   REGISTRY_MARK);
+    test_step(STEP_REGISTRY_MARKED);
+    unlink_marked(list);
+    return first;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The RCU-protected subscriber lists, found in O(1) by topic: one list for each of the broad topics
+ * (all, any pid, any exec) and a directory of short lists for single pids, containers and execs.
+ *
+ * Each list is singly linked and lock-free: nodes enter at the head by CAS; leaving sets a mark in
+ * the node's own `next`, then unlinks it (and any other marked node on the way). A reader inside a
+ * read-side section sees every node that stays throughout. All calls must be made inside one.
+ *
+ * The directory has a fixed size, is mapped and not touched until used, and never allocates: no
+ * insert can fail, none waits for a resize, and so for no other thread (G4, G5, G8). Pids index it
+ * directly, and the kernel has at most 2^22 of them. Uses: topic, memory.
+ */
+#ifndef EXITBUS_REGISTRY_H
+#define EXITBUS_REGISTRY_H
+
+#include "memory.h"
+#include "topic.h"
+
+#include <stdatomic.h>
+
+#define REGISTRY_BUCKETS ((size_t)1 << 16)
+#define REGISTRY_MARK ((uintptr_t)1)
+
+struct registry_node {
+    _Atomic uintptr_t next; /* address of the next node; the mark: this one has left */
+};
+
+typedef _Atomic uintptr_t registry_list;
+
+struct registry {
+    _Alignas(CACHE_LINE) registry_list all;
+    registry_list any_pid;
+    registry_list any_exec;
+    registry_list *directory;
+    /* Single-topic subscriptions: spares a publish the look into an untouched directory. */
+    _Atomic size_t pids;
+    _Atomic size_t containers;
+    _Atomic size_t execs;
+};
+
+/* 0 or -ENOMEM. */
+int registry_init(struct registry *registry, struct memory *memory);
+void registry_finish(struct registry *registry, struct memory *memory);
+
+/* The list on which subscriptions of a topic are; `hash` for topics with ids. */
+registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
+                             uint64_t hash);
+
+/* Count a single-topic subscription in (before it is inserted) or out (after it was removed). */
+void registry_count(struct registry *registry, enum exitbus_topic_kind kind, int change);
+
+void registry_insert(registry_list *list, struct registry_node *node);
+
+/*
+ * Take a node out: when this returns, no reader that begins afterwards meets it. May be called more
+ * than once, by any threads; true for one of them. Lock-free, O(length of the list).
+ */
+bool registry_remove(registry_list *list, struct registry_node *node);
+
+/* Walk a list: the first node that is still in it, and the one after a node. NULL at the end. */
+static inline struct registry_node *registry_skip(uintptr_t link)
+{
+    for (;;) {
+        struct registry_node *node = (struct registry_node *)(link & ~REGISTRY_MARK);
+        if (!node)
+            return NULL;
+        /* Acquire, as everywhere on a list: pairs with the release that linked the next node. */
+        link = atomic_load_explicit(&node->next, memory_order_acquire);
+        if (likely(!(link & REGISTRY_MARK)))
+            return node;
+    }
+}
+
+static inline struct registry_node *registry_first(const registry_list *list)
+{
+    return registry_skip(atomic_load_explicit(list, memory_order_acquire));
+}
+
+static inline struct registry_node *registry_next(const struct registry_node *node)
+{
+    return registry_skip(atomic_load_explicit(&node->next, memory_order_acquire));
+}
+
+#endif

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Subscriptions: see subscription.h.
+ *
+ * Start. A subscription must get every event whose publish begins after subscribe has returned, all
+ * helpers of an event must agree on whether it is for this subscription, and late helpers must not
+ * hand it an event from before its time. So its first seq is decided once: the node is inserted,
+ * then the order word is read by a read-modify-write, then `start` goes from 0 to the seq above it
+ * by CAS. A publisher or helper that meets a node with start 0 does the last two steps itself; it
+ * must not take the event in its hands for a measure, since that may be long past. The
+ * read-modify-write makes every turn opened later see the node.
+ *
+ * One-shot. The event that it takes is decided by a CAS of `only_event`, likewise once for all
+ * helpers. The receiver that takes it closes the queue with the same CAS, and takes the node out of
+ * the registry; so does a publisher that meets it there with another event.
+ *
+ * Lifetime. `references` counts the handle and the threads that sleep; the last one sends the block
+ * to a grace period, after which it is freed. A thread inside a read-side section may look at the
+ * subscription without a reference, and take one if there is any left.
+ */
+#include "subscription.h"
+#include "fork_guard.h"
+#include "sys.h"
+
+#include <errno.h>
+
+#define NS_PER_S 1000000000LL
+
+_Static_assert(sizeof(struct exitbus_subscription) == 4 * CACHE_LINE, "one line for each purpose");
+
+#define ROUND_TO_LINE(size) (((size) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
+
+const size_t hub_block_sizes[HUB_CLASSES] = {
+    [SEGMENT_CLASS_4] = SEGMENT_BYTES(4),
+    [SEGMENT_CLASS_16] = SEGMENT_BYTES(16),
+    [SEGMENT_CLASS_64] = SEGMENT_BYTES(64),
+    [SUBSCRIPTION_CLASS] = sizeof(struct exitbus_subscription),
+    [SUBSCRIPTION_IDS_CLASS] =
+        ROUND_TO_LINE(sizeof(struct exitbus_subscription) + sizeof(struct topic_ids)),
+    [WATCH_CLASS] = WATCH_BYTES,
+};
+
+void hub_release(struct hub *hub)
+{
+    /* Release, and acquire for the last: its owner frees what the others have used. */
+    if (atomic_fetch_sub_explicit(&hub->references, 1, memory_order_acq_rel) == 1)
+        hub->last_reference(hub);
+}
+
+static bool has_ids(const struct exitbus_subscription *sub)
+{
+    return sub->kind == EXITBUS_TOPIC_CONTAINER || sub->kind == EXITBUS_TOPIC_EXEC;
+}
+
+static registry_list *list_of(const struct exitbus_subscription *sub)
+{
+    return registry_find(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind, sub->pid,
+                         has_ids(sub) ? sub->ids->hash : 0);
+}
+
+static struct exitbus_subscription *of_node(struct registry_node *node)
+{
+    return container_of(node, struct exitbus_subscription, node);
+}
+
+/* --------------------------------------------------------------------------------- deliver */
+
+static uint64_t decide_start(struct exitbus_subscription *sub)
+{
+    uint64_t start = order_latest(&sub->hub->order) + 1;
+    test_step(STEP_SUBSCRIBE_ORDER_READ);
+    uint64_t undecided = 0;
+    /* Acquire and release: whoever reads `start` knows what its decider knew of the order. */
+    if (atomic_compare_exchange_strong_explicit(&sub->start, &undecided, start,
+                                                memory_order_acq_rel, memory_order_acquire))
+        return start;
+    return undecided;
+}
+
+static void remove_from_registry(struct exitbus_subscription *sub)
+{
+    if (registry_remove(list_of(sub), &sub->node))
+        registry_count(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind, -1);
+    test_step(STEP_UNSUBSCRIBE_REMOVED);
+}
+
+/* True if a one-shot subscription takes event seq. */
+static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
+{
+    uint64_t event = atomic_load_explicit(&sub->only_event, memory_order_acquire);
+    if (event == 0 &&
+        atomic_compare_exchange_strong_explicit(&sub->only_event, &event, seq, memory_order_acq_rel,
+                                                memory_order_acquire))
+        return true;
+    if (event == seq)
+        return true;
+    if (event < seq)
+        remove_from_registry(sub); /* it has had its event */
+    return false;
+}
+
+static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
+                              const struct record *record)
+{
+    /* Acquire: pairs with decide_start. */
+    uint64_t start = atomic_load_explicit(&sub->start, memory_order_acquire);
+    if (unlikely(start == 0))
+        start = decide_start(sub);
+    if (seq < start)
+        return 0;
+    if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && !one_shot_takes(sub, seq))
+        return 0;
+    test_step(STEP_DELIVER_BEFORE_APPEND);
+    int result = queue_append(&sub->tail, &sub->hub->memory, seq, record);
+    test_step(STEP_DELIVER_BEFORE_WAKE);
+    if (unlikely(result < 0))
+        wakeup_force(&sub->watch, &sub->wakeup); /* a receiver may be able to finish it */
+    else
+        wakeup_notify(&sub->watch, &sub->wakeup);
+    return result;
+}
+
+static int deliver_list(const registry_list *list, uint64_t seq, const struct record *record)
+{
+    int result = 0;
+    for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
+        int delivered = deliver_one(of_node(node), seq, record);
+        if (unlikely(delivered < 0))
+            result = delivered;
+    }
+    return result;
+}
+
+static int deliver_pid(struct registry *registry, pid_t pid, uint64_t seq,
+                       const struct record *record)
+{
+    int result = 0;
+    registry_list *list = registry_find(registry, EXITBUS_TOPIC_PID, pid, 0);
+    for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
+        struct exitbus_subscription *sub = of_node(node);
+        if (sub->kind != EXITBUS_TOPIC_PID || sub->pid != pid)
+            continue;
+        int delivered = deliver_one(sub, seq, record);
+        if (unlikely(delivered < 0))
+            result = delivered;
+    }
+    return result;
+}
+
+static int deliver_ids(struct registry *registry, enum exitbus_topic_kind kind, uint64_t hash,
+                       const struct record_key *key, uint64_t seq, const struct record *record)
+{
+    int result = 0;
+    registry_list *list = registry_find(registry, kind, 0, hash);
+    for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
+        struct exitbus_subscription *sub = of_node(node);
+        if (sub->kind != kind || sub->ids->hash != hash)
+            continue;
+        if (kind == EXITBUS_TOPIC_CONTAINER ? !topic_matches_container(sub->ids, key)
+                                            : !topic_matches_exec(sub->ids, key))
+            continue;
+        int delivered = deliver_one(sub, seq, record);
+        if (unlikely(delivered < 0))
+            result = delivered;
+    }
+    return result;
+}
+
+static bool any(const _Atomic size_t *count)
+{
+    return atomic_load_explicit(count, memory_order_relaxed) != 0;
+}
+
+int hub_deliver(void *context, uint64_t seq, const struct record *record)
+{
+    struct hub *hub = context;
+    struct registry *registry = &hub->registry;
+    struct record_key key = record_key(record);
+    int result = deliver_list(&registry->all, seq, record);
+    int next = 0;
+    if (key.kind == EXITBUS_EVENT_PID) {
+        next |= deliver_list(&registry->any_pid, seq, record);
+        if (any(&registry->pids))
+            next |= deliver_pid(registry, key.pid, seq, record);
+        return result | next;
+    }
+    next |= deliver_list(&registry->any_exec, seq, record);
+    if (any(&registry->containers) || any(&registry->execs)) {
+        uint64_t hash = topic_hash_container(key.container_id, key.container_id_size);
+        next |= deliver_ids(registry, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
+        hash = topic_hash_exec(hash, key.exec_id, key.exec_id_size);
+        next |= deliver_ids(registry, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
+    }
+    return result | next; /* each is 0 or -ENOMEM */
+}
+
+/* ------------------------------------------------------------------- subscribe, unsubscribe */
+
+static void subscription_free(struct rcu_head *rcu)
+{
+    struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
+    struct exitbus_subscription *sub = container_of(block, struct exitbus_subscription, block);
+    struct hub *hub = sub->hub;
+    wakeup_finish(&sub->wakeup);
+    queue_finish(&sub->head, &hub->memory);
+    memory_give(&hub->memory, has_ids(sub) ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS, sub);
+    memory_callback_end(&hub->memory);
+    hub_release(hub);
+}
+
+static void release(struct exitbus_subscription *sub)
+{
+    if (atomic_fetch_sub_explicit(&sub->references, 1, memory_order_acq_rel) == 1)
+        memory_later(&sub->hub->memory, &sub->block.reclaim, subscription_free);
+}
+
+/* A reference from inside a read-side section; false if the last one is gone. */
+static bool try_retain(struct exitbus_subscription *sub)
+{
+    uint32_t count = atomic_load_explicit(&sub->references, memory_order_relaxed);
+    while (count > 0)
+        if (atomic_compare_exchange_weak_explicit(&sub->references, &count, count + 1,
+                                                  memory_order_relaxed, memory_order_relaxed))
+            return true;
+    return false;
+}
+
+int subscription_create(struct hub *hub, const struct exitbus_topic *topic, uint32_t flags,
+                        struct exitbus_subscription **subscription)
+{
+    bool ids;
+    int result = topic_check(topic, &ids);
+    if (result < 0)
+        return result;
+    struct exitbus_subscription *sub =
+        memory_take(&hub->memory, ids ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS);
+    if (!sub)
+        return -ENOMEM;
+    queue_init(&sub->tail, &sub->head, &sub->first);
+    wakeup_init(&sub->watch, &sub->wakeup);
+    atomic_init(&sub->references, 1);
+    sub->hub = hub;
+    atomic_init(&sub->start, 0);
+    atomic_init(&sub->only_event, 0);
+    sub->pid = topic->kind == EXITBUS_TOPIC_PID ? topic->pid : 0;
+    sub->kind = (uint8_t)topic->kind;
+    sub->flags = (uint8_t)flags;
+    if (ids)
+        topic_copy_ids(topic, sub->ids);
+    atomic_fetch_add_explicit(&hub->references, 1, memory_order_relaxed);
+    *subscription = sub;
+    return 0;
+}
+
+void subscription_discard(struct exitbus_subscription *sub)
+{
+    release(sub);
+}
+
+static void close_and_wake(struct exitbus_subscription *sub)
+{
+    queue_close(&sub->head);
+    test_step(STEP_UNSUBSCRIBE_CLOSED);
+    wakeup_closed(&sub->watch, &sub->wakeup);
+    test_step(STEP_UNSUBSCRIBE_WOKEN);
+}
+
+int subscription_activate(struct exitbus_subscription *sub)
+{
+    struct hub *hub = sub->hub;
+    registry_count(&hub->registry, (enum exitbus_topic_kind)sub->kind, 1);
+    registry_insert(list_of(sub), &sub->node);
+    test_step(STEP_SUBSCRIBE_INSERTED);
+    decide_start(sub);
+    test_step(STEP_SUBSCRIBE_STARTED);
+    atomic_thread_fence(
+        memory_order_seq_cst); /* insert before the look; pairs with bus.c's close */
+    if (unlikely(atomic_load_explicit(&hub->closed, memory_order_seq_cst))) {
+        close_and_wake(sub);
+        remove_from_registry(sub);
+        return -ESHUTDOWN;
+    }
+    atomic_fetch_add_explicit(&hub->subscriptions, 1, memory_order_relaxed);
+    return 0;
+}
+
+int exitbus_unsubscribe(struct exitbus_subscription *sub)
+{
+    if (!sub)
+        return 0;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    struct hub *hub = sub->hub;
+    reclaim_enter();
+    close_and_wake(sub);
+    remove_from_registry(sub);
+    uint64_t taken = queue_taken(&sub->head);
+    uint64_t appended = queue_appended(&sub->tail);
+    if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT)) /* which counts when it takes its event */
+        atomic_fetch_add_explicit(&hub->delivered, taken, memory_order_relaxed);
+    atomic_fetch_add_explicit(&hub->dropped, appended - taken, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&hub->subscriptions, 1, memory_order_relaxed);
+    release(sub);
+    reclaim_leave();
+    return 0;
+}
+
+int exitbus_subscription_ref(struct exitbus_subscription *sub)
+{
+    if (!sub)
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    atomic_fetch_add_explicit(&sub->references, 1, memory_order_relaxed);
+    return 0;
+}
+
+int exitbus_subscription_unref(struct exitbus_subscription *sub)
+{
+    if (!sub)
+        return 0;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    release(sub);
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------- receive */
+
+static bool something_to_receive(const void *head)
+{
+    return !queue_empty(head);
+}
+
+/* One try. Inside a read-side section. */
+static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
+                           size_t capacity)
+{
+    bool one_shot = sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT;
+    struct memory *memory = &sub->hub->memory;
+    /* A publisher may have taken it out of the registry, so that destroy did not meet it there. */
+    if (one_shot && atomic_load_explicit(&sub->hub->closed, memory_order_acquire))
+        queue_close(&sub->head);
+    ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity, one_shot);
+    int finished;
+    if (unlikely(count == -EAGAIN && order_finish_stalled(&sub->hub->order, &finished))) {
+        count = queue_take(&sub->tail, &sub->head, memory, events, capacity, one_shot);
+        if (count == -EAGAIN && finished < 0)
+            return finished;
+    }
+    if (one_shot && count > 0) {
+        remove_from_registry(sub);
+        atomic_fetch_add_explicit(&sub->hub->delivered, 1, memory_order_relaxed);
+    }
+    if (unlikely(wakeup_fd_used(&sub->watch)) && queue_empty(&sub->head))
+        wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, &sub->head);
+    return count;
+}
+
+static ssize_t try_receive_section(struct exitbus_subscription *sub, struct exitbus_event *events,
+                                   size_t capacity)
+{
+    reclaim_enter();
+    ssize_t count = try_receive(sub, events, capacity);
+    reclaim_leave();
+    return count;
+}
+
+static int64_t deadline_after(int64_t timeout_ns)
+{
+    if (timeout_ns < 0)
+        return INT64_MAX;
+    int64_t now = sys_clock_ns(CLOCK_MONOTONIC);
+    return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+}
+
+/* Sleep until there is something. The caller's thread holds a reference. */
+static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus_event *events,
+                                size_t capacity, int64_t deadline_ns)
+{
+    struct timespec deadline = {.tv_sec = deadline_ns / NS_PER_S,
+                                .tv_nsec = deadline_ns % NS_PER_S};
+    const struct timespec *until = deadline_ns == INT64_MAX ? NULL : &deadline;
+    ssize_t count;
+    atomic_fetch_add_explicit(&sub->wakeup.sleepers, 1, memory_order_relaxed);
+    for (;;) {
+        uint32_t epoch = wakeup_announce(&sub->watch, &sub->wakeup);
+        count = try_receive_section(sub, events, capacity);
+        if (count != -EAGAIN)
+            break;
+        if (wakeup_sleep(&sub->wakeup, epoch, until) == -ETIMEDOUT) {
+            count = try_receive_section(sub, events, capacity);
+            if (count == -EAGAIN)
+                count = -ETIMEDOUT;
+            break;
+        }
+    }
+    atomic_fetch_sub_explicit(&sub->wakeup.sleepers, 1, memory_order_relaxed);
+    return count;
+}
+
+static ssize_t receive(struct exitbus_subscription *sub, struct exitbus_event *events,
+                       size_t capacity, int64_t deadline_ns, bool wait)
+{
+    reclaim_enter();
+    ssize_t count = try_receive(sub, events, capacity);
+    if (likely(count != -EAGAIN) || !wait) {
+        reclaim_leave();
+        return count;
+    }
+    bool retained = try_retain(sub);
+    reclaim_leave();
+    if (!retained)
+        return -ESHUTDOWN;
+    count = receive_sleeping(sub, events, capacity, deadline_ns);
+    release(sub);
+    return count;
+}
+
+ssize_t exitbus_receive_batch(struct exitbus_subscription *sub, struct exitbus_event *events,
+                              size_t capacity, int64_t timeout_ns)
+{
+    if (!sub || !events || capacity == 0)
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    int64_t deadline = timeout_ns > 0 ? deadline_after(timeout_ns) : INT64_MAX;
+    return receive(sub, events, capacity, deadline, timeout_ns != 0);
+}
+
+int exitbus_receive(struct exitbus_subscription *sub, struct exitbus_event *event,
+                    int64_t timeout_ns)
+{
+    ssize_t count = exitbus_receive_batch(sub, event, 1, timeout_ns);
+    return count < 0 ? (int)count : 0;
+}
+
+int exitbus_wait_pid(struct exitbus_subscription *sub, pid_t pid, int64_t timeout_ns,
+                     struct exitbus_event *event)
+{
+    if (!sub || !event || pid <= 0)
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    int64_t deadline = deadline_after(timeout_ns);
+    struct exitbus_event next;
+    for (;;) {
+        ssize_t count = receive(sub, &next, 1, deadline, timeout_ns != 0);
+        if (count < 0)
+            return (int)count;
+        if (next.kind == EXITBUS_EVENT_PID && next.pid == pid) {
+            *event = next;
+            return 0;
+        }
+    }
+}
+
+int exitbus_subscription_fd(struct exitbus_subscription *sub)
+{
+    if (!sub)
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    reclaim_enter();
+    int fd = wakeup_fd(&sub->watch, &sub->wakeup);
+    if (fd >= 0 && queue_empty(&sub->head))
+        wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, &sub->head);
+    reclaim_leave();
+    return fd;
+}
+
+ssize_t exitbus_pending(struct exitbus_subscription *sub)
+{
+    if (!sub)
+        return -EINVAL;
+    if (fork_guard_in_child())
+        return -ESTALE;
+    reclaim_enter();
+    ssize_t pending = 0;
+    if (!queue_closed(&sub->head)) {
+        uint64_t taken = queue_taken(&sub->head); /* first: so the difference can't be negative */
+        pending = (ssize_t)(queue_appended(&sub->tail) - taken);
+    }
+    reclaim_leave();
+    return pending;
+}
+
+/* ------------------------------------------------------------------------- all subscriptions */
+
+static void for_each(struct hub *hub, void (*visit)(struct exitbus_subscription *, void *),
+                     void *context)
+{
+    struct registry *registry = &hub->registry;
+    const registry_list *broad[] = {&registry->all, &registry->any_pid, &registry->any_exec};
+    for (size_t i = 0; i < sizeof broad / sizeof broad[0]; i++)
+        for (struct registry_node *node = registry_first(broad[i]); node;
+             node = registry_next(node))
+            visit(of_node(node), context);
+    if (!any(&registry->pids) && !any(&registry->containers) && !any(&registry->execs))
+        return;
+    for (size_t i = 0; i < REGISTRY_BUCKETS; i++)
+        for (struct registry_node *node = registry_first(&registry->directory[i]); node;
+             node = registry_next(node))
+            visit(of_node(node), context);
+}
+
+static void visit_close(struct exitbus_subscription *sub, void *context)
+{
+    (void)context;
+    close_and_wake(sub);
+}
+
+void hub_close_subscriptions(struct hub *hub)
+{
+    for_each(hub, visit_close, NULL);
+}
+
+static void visit_sum(struct exitbus_subscription *sub, void *context)
+{
+    struct exitbus_stats *stats = context;
+    if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT))
+        stats->delivered += queue_taken(&sub->head);
+    stats->sleeping_receivers += atomic_load_explicit(&sub->wakeup.sleepers, memory_order_relaxed);
+}
+
+void hub_sum(struct hub *hub, struct exitbus_stats *stats)
+{
+    for_each(hub, visit_sum, stats);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A subscription: topic, queue and wake-up in one block, from subscribe to the grace period after
+ * unsubscribe; and the delivery of an event to all subscriptions that match it.
+ * Uses: queue, registry, wakeup. What it needs of its bus stands in struct hub.
+ */
+#ifndef EXITBUS_SUBSCRIPTION_H
+#define EXITBUS_SUBSCRIPTION_H
+
+#include "order.h"
+#include "queue.h"
+#include "registry.h"
+#include "wakeup.h"
+
+/* The middle of a bus: all that a subscription has to do with. */
+struct hub {
+    struct memory memory;
+    struct order order;
+    struct registry registry;
+    _Alignas(CACHE_LINE) _Atomic bool closed;
+    _Atomic size_t subscriptions; /* not yet unsubscribed */
+    _Atomic uint64_t delivered;   /* by those that are gone; likewise */
+    _Atomic uint64_t dropped;
+    _Atomic size_t references; /* the bus handle, and every block of a subscription */
+    void (*last_reference)(struct hub *hub);
+};
+
+/* Drops a reference; calls last_reference for the last. */
+void hub_release(struct hub *hub);
+
+struct exitbus_subscription {
+    /* Receivers' line. */
+    struct block block;
+    struct queue_head head;
+    struct wakeup wakeup;
+    _Atomic uint32_t references;
+    struct hub *hub;
+
+    /* Publishers' line: all that a delivery looks at, besides the cell and its segment. */
+    _Alignas(CACHE_LINE) struct registry_node node;
+    struct queue_tail tail;
+    _Atomic uint64_t start;      /* the first seq that is for this subscription; 0: undecided */
+    _Atomic uint64_t only_event; /* one-shot: the seq that it takes; 0: none yet */
+    struct wakeup_watch watch;
+    int32_t pid;
+    uint8_t kind; /* enum exitbus_topic_kind */
+    uint8_t flags;
+
+    struct first_segment first;
+    struct topic_ids ids[]; /* one, for topics with ids */
+};
+
+/* Memory classes: those of segments, then these. */
+enum {
+    SUBSCRIPTION_CLASS = SEGMENT_CLASSES,
+    SUBSCRIPTION_IDS_CLASS,
+    WATCH_CLASS, /* a child that a reaper watches */
+    HUB_CLASSES,
+};
+
+#define WATCH_BYTES CACHE_LINE
+
+/* The block size of each class. */
+extern const size_t hub_block_sizes[HUB_CLASSES];
+
+/* An order_deliver whose context is the hub. */
+int hub_deliver(void *hub, uint64_t seq, const struct record *record);
+
+/*
+ * The two halves of subscribe, for spawn, which learns the pid in between. Inside a read-side
+ * section, except for discard. activate: 0 or -ESHUTDOWN; it neither allocates nor blocks.
+ */
+int subscription_create(struct hub *hub, const struct exitbus_topic *topic, uint32_t flags,
+                        struct exitbus_subscription **subscription);
+int subscription_activate(struct exitbus_subscription *subscription);
+/* Undo create. */
+void subscription_discard(struct exitbus_subscription *subscription);
+
+/* Close every subscription of the hub and wake its receivers. Inside a read-side section. */
+void hub_close_subscriptions(struct hub *hub);
+
+/* Add what live subscriptions have delivered, and their sleepers. Inside a read-side section. */
+void hub_sum(struct hub *hub, struct exitbus_stats *stats);
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* System calls: see sys.h. */
+#include "sys.h"
+#include "platform.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NS_PER_S 1000000000LL
+
+#ifdef EXITBUS_TEST_HOOKS
+int (*exitbus_test_syscall)(long number);
+
+static int injected(long number)
+{
+    int (*hook)(long) = __atomic_load_n(&exitbus_test_syscall, __ATOMIC_ACQUIRE);
+    return hook ? hook(number) : 0;
+}
+#else
+static int injected(long number)
+{
+    (void)number;
+    return 0;
+}
+#endif
+
+/* Keeps the caller's errno: errors travel in the result. */
+static long call(long number, long a, long b, long c, long d, long e, long f)
+{
+    int fault = injected(number);
+    if (fault < 0)
+        return fault;
+    int saved = errno;
+    long result = syscall(number, a, b, c, d, e, f);
+    if (result < 0) {
+        result = -errno;
+        errno = saved;
+    }
+    return result;
+}
+
+static long call_again(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result;
+    do
+        result = call(number, a, b, c, d, e, f);
+    while (result == -EINTR);
+    return result;
+}
+
+int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadline)
+{
+    /* The bitset form takes an absolute CLOCK_MONOTONIC time, so EINTR does not lengthen it. */
+    return (int)call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value, (long)deadline,
+                     0, (long)FUTEX_BITSET_MATCH_ANY);
+}
+
+void sys_futex_wake_all(uint32_t *word)
+{
+    /* It fails only for a bad address, and after an injected fault it must still happen. */
+    while (call(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0) < 0)
+        ck_pr_stall();
+}
+
+int sys_eventfd(bool semaphore)
+{
+    long flags = EFD_CLOEXEC | EFD_NONBLOCK | (semaphore ? EFD_SEMAPHORE : 0);
+    return (int)call_again(SYS_eventfd2, 0, flags, 0, 0, 0, 0);
+}
+
+int sys_eventfd_add(int fd)
+{
+    uint64_t one = 1;
+    long result = call_again(SYS_write, fd, (long)&one, sizeof one, 0, 0, 0);
+    return result < 0 ? (int)result : 0;
+}
+
+int sys_eventfd_take(int fd)
+{
+    uint64_t value;
+    long result = call_again(SYS_read, fd, (long)&value, sizeof value, 0, 0, 0);
+    return result < 0 ? (int)result : 0;
+}
+
+int sys_timerfd(void)
+{
+    return (int)call_again(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK, 0, 0, 0,
+                           0);
+}
+
+int sys_timerfd_arm(int fd, int64_t delay_ns)
+{
+    struct itimerspec spec = {
+        .it_value = {.tv_sec = delay_ns / NS_PER_S, .tv_nsec = delay_ns % NS_PER_S}};
+    return (int)call_again(SYS_timerfd_settime, fd, 0, (long)&spec, 0, 0, 0);
+}
+
+int sys_epoll_create(void)
+{
+    return (int)call_again(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0, 0, 0);
+}
+
+int sys_epoll_add(int epoll_fd, int fd, void *data)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data = {.ptr = data}};
+    return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, fd, (long)&event, 0, 0);
+}
+
+int sys_epoll_delete(int epoll_fd, int fd)
+{
+    return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_DEL, fd, 0, 0, 0);
+}
+
+int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int timeout_ms)
+{
+    long result;
+    do
+        result = call(SYS_epoll_pwait, epoll_fd, (long)events, capacity, timeout_ms, 0, 8);
+    while (result == -EINTR && timeout_ms < 0);
+    return (int)result;
+}
+
+int sys_pidfd_open(pid_t pid)
+{
+    return (int)call_again(SYS_pidfd_open, pid, 0, 0, 0, 0, 0);
+}
+
+int sys_close(int fd)
+{
+    /* Linux has closed the descriptor even when close says EINTR: never retried. */
+    return (int)call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+int sys_waitid(int id_type, int id, siginfo_t *info, int options, struct rusage *usage)
+{
+    info->si_pid = 0;
+    return (int)call_again(SYS_waitid, id_type, id, (long)info, options, (long)usage, 0);
+}
+
+/* From Linux 6.15 on: the layout of PIDFD_GET_INFO up to its exit code, which older headers lack.
+ */
+struct pidfd_info_exit {
+    uint64_t mask;
+    uint64_t cgroup_id;
+    uint32_t ids[11]; /* pid, tgid, ppid, then the user and group ids */
+    int32_t exit_code;
+};
+#define PIDFD_INFO_MASK_EXIT (1UL << 3)
+#define PIDFD_GET_INFO_EXIT _IOWR(0xFF, 11, struct pidfd_info_exit)
+
+int sys_pidfd_exit_status(int pidfd, int *status)
+{
+    struct pidfd_info_exit info = {.mask = PIDFD_INFO_MASK_EXIT};
+    int result = (int)call_again(SYS_ioctl, pidfd, (long)PIDFD_GET_INFO_EXIT, (long)&info, 0, 0, 0);
+    if (result < 0)
+        return result;
+    if (!(info.mask & PIDFD_INFO_MASK_EXIT))
+        return -ENODATA;
+    *status = info.exit_code;
+    return 0;
+}
+
+int sys_membarrier(void)
+{
+    return (int)call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0);
+}
+
+int sys_membarrier_register(void)
+{
+    return (int)call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0);
+}
+
+int64_t sys_clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}

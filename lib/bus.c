@@ -105,8 +105,7 @@ static int destroy(struct exitbus *bus)
     reclaim_leave();
     reclaim_wait();
     memory_end(&hub->memory);
-    while (memory_callbacks(&hub->memory) > 0)
-        reclaim_wait_callbacks();
+    memory_wait_callbacks(&hub->memory);
     hub_release(hub);
     return 0;
 }

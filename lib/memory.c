@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The memory of one bus: see memory.h. */
 #include "memory.h"
+#include "sys.h"
 
 #include <sys/mman.h>
 
@@ -236,10 +237,34 @@ void memory_later(struct memory *memory, struct reclaim_head *head,
     reclaim_later(head, callback);
 }
 
+/*
+ * Callbacks that have ended while somebody waits for that, in any bus: a futex. Not in struct
+ * memory, which may be gone as soon as its count is zero.
+ */
+static _Atomic uint32_t ended;
+static _Atomic uint32_t waiting;
+
 void memory_callback_end(struct memory *memory)
 {
-    /* Release: pairs with the acquire in memory_callbacks. */
-    atomic_fetch_sub_explicit(&memory->callbacks, 1, memory_order_release);
+    /* Release: pairs with the acquire in memory_wait_callbacks. */
+    if (atomic_fetch_sub_explicit(&memory->callbacks, 1, memory_order_seq_cst) > 1)
+        return;
+    if (atomic_load_explicit(&waiting, memory_order_seq_cst) > 0) {
+        atomic_fetch_add_explicit(&ended, 1, memory_order_seq_cst);
+        sys_futex_wake_all((uint32_t *)&ended);
+    }
+}
+
+void memory_wait_callbacks(struct memory *memory)
+{
+    atomic_fetch_add_explicit(&waiting, 1, memory_order_seq_cst);
+    for (;;) {
+        uint32_t before = atomic_load_explicit(&ended, memory_order_seq_cst);
+        if (memory_callbacks(memory) == 0)
+            break;
+        sys_futex_wait((uint32_t *)&ended, before, NULL);
+    }
+    atomic_fetch_sub_explicit(&waiting, 1, memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------------------------- giving back */

@@ -89,8 +89,11 @@ void memory_later(struct memory *memory, struct reclaim_head *head,
 void memory_callback_end(struct memory *memory);
 static inline size_t memory_callbacks(struct memory *memory)
 {
-    return atomic_load_explicit(&memory->callbacks, memory_order_acquire);
+    return atomic_load_explicit(&memory->callbacks, memory_order_seq_cst);
 }
+
+/* Wait until there are none. Blocks for grace periods; not inside a read-side section. */
+void memory_wait_callbacks(struct memory *memory);
 
 /* Raw memory from the allocator, counted in `bytes`; zeroed if it is the default one. */
 void *memory_map(struct memory *memory, size_t size, size_t alignment);

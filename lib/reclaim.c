@@ -35,9 +35,3 @@ void reclaim_wait(void)
     synchronize_rcu();
     reclaim_annotate_acquire();
 }
-
-void reclaim_wait_callbacks(void)
-{
-    rcu_barrier();
-    reclaim_annotate_acquire();
-}

@@ -13,7 +13,7 @@
 
 #include "platform.h"
 
-#ifndef _LGPL_SOURCE
+#if !defined(_LGPL_SOURCE) && !defined(EXITBUS_URCU_CALLS)
 #define _LGPL_SOURCE /* inline read-side sections: 1 ns instead of 8 */
 #endif
 #ifndef URCU_API_MAP
@@ -78,8 +78,7 @@ static inline struct reclaim_head *reclaim_callback_begin(struct rcu_head *rcu)
     return container_of(rcu, struct reclaim_head, rcu);
 }
 
-/* Wait for a grace period, or for all callbacks asked for so far. Not inside a section. */
+/* Wait for a grace period. Not inside a section. */
 void reclaim_wait(void);
-void reclaim_wait_callbacks(void);
 
 #endif

@@ -59,6 +59,15 @@ struct child {
 
 extern char **environ;
 
+/*
+ * ThreadSanitizer takes every clone() for a fork and from then on ignores what the child does to
+ * synchronise. With shared memory that would be this very thread: go past its interceptor.
+ */
+#ifdef RECLAIM_TSAN
+int __clone(int (*)(void *), void *, int, void *, ...);
+#define clone __clone
+#endif
+
 /* The child's frames lie on another stack and never return: nothing for sanitizers to follow. */
 #define CHILD_CODE __attribute__((no_sanitize_address, no_sanitize_thread))
 

@@ -13,11 +13,16 @@
 /* call_rcu costs about 114 ns: shared by a batch. */
 #define RETIRE_BATCH 16
 /* Free memory that a pool keeps when it trims, to start the next burst warm. */
-#define TRIM_KEEP ((size_t)256 << 10)
+#define TRIM_KEEP ((size_t)128 << 10)
+#define TRIM_FROM (2 * TRIM_KEEP)
 /* What was free all the time for this many grace periods (of about 10 ms) is not needed. */
 #define TRIM_EVERY_LOOKS 8
+/* Looks without anything having come back meanwhile, before they end: at rest nothing runs. */
+#define TRIM_LOOKS 32
 /* No machine hands out addresses above this unless asked; queue.c packs an index above it. */
 #define ADDRESS_LIMIT ((uintptr_t)1 << 48)
+
+#define SLAB_GOES UINT32_MAX
 
 struct slab {
     struct slab *next; /* in memory->slabs; later in trim_slabs */
@@ -26,7 +31,7 @@ struct slab {
     size_t size;
     uint32_t capacity;    /* blocks that fit */
     _Atomic uint32_t cut; /* blocks cut so far; may overshoot */
-    uint32_t found;       /* free blocks counted by the trim in progress */
+    uint32_t found;       /* free blocks counted by the trim in progress, or SLAB_GOES */
     _Alignas(CACHE_LINE) char blocks[];
 };
 
@@ -211,6 +216,14 @@ static void retired_batch_free(struct rcu_head *rcu)
     memory_callback_end(memory);
 }
 
+/* Send what was retired to a grace period. */
+static void retire_batch(struct memory *memory)
+{
+    struct block *batch = atomic_exchange_explicit(&memory->retired, NULL, memory_order_acquire);
+    if (batch)
+        memory_later(memory, &batch->reclaim, retired_batch_free);
+}
+
 void memory_retire(struct memory *memory, unsigned class, void *address)
 {
     struct block *block = address;
@@ -223,11 +236,8 @@ void memory_retire(struct memory *memory, unsigned class, void *address)
     while (!atomic_compare_exchange_weak_explicit(&memory->retired, &top, block,
                                                   memory_order_release, memory_order_relaxed));
     size_t count = atomic_fetch_add_explicit(&memory->retired_count, 1, memory_order_relaxed) + 1;
-    if (count % RETIRE_BATCH != 0)
-        return;
-    struct block *batch = atomic_exchange_explicit(&memory->retired, NULL, memory_order_acquire);
-    if (batch)
-        memory_later(memory, &batch->reclaim, retired_batch_free);
+    if (count % RETIRE_BATCH == 0)
+        retire_batch(memory);
 }
 
 void memory_later(struct memory *memory, struct reclaim_head *head,
@@ -270,8 +280,8 @@ void memory_wait_callbacks(struct memory *memory)
 /* ------------------------------------------------------------------------------- giving back */
 
 /*
- * While a pool has a surplus of free blocks, a look follows the other; every few of them, what has
- * been free throughout is given back. At rest that comes to its end by itself.
+ * While a pool has a surplus of free blocks, one look follows the other; every few of them, what
+ * has been free throughout is given back. At rest that comes to its end by itself.
  *
  * A trim has three stages with a grace period between each: take the whole free list out (a popper
  * may still be looking at its old top); sort it, put back what stays and take the rest out of
@@ -298,13 +308,33 @@ static void trim_unmap(struct rcu_head *rcu)
 static void trim_take_slab(struct memory *memory, struct slab *slab)
 {
     struct pool *pool = memory->trim_pool;
-    struct slab *current = slab;
+    struct slab *current = slab; /* fully cut, and others may still be reading that */
     atomic_compare_exchange_strong_explicit(&pool->current, &current, NULL, memory_order_relaxed,
                                             memory_order_relaxed);
     atomic_fetch_sub_explicit(&pool->slab_bytes, slab->size, memory_order_relaxed);
     slab_unlist(memory, slab);
     slab->next = memory->trim_slabs;
     memory->trim_slabs = slab;
+}
+
+/* Does a slab, of whose blocks `found` are free, go back? Then it is taken out of the pool. */
+static bool trim_decide(struct memory *memory, struct slab *slab, size_t *kept)
+{
+    struct pool *pool = memory->trim_pool;
+    uint32_t cut = atomic_load_explicit(&slab->cut, memory_order_relaxed);
+    if (slab->found < (cut < slab->capacity ? cut : slab->capacity))
+        return false; /* partly in use */
+    if (*kept + slab->size <= memory->trim_keep) {
+        *kept += slab->size;
+        return false;
+    }
+    struct slab *current = slab;
+    if (cut < slab->capacity &&
+        atomic_compare_exchange_strong_explicit(&pool->current, &current, NULL,
+                                                memory_order_relaxed, memory_order_relaxed))
+        return false; /* somebody may be about to cut from it: next time */
+    trim_take_slab(memory, slab);
+    return true;
 }
 
 static void trim_sort(struct rcu_head *rcu)
@@ -319,17 +349,10 @@ static void trim_sort(struct rcu_head *rcu)
     for (struct block *b = memory->trim_blocks; b; b = next) {
         next = atomic_load_explicit(&b->chain, memory_order_relaxed);
         struct slab *slab = b->slab;
-        if (slab->found == slab->capacity && kept + slab->size <= memory->trim_keep) {
-            kept += slab->size;
-            slab->found = 0; /* stays, like a slab that is partly in use */
-        } else if (slab->found == slab->capacity) {
-            trim_take_slab(memory, slab);
-            slab->found = slab->capacity + 1; /* goes; its other blocks are just skipped */
-        }
-        if (slab->found <= slab->capacity) {
-            slab->found = 0;
+        if (slab->found > 0 && slab->found != SLAB_GOES) /* its first block */
+            slab->found = trim_decide(memory, slab, &kept) ? SLAB_GOES : 0;
+        if (slab->found != SLAB_GOES)
             push_free(memory->trim_pool, b, b, 1);
-        }
     }
     memory->trim_blocks = NULL;
     memory_later(memory, &memory->trim_reclaim, trim_unmap);
@@ -342,7 +365,7 @@ static bool trim_begin(struct memory *memory, struct pool *pool)
     size_t lowest = atomic_load_explicit(&pool->lowest_free, memory_order_relaxed);
     size_t free = atomic_load_explicit(&pool->free_count, memory_order_relaxed);
     atomic_store_explicit(&pool->lowest_free, free, memory_order_relaxed);
-    if (lowest * pool->block_size <= 2 * TRIM_KEEP)
+    if (lowest * pool->block_size <= TRIM_FROM)
         return false;
     memory->trim_pool = pool;
     memory->trim_keep = (free > lowest ? free - lowest : 0) * pool->block_size + TRIM_KEEP;
@@ -361,7 +384,7 @@ static bool has_surplus(struct memory *memory)
     for (size_t i = 0; i < MEMORY_CLASSES_MAX; i++) {
         struct pool *pool = &memory->pools[i];
         if (atomic_load_explicit(&pool->free_count, memory_order_relaxed) * pool->block_size >
-            2 * TRIM_KEEP)
+            TRIM_FROM)
             return true;
     }
     return false;
@@ -373,6 +396,7 @@ static void trim_look(struct rcu_head *rcu)
     struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, trim_reclaim);
     bool begun = false;
     if (++memory->trim_looks % TRIM_EVERY_LOOKS == 0) {
+        retire_batch(memory); /* a batch that does not get full would hold its slabs */
         for (size_t i = 0; i < MEMORY_CLASSES_MAX && !begun; i++)
             begun = trim_begin(memory, &memory->pools[i]);
     }
@@ -383,19 +407,28 @@ static void trim_look(struct rcu_head *rcu)
 
 static void trim_go_on(struct memory *memory)
 {
-    if (has_surplus(memory) && !atomic_load_explicit(&memory->ending, memory_order_acquire))
+    if (atomic_exchange_explicit(&memory->trim_again, false, memory_order_relaxed))
+        memory->trim_looks = 0;
+    if (memory->trim_looks < TRIM_LOOKS && has_surplus(memory) &&
+        !atomic_load_explicit(&memory->ending, memory_order_acquire)) {
         memory_later(memory, &memory->trim_reclaim, trim_look);
-    else
+    } else {
+        memory->trim_looks = 0;
         /* Release: hands the trim_ fields to the next trim. */
         atomic_store_explicit(&memory->trimming, false, memory_order_release);
+    }
 }
 
+/* Something has come back to a pool. */
 static void trim_maybe(struct memory *memory)
 {
-    if (!has_surplus(memory) || atomic_load_explicit(&memory->trimming, memory_order_relaxed))
+    if (!has_surplus(memory))
         return;
+    if (!atomic_load_explicit(&memory->trim_again, memory_order_relaxed))
+        atomic_store_explicit(&memory->trim_again, true, memory_order_relaxed);
     /* Acquire: takes over the trim_ fields from the last trim. */
-    if (!atomic_exchange_explicit(&memory->trimming, true, memory_order_acquire))
+    if (!atomic_load_explicit(&memory->trimming, memory_order_relaxed) &&
+        !atomic_exchange_explicit(&memory->trimming, true, memory_order_acquire))
         memory_later(memory, &memory->trim_reclaim, trim_look);
 }
 

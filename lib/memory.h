@@ -47,6 +47,7 @@ struct memory {
     _Atomic size_t retired_count;
     _Atomic size_t callbacks; /* reclaim callbacks on their way */
     _Atomic bool trimming;    /* one trim at a time */
+    _Atomic bool trim_again;  /* something has come back since the last look */
     _Atomic bool ending;      /* no new looks */
     unsigned trim_looks;      /* owned by the trim in progress, like those below */
     size_t trim_keep;         /* bytes that are not given back */

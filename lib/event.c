@@ -29,25 +29,40 @@ int event_check(const struct exitbus_event *event)
     return 0;
 }
 
+/* The word of a record that holds a field of the public struct. */
+#define WORD_OF(field) (offsetof(struct exitbus_event, field) / 8 - 1)
+
+static uint64_t with_sizes(uint64_t word, size_t container_size, size_t exec_size)
+{
+    uint8_t bytes[8];
+    memcpy(bytes, &word, sizeof bytes);
+    bytes[offsetof(struct exitbus_event, container_id_size) % 8] = (uint8_t)container_size;
+    bytes[offsetof(struct exitbus_event, exec_id_size) % 8] = (uint8_t)exec_size;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static void encode_ids(const struct exitbus_event *event, struct record *record)
+{
+    size_t container_size = strnlen(event->container_id, EXITBUS_ID_MAX);
+    size_t exec_size = strnlen(event->exec_id, EXITBUS_ID_MAX);
+    char *ids = (char *)(record->words + CELL_WORDS);
+    memset(ids, 0, sizeof record->words - CELL_PAYLOAD);
+    memcpy(ids, event->container_id, container_size);
+    memcpy(ids + container_size, event->exec_id, exec_size);
+    record->words[0] = with_sizes(record->words[0], container_size, exec_size);
+}
+
 void event_encode(const struct exitbus_event *event, struct record *record)
 {
-    struct exitbus_event fixed;
-    memcpy(&fixed, event, offsetof(struct exitbus_event, container_id));
-    fixed.container_id_size = 0;
-    fixed.exec_id_size = 0;
-    if (fixed.monotonic_ns == 0)
-        fixed.monotonic_ns = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);
-    if (fixed.realtime_ns == 0)
-        fixed.realtime_ns = (uint64_t)sys_clock_ns(CLOCK_REALTIME);
-    if (event->kind == EXITBUS_EVENT_EXEC) {
-        fixed.container_id_size = (uint8_t)strnlen(event->container_id, EXITBUS_ID_MAX);
-        fixed.exec_id_size = (uint8_t)strnlen(event->exec_id, EXITBUS_ID_MAX);
-        char *ids = (char *)(record->words + CELL_WORDS);
-        memset(ids, 0, sizeof record->words - CELL_PAYLOAD);
-        memcpy(ids, event->container_id, fixed.container_id_size);
-        memcpy(ids + fixed.container_id_size, event->exec_id, fixed.exec_id_size);
-    }
-    memcpy(record->words, (const char *)&fixed + offsetof(struct exitbus_event, pid), CELL_PAYLOAD);
+    memcpy(record->words, (const char *)event + offsetof(struct exitbus_event, pid), CELL_PAYLOAD);
+    record->words[0] = with_sizes(record->words[0], 0, 0);
+    if (unlikely(event->kind == EXITBUS_EVENT_EXEC))
+        encode_ids(event, record);
+    if (record->words[WORD_OF(monotonic_ns)] == 0)
+        record->words[WORD_OF(monotonic_ns)] = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);
+    if (record->words[WORD_OF(realtime_ns)] == 0)
+        record->words[WORD_OF(realtime_ns)] = (uint64_t)sys_clock_ns(CLOCK_REALTIME);
 }
 
 struct record_key record_key(const struct record *record)

@@ -89,24 +89,37 @@ static inline void cell_fill(struct cell *header, uint64_t seq, const struct rec
     test_step(STEP_APPEND_TAG_WRITTEN);
 }
 
-static inline void cell_read(const struct cell *header, uint64_t seq, struct exitbus_event *event)
+static inline uint64_t cell_word(const struct cell *cell, unsigned word)
 {
-    uint64_t words[RECORD_CELLS_MAX * CELL_WORDS];
-    for (unsigned w = 0; w < CELL_WORDS; w++)
-        words[w] = atomic_load_explicit(&header->words[w], memory_order_relaxed);
+    return atomic_load_explicit(&cell->words[word], memory_order_relaxed);
+}
+
+static void cell_read_ids(const struct cell *header, unsigned cells, struct exitbus_event *event)
+{
+    uint64_t words[(RECORD_CELLS_MAX - 1) * CELL_WORDS];
+    for (unsigned c = 1; c < cells; c++)
+        for (unsigned w = 0; w < CELL_WORDS; w++)
+            words[(c - 1) * CELL_WORDS + w] = cell_word(&header[c], w);
+    event_decode_ids(event, words);
+}
+
+/* Copy an event out; returns its cells. */
+static inline unsigned cell_read(const struct cell *header, uint64_t seq,
+                                 struct exitbus_event *event)
+{
+    unsigned cells = cell_width(header);
     event->seq = seq;
-    memcpy((char *)event + sizeof event->seq, words, CELL_PAYLOAD);
-    unsigned cells = record_cells(words[0]);
+    for (unsigned w = 0; w < CELL_WORDS; w++) {
+        uint64_t word = cell_word(header, w);
+        memcpy((char *)event + (1 + w) * sizeof word, &word, sizeof word);
+    }
     if (likely(cells == 1)) {
         event->container_id[0] = '\0';
         event->exec_id[0] = '\0';
-        return;
+    } else {
+        cell_read_ids(header, cells, event);
     }
-    for (unsigned c = 1; c < cells; c++)
-        for (unsigned w = 0; w < CELL_WORDS; w++)
-            words[c * CELL_WORDS + w] =
-                atomic_load_explicit(&header[c].words[w], memory_order_relaxed);
-    event_decode_ids(event, words + CELL_WORDS);
+    return cells;
 }
 
 /* -------------------------------------------------------------------------------- segments */
@@ -253,8 +266,7 @@ static size_t copy_run(const struct segment *segment, unsigned *index, struct ex
         uint64_t tag = cell_tag(segment_cell(segment, i));
         if (tag < segment->base)
             break;
-        cell_read(segment_cell(segment, i), tag, &events[count++]);
-        i += cell_width(segment_cell(segment, i));
+        i += cell_read(segment_cell(segment, i), tag, &events[count++]);
     }
     *index = i;
     return count;

@@ -12,17 +12,18 @@
  * waitid(P_ALL), and makes it an ordinary child when exec succeeds; so a child that fails to exec
  * is seen by nobody but this call, no reaper publishes it, and the error is simply returned.
  *
- * The child runs on a small stack of its own, with all signals blocked and no handler left, and
- * uses nothing but system calls and the subscription. It is the parent as far as the fork guard,
- * liburcu and thread-local storage are concerned.
+ * The child is the parent as far as the fork guard, liburcu and thread-local storage are concerned.
+ *
+ * Emulators (valgrind, qemu's user mode) turn such a clone into a fork that copies memory. That is
+ * found out once, and there the child waits at a pipe until the parent has subscribed.
  */
 #include "fork_guard.h"
 #include "reaper.h"
+#include "spawn_child.h"
 #include "sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -30,34 +31,15 @@
 
 /* Frames of the child, a path buffer of PATH_MAX among them. */
 #define CHILD_STACK (32 * 1024)
-#define SIGNALS 64
 #define WAIT_CLONE ((int)__WCLONE) /* children without an exit signal, and no others */
-#define SIGNAL_SET_BYTES (SIGNALS / 8)
 
 #define SPAWN_FLAGS                                                                                \
     (EXITBUS_SPAWN_SEARCH_PATH | EXITBUS_SPAWN_SETSID | EXITBUS_SPAWN_SETPGROUP |                  \
      EXITBUS_SPAWN_SIGMASK | EXITBUS_SPAWN_SIGDEFAULT)
 
-/* As the kernel has it. */
-struct kernel_sigaction {
-    void (*handler)(int);
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
-
-struct child {
-    const struct exitbus_spawn_options *options;
-    const char *path;
-    char *const *envp;
-    const char *search; /* PATH, or NULL: `path` as it is */
-    uint64_t signal_mask;
-    struct exitbus_subscription *subscription; /* or NULL */
-    int error;                                 /* positive; set by a child that gives up */
-    bool activated;
-};
-
 extern char **environ;
+
+#define CHILD_CODE __attribute__((no_sanitize_address, no_sanitize_thread))
 
 /*
  * ThreadSanitizer takes every clone() for a fork and from then on ignores what the child does to
@@ -67,133 +49,6 @@ extern char **environ;
 int __clone(int (*)(void *), void *, int, void *, ...);
 #define clone __clone
 #endif
-
-/* The child's frames lie on another stack and never return: nothing for sanitizers to follow. */
-#define CHILD_CODE __attribute__((no_sanitize_address, no_sanitize_thread))
-
-/* ---------------------------------------------------------------------------------- the child */
-
-CHILD_CODE static int reset_signals(const struct child *child)
-{
-    const sigset_t *defaults =
-        child->options->flags & EXITBUS_SPAWN_SIGDEFAULT ? child->options->signal_default : NULL;
-    for (int signal = 1; signal <= SIGNALS; signal++) {
-        struct kernel_sigaction action;
-        if (syscall(SYS_rt_sigaction, signal, NULL, &action, SIGNAL_SET_BYTES) != 0)
-            continue;
-        bool ignored = action.handler == SIG_IGN;
-        bool wanted = defaults && sigismember(defaults, signal) == 1;
-        if (action.handler == SIG_DFL || (ignored && !wanted))
-            continue;
-        action = (struct kernel_sigaction){.handler = SIG_DFL};
-        /* Handlers must not run in the shared memory; SIGKILL and SIGSTOP have none. */
-        if (syscall(SYS_rt_sigaction, signal, &action, NULL, SIGNAL_SET_BYTES) != 0)
-            return errno;
-    }
-    return 0;
-}
-
-CHILD_CODE static int move_fd(int from, int to)
-{
-    if (from == to) /* keep it across exec */
-        return syscall(SYS_fcntl, from, F_SETFD, 0) < 0 ? errno : 0;
-    return syscall(SYS_dup3, from, to, 0) < 0 ? errno : 0;
-}
-
-CHILD_CODE static int do_action(const struct exitbus_spawn_action *action)
-{
-    if (action->kind == EXITBUS_SPAWN_DUP2)
-        return move_fd(action->source_fd, action->fd);
-    if (action->kind == EXITBUS_SPAWN_CLOSE)
-        return syscall(SYS_close, action->fd) < 0 ? errno : 0;
-    long opened =
-        syscall(SYS_openat, AT_FDCWD, action->path, action->open_flags, (long)action->mode);
-    if (opened < 0)
-        return errno;
-    if (opened == action->fd)
-        return 0;
-    int error = move_fd((int)opened, action->fd);
-    syscall(SYS_close, (int)opened);
-    return error;
-}
-
-CHILD_CODE static int prepare(const struct child *child)
-{
-    const struct exitbus_spawn_options *options = child->options;
-    int error = reset_signals(child);
-    if (error)
-        return error;
-    if ((options->flags & EXITBUS_SPAWN_SETSID) && syscall(SYS_setsid) < 0)
-        return errno;
-    if ((options->flags & EXITBUS_SPAWN_SETPGROUP) &&
-        syscall(SYS_setpgid, 0, options->process_group) < 0)
-        return errno;
-    if (options->directory && syscall(SYS_chdir, options->directory) < 0)
-        return errno;
-    for (size_t i = 0; i < options->action_count; i++) {
-        error = do_action(&options->actions[i]);
-        if (error)
-            return error;
-    }
-    return 0;
-}
-
-CHILD_CODE static int exec(const struct child *child, const char *path)
-{
-    syscall(SYS_execve, path, child->options->argv, child->envp);
-    return errno;
-}
-
-/* Try every directory of PATH, as execvp does. */
-CHILD_CODE static int exec_searching(const struct child *child)
-{
-    char buffer[PATH_MAX];
-    size_t name_size = strlen(child->path) + 1;
-    bool denied = false;
-    int error = ENOENT;
-    for (const char *part = child->search; part;) {
-        const char *colon = strchr(part, ':');
-        size_t size = colon ? (size_t)(colon - part) : strlen(part);
-        if (size + 1 + name_size <= sizeof buffer) {
-            memcpy(buffer, part, size);
-            size_t slash = size > 0 ? 1 : 0; /* an empty part is the working directory */
-            buffer[size] = '/';
-            memcpy(buffer + size + slash, child->path, name_size);
-            error = exec(child, buffer);
-            if (error == EACCES)
-                denied = true;
-            else if (error != ENOENT && error != ENOTDIR && error != ESTALE && error != ENODEV &&
-                     error != ETIMEDOUT)
-                return error;
-        } else {
-            error = ENAMETOOLONG;
-        }
-        part = colon ? colon + 1 : NULL;
-    }
-    return denied ? EACCES : error;
-}
-
-CHILD_CODE static int child_main(void *argument)
-{
-    struct child *child = argument;
-    int error = prepare(child);
-    if (!error && child->subscription) {
-        child->subscription->pid = (pid_t)syscall(SYS_getpid);
-        reclaim_enter();
-        error = -subscription_activate(child->subscription);
-        reclaim_leave();
-        child->activated = !error;
-    }
-    if (!error) {
-        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &child->signal_mask, NULL, SIGNAL_SET_BYTES);
-        error = child->search ? exec_searching(child) : exec(child, child->path);
-    }
-    child->error = error;
-    syscall(SYS_exit_group, 127);
-    __builtin_unreachable();
-}
-
-/* --------------------------------------------------------------------------------- the parent */
 
 static int check_options(const struct exitbus_spawn_options *options)
 {
@@ -234,39 +89,162 @@ static bool has_execed(pid_t pid)
     return sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | WAIT_CLONE, NULL) == -ECHILD;
 }
 
-static void reap_unborn(pid_t pid)
+static void reap_unborn(pid_t pid, int options)
 {
     siginfo_t info;
     int result;
     do
-        result = sys_waitid(P_PID, pid, &info, WEXITED | WAIT_CLONE, NULL);
+        result = sys_waitid(P_PID, pid, &info, WEXITED | options, NULL);
     while (result < 0 && result != -ECHILD);
 }
 
+/* Signals blocked by system call: the libc's function would leave its own two unblocked. */
+static uint64_t block_signals(void)
+{
+    uint64_t all = ~(uint64_t)0, before;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, SIGNAL_SET_BYTES);
+    return before;
+}
+
+static void restore_signals(uint64_t before)
+{
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, SIGNAL_SET_BYTES);
+}
+
 /* Clone, and learn how it went. 0 or a negative errno, with no child left. */
-static int run_child(struct child *child, bool want_pidfd, pid_t *pid, int *pidfd)
+static int run_shared(struct child *child, bool want_pidfd, pid_t *pid, int *pidfd)
 {
     _Alignas(16) char stack[CHILD_STACK];
-    uint64_t all = ~(uint64_t)0, before;
+    /* No exit signal: see the top of this file. */
+    int flags = CLONE_VM | CLONE_VFORK | (want_pidfd ? CLONE_PIDFD : 0);
+    *pid = clone(child_main, stack + sizeof stack, flags, child, pidfd);
+    if (*pid < 0)
+        return -errno;
+    if (!child->error && has_execed(*pid))
+        return 0;
+    reap_unborn(*pid, WAIT_CLONE);
+    if (want_pidfd)
+        sys_close(*pidfd);
+    return child->error ? -child->error : -EINTR; /* killed before it could exec */
+}
+
+/* -------------------------------------------------------------------- where memory is copied */
+
+CHILD_CODE static int probe_main(void *argument)
+{
+    *(volatile int *)argument = 1;
+    syscall(SYS_exit_group, 0);
+    __builtin_unreachable();
+}
+
+static bool memory_is_shared(void)
+{
+    static _Atomic int known; /* 1: shared, 2: copied */
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == 0) {
+        _Alignas(16) char stack[CHILD_STACK];
+        volatile int seen = 0;
+        pid_t pid = clone(probe_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK, (void *)&seen);
+        if (pid < 0)
+            return true; /* what it is short of, the spawn itself will report */
+        reap_unborn(pid, __WALL);
+        answer = seen ? 1 : 2;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == 1;
+}
+
+/* Out of the way of the descriptors that file actions are likely to name. */
+static int open_pipe(int fds[2])
+{
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return -errno;
+    for (int i = 0; i < 2; i++) {
+        int high = fcntl(fds[i], F_DUPFD_CLOEXEC, 200);
+        if (high >= 0) {
+            sys_close(fds[i]);
+            fds[i] = high;
+        }
+    }
+    return 0;
+}
+
+/* What the parent does in the child's place. */
+static int subscribe_for(struct child *child, pid_t pid)
+{
+    if (!child->subscription)
+        return 0;
+    child->subscription->pid = pid;
+    reclaim_enter();
+    int result = subscription_activate(child->subscription);
+    reclaim_leave();
+    child->activated = result == 0;
+    return result;
+}
+
+static int run_forked(struct child *child, const int gate[2], const int report[2], bool want_pidfd,
+                      pid_t *pid, int *pidfd)
+{
+    _Alignas(16) char stack[CHILD_STACK];
+    child->gate_fd = gate[0];
+    child->gate_other_fd = gate[1];
+    child->error_fd = report[1];
+    *pid = clone(child_main, stack + sizeof stack, SIGCHLD, child);
+    if (*pid < 0)
+        return -errno;
+    int result = want_pidfd ? *pidfd = sys_pidfd_open(*pid) : 0;
+    if (result >= 0)
+        result = subscribe_for(child, *pid);
+    if (result >= 0 && write(gate[1], "", 1) != 1)
+        result = -errno;
+    sys_close(gate[1]);
+    sys_close(report[1]);
+    int error = 0;
+    if (read(report[0], &error, sizeof error) == sizeof error && result >= 0)
+        result = -error;
+    if (result >= 0)
+        return 0;
+    reap_unborn(*pid, 0);
+    if (want_pidfd && *pidfd >= 0)
+        sys_close(*pidfd);
+    return result;
+}
+
+static int run_copied(struct child *child, bool want_pidfd, pid_t *pid, int *pidfd)
+{
+    int gate[2], report[2];
+    int result = open_pipe(gate);
+    if (result < 0)
+        return result;
+    result = open_pipe(report);
+    if (result < 0) {
+        sys_close(gate[0]);
+        sys_close(gate[1]);
+        return result;
+    }
+    result = run_forked(child, gate, report, want_pidfd, pid, pidfd);
+    if (*pid < 0) {
+        sys_close(gate[1]);
+        sys_close(report[1]);
+    }
+    sys_close(gate[0]);
+    sys_close(report[0]);
+    return result;
+}
+
+/* ------------------------------------------------------------------------------------- spawn */
+
+static int run_child(struct child *child, bool want_pidfd, pid_t *pid, int *pidfd)
+{
     int saved = errno;
-    /* By system call: the libc's function leaves its own two signals unblocked. */
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, SIGNAL_SET_BYTES);
+    uint64_t before = block_signals();
     child->signal_mask = before;
     if (child->options->flags & EXITBUS_SPAWN_SIGMASK)
         memcpy(&child->signal_mask, child->options->signal_mask, sizeof child->signal_mask);
-    /* No exit signal: see the top of this file. */
-    int flags = CLONE_VM | CLONE_VFORK | (want_pidfd ? CLONE_PIDFD : 0);
-    pid_t started = clone(child_main, stack + sizeof stack, flags, child, pidfd);
-    int result = started < 0 ? -errno : 0;
-    if (result == 0 && (child->error || !has_execed(started)))
-        result = child->error ? -child->error : -EINTR; /* killed before it could exec */
-    if (result < 0 && started > 0)
-        reap_unborn(started);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, SIGNAL_SET_BYTES);
+    int result = memory_is_shared() ? run_shared(child, want_pidfd, pid, pidfd)
+                                    : run_copied(child, want_pidfd, pid, pidfd);
+    restore_signals(before);
     errno = saved;
-    if (result < 0 && started > 0 && want_pidfd)
-        sys_close(*pidfd);
-    *pid = started;
     return result;
 }
 
@@ -314,7 +292,9 @@ int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *optio
         return -ESHUTDOWN;
     struct child child = {.options = options,
                           .path = options->path ? options->path : options->argv[0],
-                          .envp = options->envp ? options->envp : environ};
+                          .envp = options->envp ? options->envp : environ,
+                          .gate_fd = -1,
+                          .error_fd = -1};
     if ((options->flags & EXITBUS_SPAWN_SEARCH_PATH) && !strchr(child.path, '/')) {
         child.search = getenv("PATH");
         if (!child.search)

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Latencies: see latency.h. */
+#include "latency.h"
+
+#include <gsl/gsl_histogram.h>
+#include <math.h>
+#include <pthread.h>
+
+/* From 100 ns to 100 s, 100 bins to a decade: quantiles to 2.3 %. */
+#define LOWEST_NS 100.0
+#define DECADES 9
+#define BINS_PER_DECADE 100
+#define BINS (DECADES * BINS_PER_DECADE)
+
+const char *const latency_names[LATENCIES] = {"collected to received", "killed to received"};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static gsl_histogram *histograms[LATENCIES];
+static double longest[LATENCIES];
+static uint64_t counts[LATENCIES];
+
+void latency_init(void)
+{
+    double ranges[BINS + 1];
+    for (int i = 0; i <= BINS; i++)
+        ranges[i] = LOWEST_NS * pow(10, (double)i / BINS_PER_DECADE);
+    for (int i = 0; i < LATENCIES; i++) {
+        histograms[i] = gsl_histogram_alloc(BINS);
+        gsl_histogram_set_ranges(histograms[i], ranges, BINS + 1);
+    }
+}
+
+void latency_add(enum latency which, uint64_t ns)
+{
+    double value = ns > LOWEST_NS ? (double)ns : LOWEST_NS;
+    pthread_mutex_lock(&lock);
+    gsl_histogram_increment(histograms[which], value);
+    counts[which]++;
+    if (value > longest[which])
+        longest[which] = value;
+    pthread_mutex_unlock(&lock);
+}
+
+struct latency_summary latency_summarize(enum latency which)
+{
+    struct latency_summary summary = {.count = counts[which], .max = longest[which] / 1000};
+    if (summary.count == 0)
+        return summary;
+    gsl_histogram_pdf *cumulative = gsl_histogram_pdf_alloc(BINS);
+    gsl_histogram_pdf_init(cumulative, histograms[which]);
+    /* Sampling at a point of [0, 1) is the quantile function. */
+    summary.p50 = gsl_histogram_pdf_sample(cumulative, 0.5) / 1000;
+    summary.p99 = gsl_histogram_pdf_sample(cumulative, 0.99) / 1000;
+    summary.p999 = gsl_histogram_pdf_sample(cumulative, 0.999) / 1000;
+    gsl_histogram_pdf_free(cumulative);
+    return summary;
+}
+
+void latency_free(void)
+{
+    for (int i = 0; i < LATENCIES; i++)
+        gsl_histogram_free(histograms[i]);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What all threads of a stress run share: its options, the bus, how far each producer has got, and
+ * when to stop. Each scenario is a kind of thread; it reports what it checked to checks/verdict.h.
+ */
+#ifndef STRESS_WORLD_H
+#define STRESS_WORLD_H
+
+#include <exitbus/exitbus.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PRODUCERS_MAX 16
+#define STEADY_MAX 16
+
+struct options {
+    unsigned seconds;
+    uint64_t seed;
+    unsigned producers;
+    unsigned steady;   /* subscribers to everything that stay for the whole run */
+    unsigned churners; /* threads that subscribe, receive and unsubscribe at random */
+    unsigned spawners;
+    const char *child; /* the program that spawners start */
+    const char *json;
+    int argc;
+    char **argv;
+};
+
+struct producer {
+    alignas(64) _Atomic uint64_t begun; /* number of the latest event whose publish has begun */
+    _Atomic uint64_t done;              /* and of the latest whose publish has returned */
+};
+
+struct world {
+    struct options options;
+    struct exitbus *bus;
+    struct producer producers[PRODUCERS_MAX];
+    alignas(64) _Atomic uint64_t latest_seq; /* highest seq that a publish has returned with */
+    alignas(64) _Atomic uint64_t issued;     /* synthetic events published */
+    struct {
+        alignas(64) _Atomic uint64_t taken;
+    } steady[STEADY_MAX]; /* synthetic events each has received: the producers' brake */
+    alignas(64) _Atomic bool stop_churn; /* stages of the end, in this order */
+    _Atomic bool stop_producers;
+    _Atomic bool drained; /* all that was published is in the queues */
+    _Atomic uint64_t deliveries;
+    _Atomic uint64_t subscriptions;
+    _Atomic uint64_t spawned, exits_delivered, forked;
+};
+
+extern struct world world;
+
+/* A small generator for each thread. */
+struct random {
+    uint64_t state;
+};
+
+static inline uint64_t mix(uint64_t x)
+{
+    x ^= x >> 30;
+    x *= 0xbf58476d1ce4e5b9ULL;
+    x ^= x >> 27;
+    x *= 0x94d049bb133111ebULL;
+    return x ^ x >> 31;
+}
+
+static inline uint64_t random_next(struct random *random)
+{
+    return mix(random->state += 0x9e3779b97f4a7c15ULL);
+}
+
+static inline unsigned random_below(struct random *random, unsigned limit)
+{
+    return (unsigned)((random_next(random) >> 32) * limit >> 32);
+}
+
+/* A generator that depends on the seed, the kind of thread and its number. */
+static inline struct random random_for(uint64_t kind, uint64_t number)
+{
+    return (struct random){mix(world.options.seed ^ mix(kind << 32 | number))};
+}
+
+static inline bool flag(const _Atomic bool *what)
+{
+    return atomic_load_explicit(what, memory_order_acquire);
+}
+
+static inline void count(_Atomic uint64_t *counter, uint64_t by)
+{
+    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+uint64_t now_ns(void);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Threads in tests: starting, joining, waiting for a condition, and a check that any thread may
+ * make (those of harness.h belong to the test's main thread). Nothing here looks at the time that
+ * has gone by: a test that hangs is ended by its runner.
+ */
+#ifndef THREADS_H
+#define THREADS_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Ends the whole test, on whatever thread it stands. */
+#define must(condition)                                                                            \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+#define must_equal(a, b)                                                                           \
+    do {                                                                                           \
+        long long left_ = (long long)(a), right_ = (long long)(b);                                 \
+        if (left_ != right_) {                                                                     \
+            fprintf(stderr, "%s:%d: failed: %s is %lld, %s is %lld\n", __FILE__, __LINE__, #a,     \
+                    left_, #b, right_);                                                            \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* Work that a sanitizer makes many times as slow is cut down by about as much. */
+#if defined(__SANITIZE_THREAD__)
+#define scaled(amount) ((amount) / 20)
+#elif defined(__SANITIZE_ADDRESS__)
+#define scaled(amount) ((amount) / 4)
+#else
+#define scaled(amount) (amount)
+#endif
+
+static inline pthread_t thread_start(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+    must_equal(pthread_create(&thread, NULL, body, argument), 0);
+    return thread;
+}
+
+static inline void thread_join(pthread_t thread)
+{
+    must_equal(pthread_join(thread, NULL), 0);
+}
+
+static inline void short_pause(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 200 * 1000}, NULL);
+}
+
+/* Wait until the condition, which nobody announces, holds. */
+#define await(condition)                                                                           \
+    do {                                                                                           \
+        while (!(condition))                                                                       \
+            short_pause();                                                                         \
+    } while (0)
+
+/* Random numbers (xorshift); each thread has a state of its own, so a run can be repeated. */
+static inline uint32_t random_below(uint64_t *state, uint32_t bound)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return (uint32_t)((*state >> 32) % bound);
+}
+
+#endif

@@ -39,9 +39,16 @@
 struct watch {
     struct block block;
     struct watch *next; /* in `incoming`, later in its bucket */
+    uint64_t since;     /* `ends` of the reaper when the watch was made */
     pid_t pid;
     int pidfd;
     bool polled; /* in the epoll set; otherwise it waits for the timer */
+};
+
+/* The latest child of a bucket whose exit was published, and the value that `ends` had then. */
+struct recent {
+    uint64_t end;
+    pid_t pid;
 };
 
 _Static_assert(sizeof(struct watch) <= WATCH_BYTES, "a watch fits its memory class");
@@ -62,7 +69,9 @@ struct exitbus_reaper {
     _Atomic bool polling; /* a pass is being made by exitbus_reaper_poll() */
     pthread_mutex_t gate; /* held while exits are collected: see exitbus_reaper_start */
     _Atomic(struct watch *) incoming;
+    _Atomic uint64_t ends; /* watches that have come to their end */
     struct watch *watches[WATCH_BUCKETS];
+    struct recent recent[WATCH_BUCKETS];
 };
 
 /* Writers first: a stream of spawns must not keep a stop waiting. */
@@ -147,6 +156,8 @@ struct watch *watch_create(struct exitbus_reaper *reaper)
     reclaim_enter();
     struct watch *watch = memory_take(&reaper->bus->hub.memory, WATCH_CLASS);
     reclaim_leave();
+    if (watch)
+        watch->since = atomic_load_explicit(&reaper->ends, memory_order_seq_cst);
     return watch;
 }
 
@@ -214,10 +225,34 @@ static int publish_lost(struct exitbus_reaper *reaper, const struct watch *watch
     return bus_publish_exit(reaper->bus, watch->pid, 0, NULL, EXITBUS_EVENT_STATUS_LOST);
 }
 
+/* The exit has been published. */
+static void watch_done(struct exitbus_reaper *reaper, struct watch *watch)
+{
+    struct recent *recent = &reaper->recent[(size_t)watch->pid % WATCH_BUCKETS];
+    recent->pid = watch->pid;
+    recent->end = atomic_fetch_add_explicit(&reaper->ends, 1, memory_order_seq_cst) + 1;
+    watch_end(reaper, watch);
+}
+
+/*
+ * Was the exit published from another watch, since this one was made? A second watch of a pid can
+ * arrive when the first has ended; its maker saw the child before it was reaped, so before `ends`
+ * moved on.
+ */
+static bool already_published(const struct exitbus_reaper *reaper, const struct watch *watch)
+{
+    const struct recent *recent = &reaper->recent[(size_t)watch->pid % WATCH_BUCKETS];
+    return recent->pid == watch->pid && recent->end > watch->since;
+}
+
 /* Look at one watched child. Counts it if its exit was published. */
 static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, int *count)
 {
     int result = collect(reaper, P_PIDFD, watch->pidfd, __WALL);
+    if (result == -ECHILD && already_published(reaper, watch)) {
+        watch_end(reaper, watch);
+        return;
+    }
     if (result == -ECHILD) {
         result = publish_lost(reaper, watch);
         if (result == 0)
@@ -225,7 +260,7 @@ static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, 
     }
     if (result > 0) {
         (*count)++;
-        watch_end(reaper, watch);
+        watch_done(reaper, watch);
     } else if (result == 0) {
         watch_poll(reaper, watch);
     } else {
@@ -629,15 +664,13 @@ int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid)
         return -ESTALE;
     if (reaper->mode != EXITBUS_REAPER_WATCHED)
         return -ENOTSUP;
-    /* Is it a child of ours? It may be a zombie already, which stays. */
-    siginfo_t info;
-    int result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL);
-    if (result < 0)
-        return result;
     struct watch *watch = watch_create(reaper);
     if (!watch)
         return -ENOMEM;
-    int pidfd = sys_pidfd_open(pid);
+    /* Is it a child of ours? It may be a zombie already, which stays. */
+    siginfo_t info;
+    int result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL);
+    int pidfd = result < 0 ? result : sys_pidfd_open(pid);
     if (pidfd < 0) {
         watch_discard(reaper, watch);
         return pidfd == -ESRCH ? -ECHILD : pidfd;

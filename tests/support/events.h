@@ -16,9 +16,8 @@ static inline struct exitbus *bus_new(void)
     return bus;
 }
 
-static inline struct exitbus_subscription *subscribe_flags(struct exitbus *bus,
-                                                           struct exitbus_topic topic,
-                                                           uint32_t flags)
+static inline struct exitbus_subscription *
+subscribe_flags(struct exitbus *bus, struct exitbus_topic topic, uint32_t flags)
 {
     struct exitbus_subscription *subscription;
     must_equal(exitbus_subscribe(bus, topic, flags, &subscription), 0);

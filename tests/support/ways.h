@@ -53,8 +53,8 @@ static inline void fd_wait(int fd)
 }
 
 /*
- * The subscription's descriptor. Those of subscriptions that are gone stay open until a grace period
- * is over, so a test that makes many has to wait when it has run out of them.
+ * The subscription's descriptor. Those of subscriptions that are gone stay open until a grace
+ * period is over, so a test that makes many has to wait when it has run out of them.
  */
 static inline int fd_of(struct exitbus_subscription *subscription)
 {

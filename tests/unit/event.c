@@ -77,7 +77,8 @@ TEST(event, ids_of_every_size_come_through)
             struct record_key key = record_key(&record);
             check_equal(key.kind, EXITBUS_EVENT_EXEC);
             check_equal(key.pid, given.pid);
-            check(key.container_id_size == c && memcmp(key.container_id, given.container_id, c) == 0);
+            check(key.container_id_size == c &&
+                  memcmp(key.container_id, given.container_id, c) == 0);
             check(key.exec_id_size == e && memcmp(key.exec_id, given.exec_id, e) == 0);
         }
     }

@@ -3,89 +3,20 @@
  * Failures that broke other supervisors, one test each. Every test sets up the situation as it was,
  * with real children where it was about children, and fails if the failure can happen here.
  */
-#include "support/events.h"
+#include "support/children.h"
 #include "support/harness.h"
 
 #include <poll.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "platform.h"
 #include "sys.h"
 
-/* ------------------------------------------------------------------------------------- children */
-
-static struct exitbus_reaper *reaper_of(struct exitbus *bus, enum exitbus_reaper_mode mode,
-                                        uint32_t flags)
-{
-    struct exitbus_reaper_options options = {.mode = mode, .flags = flags};
-    struct exitbus_reaper *reaper;
-    must_equal(exitbus_reaper_start(bus, &options, &reaper), 0);
-    return reaper;
-}
-
-/* A child of plain fork, as other code would start it: exits with a code once told to. */
-struct child {
-    pid_t pid;
-    int go;
-};
-
-static struct child child_fork(int code)
-{
-    int fds[2];
-    must_equal(pipe(fds), 0);
-    struct child child = {fork(), fds[1]};
-    if (child.pid == 0) {
-        char byte;
-        close(fds[1]);
-        ssize_t got = read(fds[0], &byte, 1);
-        _exit(got >= 0 ? code : 255);
-    }
-    must(child.pid > 0);
-    close(fds[0]);
-    return child;
-}
-
-static void child_end(struct child child)
-{
-    close(child.go);
-}
-
-/* Exited, and not reaped: seen without taking it. */
-static bool is_zombie(pid_t pid)
-{
-    siginfo_t info = {0};
-    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == pid;
-}
-
-static bool is_gone(pid_t pid)
-{
-    return kill(pid, 0) != 0 && errno == ESRCH;
-}
-
-static struct exitbus_event receive_pid(struct exitbus_subscription *subscription, pid_t pid)
-{
-    struct exitbus_event event;
-    must_equal(exitbus_wait_pid(subscription, pid, -1, &event), 0);
-    return event;
-}
-
-static pid_t spawn_tiny(struct exitbus *bus, const char *what,
-                        struct exitbus_subscription **subscription)
-{
-    char *argv[] = {TINY_CHILD, (char *)what, NULL};
-    struct exitbus_spawn_options options = {.argv = argv};
-    pid_t pid;
-    must_equal(exitbus_spawn(bus, &options, &pid, subscription), 0);
-    return pid;
-}
-
-/* --------------------------------------------------------------------- the slow, and the stopped */
+/* --------------------------------------------------------------------- the slow, and the stopped
+ */
 
 /* Bounded channels: a subscriber that does not receive stops the reaper. Fails by hanging. */
 TEST(field, blocked_reaper)
@@ -193,7 +124,8 @@ TEST(field, lock_cycle)
     check_ok(exitbus_destroy(bus));
 }
 
-/* A "lock-free" queue whose receiver waits for a sender that has reserved a slot and was stopped. */
+/* A "lock-free" queue whose receiver waits for a sender that has reserved a slot and was stopped.
+ */
 TEST(field, stalled_sender)
 {
     halt_set_up();

@@ -286,7 +286,8 @@ TEST(memory, use_goes_on_while_slabs_go_back)
     fixture_end(fixture);
 }
 
-/* ---------------------------------------------------------------------------------- the allocator */
+/* ---------------------------------------------------------------------------------- the allocator
+ */
 
 TEST(memory, raw_memory_is_counted)
 {

@@ -20,18 +20,18 @@ static const struct {
     const char *container_id;
     const char *exec_id;
 } events[] = {
-    {PID_A, NULL, NULL},    /* 0 */
-    {PID_B, NULL, NULL},    /* 1 */
-    {PID_FAR, NULL, NULL},  /* 2 */
-    {0, "web", "shell"},    /* 3 */
-    {0, "web", ""},         /* 4: the container itself */
-    {0, "web", "shell2"},   /* 5 */
-    {0, "web2", "shell"},   /* 6 */
-    {0, "web2", ""},        /* 7 */
-    {0, "webs", "hell"},    /* 8: the same bytes as 3, cut elsewhere */
-    {PID_A, "web", "job"},  /* 9: an exec whose pid is known */
-    {PID_A, NULL, NULL},    /* 10: the pid again */
-    {0, "web", "shell"},    /* 11: the exec again */
+    {PID_A, NULL, NULL},           /* 0 */
+    {PID_B, NULL, NULL},           /* 1 */
+    {PID_FAR, NULL, NULL},         /* 2 */
+    {0, "web", "shell"},           /* 3 */
+    {0, "web", ""},                /* 4: the container itself */
+    {0, "web", "shell2"},          /* 5 */
+    {0, "web2", "shell"},          /* 6 */
+    {0, "web2", ""},               /* 7 */
+    {0, "webs", "hell"},           /* 8: the same bytes as 3, cut elsewhere */
+    {PID_A, "web", "job"},         /* 9: an exec whose pid is known */
+    {PID_A, NULL, NULL},           /* 10: the pid again */
+    {0, "web", "shell"},           /* 11: the exec again */
     {0, LONGEST "a", LONGEST "b"}, /* 12: six cells */
 };
 #define EVENTS (sizeof events / sizeof events[0])

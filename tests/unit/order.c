@@ -141,7 +141,8 @@ TEST(order, batches_are_consecutive)
     fixture_end(&fixture);
 }
 
-/* ----------------------------------------------------------------------------- several publishers */
+/* ----------------------------------------------------------------------------- several publishers
+ */
 
 #define PUBLISHERS 4
 

@@ -63,8 +63,7 @@ TEST(publish, ids_at_their_limits)
             struct exitbus_event received = receive(fixture.all);
             check(event_carries(&received, &given));
 
-            check_equal(
-                exitbus_publish_exec(fixture.bus, given.container_id, given.exec_id, 7), 0);
+            check_equal(exitbus_publish_exec(fixture.bus, given.container_id, given.exec_id, 7), 0);
             received = receive(fixture.all);
             check_equal(received.container_id_size, sizes[c]);
             check_equal(received.exec_id_size, sizes[e]);
@@ -78,7 +77,8 @@ TEST(publish, ids_at_their_limits)
 TEST(publish, seq_counts_every_event)
 {
     struct fixture fixture = fixture_begin();
-    struct exitbus_event event = pid_event(1), batch[3] = {pid_event(2), pid_event(3), pid_event(4)};
+    struct exitbus_event event = pid_event(1),
+                         batch[3] = {pid_event(2), pid_event(3), pid_event(4)};
     uint64_t seq;
     check_equal(exitbus_publish(fixture.bus, &event, &seq), 0);
     check_equal(seq, 1);

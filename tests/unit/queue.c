@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * One subscription's queue: order, growth over segments, wide events and the gaps they leave, counts,
- * closing, and above all that helpers, however late, never append an event twice.
+ * One subscription's queue: order, growth over segments, wide events and the gaps they leave,
+ * counts, closing, and above all that helpers, however late, never append an event twice.
  */
 #include "queue.h"
 #include "support/allocator.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* All ways to receive: try, timed, blocking, batch, wait_pid, and the descriptor for event loops. */
+/* All ways to receive: try, timed, blocking, batch, wait_pid, and the descriptor for event loops.
+ */
 #include "support/events.h"
 #include "support/harness.h"
 #include "support/ways.h"
@@ -40,7 +41,8 @@ static void await_sleepers(struct exitbus *bus, uint64_t count)
     await(stats_of(bus).sleeping_receivers == count);
 }
 
-/* ------------------------------------------------------------------------------- try, timed, blocking */
+/* ------------------------------------------------------------------------------- try, timed,
+ * blocking */
 
 TEST(receive, a_try_does_not_wait)
 {
@@ -124,8 +126,8 @@ static void *receive_forever(void *argument)
 {
     struct sleeper *sleeper = argument;
     uint64_t seq = 0;
-    while ((sleeper->result = exitbus_receive(sleeper->subscription, sleeper->events,
-                                              sleeper->timeout_ns)) == 0)
+    while ((sleeper->result =
+                exitbus_receive(sleeper->subscription, sleeper->events, sleeper->timeout_ns)) == 0)
         must_equal(sleeper->events[0].seq, ++seq);
     return NULL;
 }
@@ -166,7 +168,8 @@ TEST(receive, events_for_others_wake_nobody)
     fixture_end(&fixture);
 }
 
-/* --------------------------------------------------------------------------------------- batches */
+/* --------------------------------------------------------------------------------------- batches
+ */
 
 TEST_EACH_WAY(receive, batches)
 {
@@ -247,7 +250,8 @@ TEST(receive, pending)
     fixture_end(&fixture);
 }
 
-/* -------------------------------------------------------------------------------------- wait_pid */
+/* -------------------------------------------------------------------------------------- wait_pid
+ */
 
 TEST(receive, wait_pid_drops_what_comes_before)
 {
@@ -323,7 +327,8 @@ TEST(receive, wait_pid_ends_when_the_subscription_does)
     check_ok(exitbus_destroy(fixture.bus));
 }
 
-/* --------------------------------------------------------------------------------- the descriptor */
+/* --------------------------------------------------------------------------------- the descriptor
+ */
 
 /* Level-triggered: every look gives the same answer, by poll and by epoll. */
 static void check_readable(int fd, int epoll_fd, bool expected)
@@ -474,7 +479,8 @@ TEST(receive, fd_wakes_a_poll_that_has_begun)
     fixture_end(&fixture);
 }
 
-/* ------------------------------------------------------------------------------ several receivers */
+/* ------------------------------------------------------------------------------ several receivers
+ */
 
 struct shared {
     struct exitbus_subscription *subscription;
@@ -496,8 +502,8 @@ static void *receive_share(void *argument)
     struct exitbus_event events[16];
     uint64_t last = 0;
     ssize_t count;
-    while ((count = way_receive(receiver->way, shared->subscription, events,
-                                receiver->capacity)) > 0) {
+    while ((count = way_receive(receiver->way, shared->subscription, events, receiver->capacity)) >
+           0) {
         for (ssize_t i = 0; i < count; i++) {
             must(events[i].seq > last);
             must(i == 0 || events[i].seq == last + 1); /* a batch is consecutive */

@@ -303,7 +303,8 @@ TEST(subscription, one_shot_of_a_destroyed_bus_is_closed)
     }
 }
 
-/* ------------------------------------------------------------------------- closing under sleepers */
+/* ------------------------------------------------------------------------- closing under sleepers
+ */
 
 struct sleeper {
     struct exitbus_subscription *subscription;
@@ -422,7 +423,8 @@ TEST(subscription, a_blocked_receiver_needs_no_reference)
     check_ok(exitbus_destroy(bus));
 }
 
-/* --------------------------------------------------------------------------------- from anywhere */
+/* --------------------------------------------------------------------------------- from anywhere
+ */
 
 static void *unsubscribe_here(void *argument)
 {
@@ -539,7 +541,7 @@ TEST(subscription, outlives_its_bus)
 struct ending {
     struct exitbus *bus;
     struct exitbus_subscription *keeper; /* keeps the memory, so that the handle may be used */
-    _Atomic unsigned at_work;    /* threads that have been through it once */
+    _Atomic unsigned at_work;            /* threads that have been through it once */
 };
 
 /* Uses the bus in every way until it is closed, and after. */
@@ -561,8 +563,7 @@ static void *use_until_closed(void *argument)
             must(result == 0 || result == -ESHUTDOWN);
             published += result == 0;
             result = exitbus_receive(sub, &event, i % 2 ? 0 : 1);
-            must(result == 0 || result == -ESHUTDOWN || result == -EAGAIN ||
-                 result == -ETIMEDOUT);
+            must(result == 0 || result == -ESHUTDOWN || result == -EAGAIN || result == -ETIMEDOUT);
             received += result == 0;
         }
         must_equal(exitbus_unsubscribe(sub), 0);

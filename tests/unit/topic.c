@@ -128,7 +128,8 @@ static unsigned matches(struct exitbus_topic topic, const char *container_id, co
     event_encode(&event, &record);
     struct record_key key = record_key(&record);
     struct topic_ids ids = ids_of(topic);
-    return (topic_matches_container(&ids, &key) ? 1u : 0) | (topic_matches_exec(&ids, &key) ? 2u : 0);
+    return (topic_matches_container(&ids, &key) ? 1u : 0) |
+           (topic_matches_exec(&ids, &key) ? 2u : 0);
 }
 
 TEST(topic, ids_match_whole)

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Children in tests: by plain fork, as other code would start them, and by exitbus_spawn. */
+#ifndef CHILDREN_H
+#define CHILDREN_H
+
+#include "events.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static inline struct exitbus_reaper *reaper_of(struct exitbus *bus, enum exitbus_reaper_mode mode,
+                                               uint32_t flags)
+{
+    struct exitbus_reaper_options options = {.mode = mode, .flags = flags};
+    struct exitbus_reaper *reaper;
+    must_equal(exitbus_reaper_start(bus, &options, &reaper), 0);
+    return reaper;
+}
+
+/* Exits with a code once told to. */
+struct child {
+    pid_t pid;
+    int go;
+};
+
+static inline struct child child_fork(int code)
+{
+    int fds[2];
+    must_equal(pipe(fds), 0);
+    struct child child = {fork(), fds[1]};
+    if (child.pid == 0) {
+        char byte;
+        close(fds[1]);
+        ssize_t got = read(fds[0], &byte, 1);
+        _exit(got >= 0 ? code : 255);
+    }
+    must(child.pid > 0);
+    close(fds[0]);
+    return child;
+}
+
+static inline void child_end(struct child child)
+{
+    close(child.go);
+}
+
+/* Exited, and not reaped: seen without taking it. */
+static inline bool is_zombie(pid_t pid)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == pid;
+}
+
+static inline bool is_gone(pid_t pid)
+{
+    return kill(pid, 0) != 0 && errno == ESRCH;
+}
+
+static inline bool no_children(void)
+{
+    siginfo_t info;
+    return waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | WNOHANG | (int)__WALL) != 0 &&
+           errno == ECHILD;
+}
+
+static inline struct exitbus_event receive_pid(struct exitbus_subscription *subscription, pid_t pid)
+{
+    struct exitbus_event event;
+    must_equal(exitbus_wait_pid(subscription, pid, -1, &event), 0);
+    return event;
+}
+
+/* The tiny child, told what to do by its argument. */
+static inline pid_t spawn_tiny(struct exitbus *bus, const char *what,
+                               struct exitbus_subscription **subscription)
+{
+    char *argv[] = {TINY_CHILD, (char *)what, NULL};
+    struct exitbus_spawn_options options = {.argv = argv};
+    pid_t pid;
+    must_equal(exitbus_spawn(bus, &options, &pid, subscription), 0);
+    return pid;
+}
+
+static inline unsigned open_fds(void)
+{
+    unsigned count = 0;
+    DIR *fds = opendir("/proc/self/fd");
+    must(fds != NULL);
+    while (readdir(fds))
+        count++;
+    closedir(fds);
+    return count;
+}
+
+#endif

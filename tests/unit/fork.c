@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Forked children (G9): every call says -ESTALE and touches nothing, also if another thread was in
+ * the middle of one when the process forked; the parent goes on. And what else concerns the process
+ * as a whole: the default bus, destroy, texts.
+ */
+#define URCU_API_MAP
+#include <urcu-bp.h>
+
+#include "support/children.h"
+#include "support/harness.h"
+
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "platform.h"
+
+struct handles {
+    struct exitbus *bus;
+    struct exitbus_subscription *subscription;
+    struct exitbus_reaper *reaper;
+};
+
+/* In a child: the number of the first call that does not say what it should, or 0. */
+static int all_stale(const struct handles *h)
+{
+    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = 1};
+    struct exitbus_stats stats;
+    struct exitbus_subscription *subscription;
+    struct exitbus_reaper *reaper;
+    struct exitbus *bus;
+    struct exitbus_reaper_options options = {.mode = EXITBUS_REAPER_ALL};
+    char *argv[] = {TINY_CHILD, NULL};
+    struct exitbus_spawn_options spawn = {.argv = argv};
+    pid_t pid;
+    long results[] = {
+        exitbus_create(&bus, NULL),
+        exitbus_destroy(h->bus),
+        exitbus_stats(h->bus, &stats),
+        exitbus_thread_prepare(),
+        exitbus_publish(h->bus, &event, NULL),
+        exitbus_publish_pid(h->bus, 1, 0),
+        exitbus_publish_exec(h->bus, "c", "e", 0),
+        exitbus_publish_wait(h->bus, 1, 0, NULL),
+        exitbus_publish_batch(h->bus, &event, 1, NULL),
+        exitbus_subscribe(h->bus, exitbus_topic_all(), 0, &subscription),
+        exitbus_unsubscribe(h->subscription),
+        exitbus_subscription_ref(h->subscription),
+        exitbus_subscription_unref(h->subscription),
+        exitbus_receive(h->subscription, &event, -1),
+        exitbus_receive_batch(h->subscription, &event, 1, -1),
+        exitbus_wait_pid(h->subscription, 1, -1, &event),
+        exitbus_subscription_fd(h->subscription),
+        exitbus_pending(h->subscription),
+        exitbus_reaper_start(h->bus, &options, &reaper),
+        exitbus_reaper_stop(h->reaper),
+        exitbus_reaper_watch(h->reaper, 1),
+        exitbus_reaper_fd(h->reaper),
+        exitbus_reaper_poll(h->reaper),
+        exitbus_spawn(h->bus, &spawn, &pid, NULL),
+    };
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++)
+        if (results[i] != -ESTALE)
+            return (int)i + 1;
+    return 0;
+}
+
+/* Fork; the child tries every call and exits, or execs, at once. Its exit code. */
+static int fork_and_try(const struct handles *h, bool exec)
+{
+    struct exitbus_subscription *any = subscribe(h->bus, exitbus_topic_any_pid());
+    pid_t pid = fork();
+    if (pid == 0) {
+        int wrong = all_stale(h);
+        if (exec && wrong == 0)
+            execl(TINY_CHILD, TINY_CHILD, "0", (char *)NULL);
+        _exit(wrong);
+    }
+    must(pid > 0);
+    int code = receive_pid(any, pid).exit_code;
+    must_equal(exitbus_unsubscribe(any), 0);
+    return code;
+}
+
+static void set_up(struct handles *h)
+{
+    h->bus = bus_new();
+    h->subscription = subscribe(h->bus, exitbus_topic_pid(7));
+    h->reaper = reaper_of(h->bus, EXITBUS_REAPER_ALL, 0);
+}
+
+static void end(struct handles *h)
+{
+    check_ok(exitbus_reaper_stop(h->reaper));
+    check_ok(exitbus_unsubscribe(h->subscription));
+    check_ok(exitbus_destroy(h->bus));
+}
+
+TEST(fork, every_call_is_stale)
+{
+    struct handles h;
+    set_up(&h);
+    for (int i = 0; i < 10; i++)
+        check_equal(fork_and_try(&h, i % 2), 0);
+    check_ok(exitbus_publish_pid(h.bus, 7, 0)); /* the parent goes on */
+    struct exitbus_event event;
+    check_ok(exitbus_receive(h.subscription, &event, 0));
+    end(&h);
+}
+
+static sem_t reached, over;
+static _Atomic int halt_at;
+static _Thread_local bool halts_here;
+
+static void halt(enum test_step step)
+{
+    if (!halts_here || (int)step != atomic_load(&halt_at))
+        return;
+    halts_here = false;
+    sem_post(&reached);
+    while (sem_wait(&over) != 0)
+        continue;
+}
+
+/* Goes through every step of publish, subscribe, receive and unsubscribe. */
+static void *use_the_bus(void *bus)
+{
+    struct exitbus_event event;
+    halts_here = true;
+    struct exitbus_subscription *subscription = subscribe(bus, exitbus_topic_all());
+    exitbus_subscription_fd(subscription);
+    for (int i = 0; i < 3; i++)
+        must_equal(exitbus_publish_pid(bus, 5, 0), 0);
+    for (int i = 0; i < 3; i++)
+        must_equal(exitbus_receive(subscription, &event, -1), 0);
+    exitbus_receive(subscription, &event, 1);
+    must_equal(exitbus_unsubscribe(subscription), 0);
+    if (halts_here) { /* it does not come by here */
+        halts_here = false;
+        sem_post(&reached);
+        while (sem_wait(&over) != 0)
+            continue;
+    }
+    return NULL;
+}
+
+TEST(fork, while_another_is_inside)
+{
+    struct handles h;
+    set_up(&h);
+    sem_init(&reached, 0, 0);
+    sem_init(&over, 0, 0);
+    __atomic_store_n(&exitbus_test_step, halt, __ATOMIC_RELEASE);
+    for (int step = 0; step < STEP_REAPER_PEEKED; step++) {
+        atomic_store(&halt_at, step);
+        pthread_t thread = thread_start(use_the_bus, h.bus);
+        while (sem_wait(&reached) != 0)
+            continue;
+        check_equal(fork_and_try(&h, step % 2), 0);
+        sem_post(&over);
+        thread_join(thread);
+    }
+    end(&h);
+}
+
+TEST(process, default_bus)
+{
+    struct exitbus *bus = exitbus_default();
+    check(bus != NULL);
+    check(exitbus_default() == bus);
+    check_equal(exitbus_destroy(bus), -EPERM);
+    struct exitbus_subscription *subscription;
+    struct exitbus_event event;
+    spawn_tiny(bus, "9", &subscription);
+    check_ok(exitbus_receive(subscription, &event, -1));
+    check_equal(event.exit_code, 9);
+    check_ok(exitbus_unsubscribe(subscription));
+}
+
+static void *take_default(void *unused)
+{
+    (void)unused;
+    return exitbus_default();
+}
+
+TEST(process, default_bus_from_threads)
+{
+    pthread_t threads[8];
+    void *first = NULL;
+    for (int i = 0; i < 8; i++)
+        threads[i] = thread_start(take_default, NULL);
+    for (int i = 0; i < 8; i++) {
+        void *bus;
+        must_equal(pthread_join(threads[i], &bus), 0);
+        first = i == 0 ? bus : first;
+        check(bus && bus == first);
+    }
+}
+
+TEST(process, destroy)
+{
+    check_ok(exitbus_destroy(NULL));
+    struct exitbus *bus = bus_new();
+    rcu_read_lock();
+    int inside = exitbus_destroy(bus);
+    rcu_read_unlock();
+    check_equal(inside, -EDEADLK);
+    check_ok(exitbus_publish_pid(bus, 1, 0)); /* nothing has happened */
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+    check_equal(exitbus_destroy(bus), -EBUSY);
+    check_ok(exitbus_publish_pid(bus, 1, 0));
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(process, texts)
+{
+    check(strcmp(exitbus_version(), "0.1.0") == 0);
+    for (int error = 0; error < 200; error++) {
+        check(exitbus_strerror(error) != NULL && exitbus_strerror(error)[0] != '\0');
+        check(exitbus_strerror(-error) == exitbus_strerror(error));
+    }
+    check(strstr(exitbus_strerror(-ESHUTDOWN), "closed") != NULL);
+}

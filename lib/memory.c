@@ -60,8 +60,15 @@ static void unmap_pages(void *context, void *address, size_t size)
     munmap(address, size);
 }
 
+/* A multiple of every alignment asked for below a page, as aligned_alloc wants it. */
+static size_t whole_lines(size_t size)
+{
+    return (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
+
 void *memory_map(struct memory *memory, size_t size, size_t alignment)
 {
+    size = whole_lines(size);
     void *address = memory->allocator.allocate(memory->allocator.context, size, alignment);
     if (!address)
         return NULL;
@@ -75,6 +82,7 @@ void *memory_map(struct memory *memory, size_t size, size_t alignment)
 
 void memory_unmap(struct memory *memory, void *address, size_t size)
 {
+    size = whole_lines(size);
     atomic_fetch_sub_explicit(&memory->bytes, size, memory_order_relaxed);
     memory->allocator.release(memory->allocator.context, address, size);
 }

@@ -109,9 +109,9 @@ struct exitbus_event {
 
 /*
  * Where a bus takes its memory from. Blocks are large (mostly 64 KiB and up) and
- * few. `alignment` is a power of two, at most 2 MiB. `allocate` returns NULL when there is none.
- * Publishers call it too (when the bus's own pool is empty), so it must be thread-safe, and
- * lock-free if publish is to be.
+ * few. `alignment` is a power of two, at most 2 MiB, and `size` a multiple of it. `allocate`
+ * returns NULL when there is none. Publishers call it too (when the bus's own pool is empty), so it
+ * must be thread-safe, and lock-free if publish is to be.
  */
 struct exitbus_allocator {
     void *(*allocate)(void *context, size_t size, size_t alignment);

@@ -101,7 +101,8 @@ static void retry_later(struct exitbus_reaper *reaper)
     reaper->retry_ns = reaper->retry_ns == 0                      ? RETRY_FIRST_NS
                        : reaper->retry_ns * 2 <= RETRY_LONGEST_NS ? reaper->retry_ns * 2
                                                                   : RETRY_LONGEST_NS;
-    sys_timerfd_arm(reaper->timer_fd, reaper->retry_ns);
+    while (sys_timerfd_arm(reaper->timer_fd, reaper->retry_ns) < 0)
+        ck_pr_stall(); /* only by injection */
 }
 
 /*

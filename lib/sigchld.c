@@ -54,8 +54,8 @@ static void on_sigchld(int signal, siginfo_t *info, void *context)
         /* Sequentially consistent, as in sigchld_remove: it sees us, or we see -1. */
         atomic_fetch_add(&handlers_inside, 1);
         int fd = atomic_load(&notify_fd);
-        if (fd >= 0)
-            sys_eventfd_add(fd);
+        while (fd >= 0 && sys_eventfd_add(fd) < 0)
+            ck_pr_stall(); /* only by injection */
         atomic_fetch_sub(&handlers_inside, 1);
     }
     errno = saved;

@@ -86,7 +86,11 @@ static int check_options(const struct exitbus_spawn_options *options)
 static bool has_execed(pid_t pid)
 {
     siginfo_t info;
-    return sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | WAIT_CLONE, NULL) == -ECHILD;
+    int result;
+    do
+        result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | WAIT_CLONE, NULL);
+    while (result < 0 && result != -ECHILD); /* only by injection */
+    return result == -ECHILD;
 }
 
 static void reap_unborn(pid_t pid, int options)

@@ -188,14 +188,21 @@ static struct watch **watch_bucket(struct exitbus_reaper *reaper, pid_t pid)
     return &reaper->watches[(size_t)pid % WATCH_BUCKETS];
 }
 
+/* Out of the epoll set, for certain: closing would not do while a forked child has a copy. */
+static void watch_unpoll(struct exitbus_reaper *reaper, struct watch *watch)
+{
+    while (watch->polled && sys_epoll_delete(reaper->epoll_fd, watch->pidfd) < 0)
+        ck_pr_stall(); /* only by injection */
+    watch->polled = false;
+}
+
 static void watch_end(struct exitbus_reaper *reaper, struct watch *watch)
 {
     struct watch **link = watch_bucket(reaper, watch->pid);
     while (*link != watch)
         link = &(*link)->next;
     *link = watch->next;
-    if (watch->polled)
-        sys_epoll_delete(reaper->epoll_fd, watch->pidfd);
+    watch_unpoll(reaper, watch);
     sys_close(watch->pidfd);
     watch_discard(reaper, watch);
 }
@@ -212,8 +219,7 @@ static void watch_poll(struct exitbus_reaper *reaper, struct watch *watch)
 /* An exit that can't be published yet would keep epoll awake: it waits for the timer. */
 static void watch_put_off(struct exitbus_reaper *reaper, struct watch *watch)
 {
-    if (watch->polled)
-        watch->polled = sys_epoll_delete(reaper->epoll_fd, watch->pidfd) != 0;
+    watch_unpoll(reaper, watch);
     retry_later(reaper);
 }
 

@@ -36,7 +36,7 @@ static inline void *account_allocate(void *context, size_t size, size_t alignmen
 {
     struct account *account = context;
     must(alignment != 0 && (alignment & (alignment - 1)) == 0);
-    must(alignment <= (size_t)2 << 20);
+    must(alignment <= (size_t)2 << 20 && size % alignment == 0);
     if (atomic_load(&account->refuse)) {
         atomic_fetch_add(&account->refused, 1);
         return NULL;

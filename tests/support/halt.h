@@ -9,38 +9,11 @@
 #define HALT_H
 
 #include "platform.h"
+#include "support/threads.h"
 
-#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdlib.h>
-
-/* Like check(), but from any thread, and while others are stopped: ends the process. */
-#define require(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-#define require_equal(a, b)                                                                        \
-    do {                                                                                           \
-        long long left_ = (long long)(a), right_ = (long long)(b);                                 \
-        if (left_ != right_) {                                                                     \
-            fprintf(stderr, "%s:%d: failed: %s is %lld, %s is %lld\n", __FILE__, __LINE__, #a,     \
-                    left_, #b, right_);                                                            \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-/* Until a condition holds; the test's time limit is the end of it. */
-#define await(condition)                                                                           \
-    do {                                                                                           \
-        while (!(condition))                                                                       \
-            sched_yield();                                                                         \
-    } while (0)
 
 enum halt_state { HALT_RUNNING, HALT_STOPPED, HALT_OFF };
 

@@ -90,15 +90,15 @@ static inline void reader_init(struct reader *reader, struct exitbus *bus,
     memset(reader, 0, sizeof *reader);
     reader->topic = topic;
     reader->log = malloc(LOG_MAX * sizeof *reader->log);
-    require(reader->log);
-    require(exitbus_subscribe(bus, topic, flags, &reader->subscription) == 0);
+    must(reader->log);
+    must(exitbus_subscribe(bus, topic, flags, &reader->subscription) == 0);
 }
 
 /* Take what comes next. The result of the receive. */
 static inline int reader_take(struct reader *reader, int64_t timeout)
 {
     unsigned count = atomic_load(&reader->note.taken);
-    require(count < LOG_MAX);
+    must(count < LOG_MAX);
     int result = exitbus_receive(reader->subscription, &reader->log[count], timeout);
     if (result == 0)
         atomic_store(&reader->note.taken, count + 1);
@@ -112,7 +112,7 @@ static inline void *reader_asleep(void *argument)
     int result;
     while ((result = reader_take(reader, -1)) == 0)
         continue;
-    require_equal(result, -ESHUTDOWN);
+    must_equal(result, -ESHUTDOWN);
     halt_note_here = NULL;
     return NULL;
 }
@@ -121,33 +121,33 @@ static inline void *reader_by_fd(void *argument)
 {
     struct reader *reader = argument;
     struct pollfd polled = {.fd = exitbus_subscription_fd(reader->subscription), .events = POLLIN};
-    require(polled.fd >= 0);
+    must(polled.fd >= 0);
     int result;
     while ((result = reader_take(reader, 0)) != -ESHUTDOWN) {
         if (result == 0)
             continue;
-        require_equal(result, -EAGAIN);
+        must_equal(result, -EAGAIN);
         atomic_store(&reader->drained_at, atomic_load(&reader->note.taken) + 1);
-        require(poll(&polled, 1, -1) == 1);
+        must(poll(&polled, 1, -1) == 1);
     }
     return NULL;
 }
 
 static inline void reader_start(struct reader *reader, enum how how)
 {
-    require(exitbus_subscription_ref(reader->subscription) == 0);
+    must(exitbus_subscription_ref(reader->subscription) == 0);
     reader->how = how;
-    require(pthread_create(&reader->thread, NULL, how == ASLEEP ? reader_asleep : reader_by_fd,
-                           reader) == 0);
+    must(pthread_create(&reader->thread, NULL, how == ASLEEP ? reader_asleep : reader_by_fd,
+                        reader) == 0);
 }
 
 /* Unsubscribe, unless that was done, and wait for the end of its thread. */
 static inline void reader_stop(struct reader *reader, bool unsubscribe)
 {
     if (unsubscribe)
-        require(exitbus_unsubscribe(reader->subscription) == 0);
-    require(pthread_join(reader->thread, NULL) == 0);
-    require(exitbus_subscription_unref(reader->subscription) == 0);
+        must(exitbus_unsubscribe(reader->subscription) == 0);
+    must(pthread_join(reader->thread, NULL) == 0);
+    must(exitbus_subscription_unref(reader->subscription) == 0);
 }
 
 static inline void reader_free(struct reader *reader)
@@ -176,17 +176,17 @@ static inline void witness_drain(struct reader *witness)
         int result = reader_take(witness, 0); /* by turns alone and in batches */
         if (result == -EAGAIN)
             break;
-        require_equal(result, 0);
+        must_equal(result, 0);
         got = exitbus_receive_batch(witness->subscription, batch, 7, 0);
-        require(got > 0 || got == -EAGAIN);
+        must(got > 0 || got == -EAGAIN);
         unsigned count = atomic_load(&witness->note.taken);
         for (ssize_t i = 0; i < got; i++)
             witness->log[count++] = batch[i];
-        require(count < LOG_MAX);
+        must(count < LOG_MAX);
         atomic_store(&witness->note.taken, count);
     }
     for (unsigned i = 1; i < atomic_load(&witness->note.taken); i++)
-        require_equal(witness->log[i].seq, witness->log[0].seq + i);
+        must_equal(witness->log[i].seq, witness->log[0].seq + i);
 }
 
 static inline unsigned expected_count(const struct reader *witness,
@@ -203,11 +203,11 @@ static inline void judge_reader(const struct reader *witness, struct reader *rea
 {
     unsigned expected = expected_count(witness, &reader->topic);
     await(atomic_load(&reader->note.taken) >= expected);
-    require_equal(atomic_load(&reader->note.taken), expected);
+    must_equal(atomic_load(&reader->note.taken), expected);
     unsigned at = 0;
     for (unsigned i = 0; i < atomic_load(&witness->note.taken); i++)
         if (topic_takes(&reader->topic, &witness->log[i]))
-            require(same_event(&reader->log[at++], &witness->log[i]));
+            must(same_event(&reader->log[at++], &witness->log[i]));
 }
 
 /* How often an exit code is in the order. */
@@ -228,10 +228,10 @@ static inline void *others_publish(void *bus)
                                          exec_event("other", "exec", OTHER_CODE),
                                          pid_event(200 + i, OTHER_CODE)};
         uint64_t first, second;
-        require_equal(exitbus_publish(bus, &events[0], &first), 0);
-        require_equal(exitbus_publish_batch(bus, events, 3, &second), 0);
-        require(second > first);
-        require_equal(exitbus_publish_exec(bus, "other", "", OTHER_CODE), 0);
+        must_equal(exitbus_publish(bus, &events[0], &first), 0);
+        must_equal(exitbus_publish_batch(bus, events, 3, &second), 0);
+        must(second > first);
+        must_equal(exitbus_publish_exec(bus, "other", "", OTHER_CODE), 0);
     }
     return NULL;
 }
@@ -242,7 +242,7 @@ static inline void others_take(struct exitbus_subscription *subscription, pid_t 
 {
     struct exitbus_event event;
     do
-        require_equal(exitbus_receive(subscription, &event, timeout), 0);
+        must_equal(exitbus_receive(subscription, &event, timeout), 0);
     while (event.pid != own);
 }
 
@@ -252,25 +252,25 @@ static inline void *others_subscribe(void *bus)
     for (int i = 0; i < 2; i++) {
         struct exitbus_subscription *all, *exact, *once;
         struct exitbus_event event;
-        require_equal(exitbus_subscribe(bus, exitbus_topic_all(), 0, &all), 0);
-        require_equal(exitbus_subscribe(bus, exitbus_topic_pid(own), 0, &exact), 0);
-        require_equal(
+        must_equal(exitbus_subscribe(bus, exitbus_topic_all(), 0, &all), 0);
+        must_equal(exitbus_subscribe(bus, exitbus_topic_pid(own), 0, &exact), 0);
+        must_equal(
             exitbus_subscribe(bus, exitbus_topic_any_pid(), EXITBUS_SUBSCRIBE_ONE_SHOT, &once), 0);
         struct pollfd polled = {.fd = exitbus_subscription_fd(exact), .events = POLLIN};
-        require(polled.fd >= 0);
-        require_equal(exitbus_receive(exact, &event, 0), -EAGAIN);
-        require_equal(exitbus_publish_pid(bus, own, OTHER_CODE), 0);
-        require(poll(&polled, 1, -1) == 1);
+        must(polled.fd >= 0);
+        must_equal(exitbus_receive(exact, &event, 0), -EAGAIN);
+        must_equal(exitbus_publish_pid(bus, own, OTHER_CODE), 0);
+        must(poll(&polled, 1, -1) == 1);
         others_take(exact, own, 0);
         others_take(all, own, -1);
-        require_equal(exitbus_receive(once, &event, -1), 0);
-        require_equal(exitbus_receive(once, &event, -1), -ESHUTDOWN);
+        must_equal(exitbus_receive(once, &event, -1), 0);
+        must_equal(exitbus_receive(once, &event, -1), -ESHUTDOWN);
         struct exitbus_stats stats;
-        require_equal(exitbus_stats(bus, &stats), 0);
-        require(exitbus_pending(all) >= 0);
-        require_equal(exitbus_unsubscribe(once), 0);
-        require_equal(exitbus_unsubscribe(exact), 0);
-        require_equal(exitbus_unsubscribe(all), 0);
+        must_equal(exitbus_stats(bus, &stats), 0);
+        must(exitbus_pending(all) >= 0);
+        must_equal(exitbus_unsubscribe(once), 0);
+        must_equal(exitbus_unsubscribe(exact), 0);
+        must_equal(exitbus_unsubscribe(all), 0);
     }
     return NULL;
 }
@@ -281,9 +281,9 @@ static inline void others_work(struct exitbus *bus)
     void *(*const bodies[])(void *) = {others_publish, others_publish, others_subscribe};
     pthread_t threads[3];
     for (size_t i = 0; i < 3; i++)
-        require(pthread_create(&threads[i], NULL, bodies[i], bus) == 0);
+        must(pthread_create(&threads[i], NULL, bodies[i], bus) == 0);
     for (size_t i = 0; i < 3; i++)
-        require(pthread_join(threads[i], NULL) == 0);
+        must(pthread_join(threads[i], NULL) == 0);
 }
 
 #endif

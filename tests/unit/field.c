@@ -365,7 +365,10 @@ TEST(field, thundering_wakeup)
     thread_join(threads[0]);
     await(is_gone(pids[0]));
     check_equal(stats_of(bus).sleeping_receivers, WAITERS - 1);
+#ifndef __SANITIZE_THREAD__ /* where the library's sleeps are cut into slices */
     check_equal(atomic_load(&futex_wakes), asleep); /* nobody else woke and lay down again */
+#endif
+    check(asleep >= WAITERS);
     check(atomic_load(&waitids) - before <= 4);     /* look, reap, and perhaps look once more */
     check_equal(atomic_load(&waits_by_waiters), 0);
     for (int i = 1; i < WAITERS; i++) {

@@ -393,16 +393,15 @@ TEST(queue, appending_again_with_an_old_hint_changes_nothing)
 static enum test_step interrupted_step;
 static unsigned interrupted_number; /* of the event that is being appended */
 
-/* Between two steps of an append, other threads append the same event and the ones before. */
+/* Between two steps of an append, other threads append the events before once more, and this one. */
 static void append_in_between(enum test_step step)
 {
     if (step != interrupted_step)
         return;
     exitbus_test_step = NULL;
-    for (unsigned i = 0; i < 4 && i < interrupted_number; i++) {
-        unsigned late = interrupted_number - i;
+    for (unsigned late = interrupted_number > 4 ? interrupted_number - 4 : 1;
+         late <= interrupted_number; late++)
         must_equal(append(interrupted, SEQ_OF(late), mixed_width(SEQ_OF(late))), 0);
-    }
 }
 
 /*

@@ -177,7 +177,7 @@ static void *changer(void *argument)
     unsigned number = atomic_fetch_add(&crowd->numbers, 1);
     struct registry_node *nodes = crowd->changing[number];
     uint64_t random = 0x9e3779b97f4a7c15ULL + number;
-    for (unsigned round = 0; round < scaled(400); round++) {
+    for (unsigned round = 0; round < scaled(160); round++) {
         size_t order[CHANGING];
         shuffle(order, CHANGING, &random);
         reclaim_enter();

@@ -307,6 +307,8 @@ static void trim_unmap(struct rcu_head *rcu)
         memory_unmap(memory, slab, slab->size);
         slab = next;
     }
+    if (memory->trim_slabs)
+        memory->trim_looks = 0; /* progress: the budget is for looks that find nothing to give */
     memory->trim_slabs = NULL;
     trim_go_on(memory);
     memory_callback_end(memory);
@@ -405,8 +407,10 @@ static void trim_look(struct rcu_head *rcu)
     bool begun = false;
     if (++memory->trim_looks % TRIM_EVERY_LOOKS == 0) {
         retire_batch(memory); /* a batch that does not get full would hold its slabs */
-        for (size_t i = 0; i < MEMORY_CLASSES_MAX && !begun; i++)
-            begun = trim_begin(memory, &memory->pools[i]);
+        for (size_t i = 0; i < MEMORY_CLASSES_MAX && !begun; i++) {
+            begun = trim_begin(memory, &memory->pools[memory->trim_next]);
+            memory->trim_next = (memory->trim_next + 1) % MEMORY_CLASSES_MAX;
+        }
     }
     if (!begun)
         trim_go_on(memory);

@@ -50,6 +50,7 @@ struct memory {
     _Atomic bool trim_again;  /* something has come back since the last look */
     _Atomic bool ending;      /* no new looks */
     unsigned trim_looks;      /* owned by the trim in progress, like those below */
+    size_t trim_next;         /* the pool to look at next: each gets its turn */
     size_t trim_keep;         /* bytes that are not given back */
     struct pool *trim_pool;
     struct block *trim_blocks; /* taken out of the free list */

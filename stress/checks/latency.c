@@ -12,7 +12,8 @@
 #define BINS_PER_DECADE 100
 #define BINS (DECADES * BINS_PER_DECADE)
 
-const char *const latency_names[LATENCIES] = {"collected to received", "killed to received"};
+const char *const latency_names[LATENCIES] = {"publish to received, from sleep",
+                                              "exit collected to received", "kill to received"};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static gsl_histogram *histograms[LATENCIES];
@@ -54,6 +55,32 @@ struct latency_summary latency_summarize(enum latency which)
     summary.p999 = gsl_histogram_pdf_sample(cumulative, 0.999) / 1000;
     gsl_histogram_pdf_free(cumulative);
     return summary;
+}
+
+static json_t *buckets(enum latency which)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < BINS; i++) {
+        double lower, upper, value = gsl_histogram_get(histograms[which], i);
+        gsl_histogram_get_range(histograms[which], i, &lower, &upper);
+        if (value > 0)
+            json_array_append_new(array, json_pack("[f, I]", upper / 1000, (json_int_t)value));
+    }
+    return array;
+}
+
+json_t *latency_json(void)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < LATENCIES; i++) {
+        struct latency_summary s = latency_summarize((enum latency)i);
+        if (s.count > 0)
+            json_array_append_new(
+                array, json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:o}", "name", latency_names[i],
+                                 "count", (json_int_t)s.count, "p50", s.p50, "p99", s.p99, "p999",
+                                 s.p999, "max", s.max, "buckets", buckets((enum latency)i)));
+    }
+    return array;
 }
 
 void latency_free(void)

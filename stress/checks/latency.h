@@ -1,22 +1,30 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Latencies, in nanoseconds, collected by any thread. Histograms by GSL. */
+/* Distributions of latency, in nanoseconds, collected from all threads. */
 #ifndef STRESS_LATENCY_H
 #define STRESS_LATENCY_H
 
+#include <jansson.h>
 #include <stdint.h>
 
-enum latency { LATENCY_COLLECTED, LATENCY_KILLED, LATENCIES };
+enum latency {
+    LATENCY_PUBLISHED, /* publish begun to event received, by a receiver that was asleep */
+    LATENCY_COLLECTED, /* exit collected to event received */
+    LATENCY_KILLED,    /* kill() called to event received */
+    LATENCIES
+};
 
 extern const char *const latency_names[LATENCIES];
-
-void latency_init(void);
-void latency_add(enum latency which, uint64_t ns);
 
 struct latency_summary {
     uint64_t count;
     double p50, p99, p999, max; /* microseconds */
 };
+
+void latency_init(void);
+void latency_add(enum latency which, uint64_t ns);
 struct latency_summary latency_summarize(enum latency which);
+/* Name, count, quantiles and buckets, of each that has any. */
+json_t *latency_json(void);
 void latency_free(void);
 
 #endif

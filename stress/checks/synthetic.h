@@ -1,39 +1,40 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Synthetic events: everything in one follows from its producer and number, so a checker that has
- * seen number n knows which one of the producer's events comes next on any topic.
+ * Synthetic events. What event `number` of a producer looks like, and so which topics it belongs
+ * to, is a function of the two: a subscriber knows exactly what it must receive, without a table.
+ * Producers from PRODUCERS_COMMON on have one pid each, and nobody else publishes it.
  */
 #ifndef STRESS_SYNTHETIC_H
 #define STRESS_SYNTHETIC_H
 
-#include <exitbus/exitbus.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include "../engine/world.h"
 
-/* Above the kernel's largest pid, so real children are told apart. */
-#define SYNTHETIC_PID 5000000
-#define SYNTHETIC_PIDS 32
+/* No real process has such a pid (the kernel's limit is 2^22). */
+#define SYNTHETIC_PID (1 << 23)
+#define SYNTHETIC_PIDS 48
 #define CONTAINERS 4
 #define EXECS 4
 
-/* Event `number` (1, 2 …) of a producer. */
-void synthetic_make(unsigned producer, uint64_t number, struct exitbus_event *event);
+void synthetic_make(unsigned producer, uint64_t number, struct subject_event *event);
 
-/* True for an event of synthetic_make's making, as far as its pid or kind tells. */
-bool synthetic_is(const struct exitbus_event *event);
-unsigned synthetic_producer(const struct exitbus_event *event);
-uint64_t synthetic_number(const struct exitbus_event *event);
+/* From a producer here, rather than from a real child? */
+bool synthetic_is(const struct subject_event *event);
 
 /* True if every byte is as synthetic_make made it. */
-bool synthetic_whole(const struct exitbus_event *event);
+bool synthetic_whole(const struct subject_event *event);
 
-/* A topic of one of the six kinds, chosen by two random numbers. The ids are constant strings. */
-struct exitbus_topic synthetic_topic(unsigned kind, unsigned which);
+/* A random topic among those that the subject knows. */
+struct subject_topic synthetic_topic(struct random *random);
+/* The topic of a producer with a pid of its own. */
+struct subject_topic synthetic_own_topic(unsigned producer);
 
 /* Does event `number` of a producer match? */
-bool synthetic_matches(const struct exitbus_topic *topic, unsigned producer, uint64_t number);
+bool synthetic_matches(const struct subject_topic *topic, unsigned producer, uint64_t number);
 
-/* The first event of a producer after `number` that matches. */
-uint64_t synthetic_next(const struct exitbus_topic *topic, unsigned producer, uint64_t number);
+/* Can any event of a producer match? */
+bool synthetic_concerns(const struct subject_topic *topic, unsigned producer);
+
+/* The first event of a producer after `number` that matches; UINT64_MAX: there is none. */
+uint64_t synthetic_next(const struct subject_topic *topic, unsigned producer, uint64_t number);
 
 #endif

@@ -1,24 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What was checked, by guarantee, and what was found. */
+/*
+ * What was checked, by guarantee, and what was found. Violations of what the subject claims are
+ * printed and make the run fail; the others are counted.
+ */
 #ifndef STRESS_VERDICT_H
 #define STRESS_VERDICT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-enum guarantee { G1, G2, G3, G4, G5, G6, G7, G8, G9, GUARANTEES };
+/* In the order of the SUBJECT_… bits. */
+enum guarantee { G1, G2, G3, G4, G5, G6, G7, G8, G9, PRODUCER_FIFO, REST, GUARANTEES };
 
+extern const char *const guarantee_ids[GUARANTEES];
 extern const char *const guarantee_names[GUARANTEES];
+
+struct violation {
+    enum guarantee guarantee;
+    double time_s;
+    uint64_t time_ns; /* CLOCK_MONOTONIC */
+    char thread[24];
+    char text[256];
+};
 
 /* Count checks that have held. */
 void verdict_held(enum guarantee guarantee, uint64_t checks);
 
-/* Report a violation: printed at once (the first of each guarantee in full), counted in the end. */
+/* Report a violation: the first few of each guarantee in full, all of them counted. */
 void verdict_violated(enum guarantee guarantee, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+bool verdict_claimed(enum guarantee guarantee);
 uint64_t verdict_checks(enum guarantee guarantee);
 uint64_t verdict_violations(enum guarantee guarantee);
+/* The first of a guarantee, or NULL. */
+const struct violation *verdict_first(enum guarantee guarantee);
+/* Those kept, in no special order. */
+size_t verdict_kept(const struct violation **violations);
+/* Nothing that is claimed was violated. */
 bool verdict_good(void);
 
 #endif

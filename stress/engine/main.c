@@ -4,13 +4,22 @@
  * checked exactly while they run. The end comes in stages, so that nothing that was published can
  * hide: first those stop who come and go, then the producers, then all queues are drained.
  */
+#include "../checks/agreement.h"
 #include "../checks/latency.h"
-#include "../checks/stream.h"
 #include "../checks/verdict.h"
+#include "../scenarios/base.h"
 #include "../scenarios/scenarios.h"
+#include "children.h"
+#include "history.h"
+#include "host.h"
+#include "load.h"
+#include "mutants.h"
 #include "options.h"
 #include "report.h"
-#include "world.h"
+#include "sandbox.h"
+#include "stopper.h"
+#include "watchdog.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,12 +28,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
-/* Resident memory after the run may exceed that before it by so much. */
-#define LEFT_LIMIT (1L << 20)
-#define THREADS_MAX 256
-#define SLOTHS 2
+/* Resident memory after the run may exceed that before it by so much; so may a drained bus. */
+#define LEFT_LIMIT ((size_t)4 << 20)
+#define WATCH_NS 100000000
 
 /* Sanitizers keep freed memory, and shadows of all memory: the resident set is theirs then. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -35,141 +44,275 @@
 
 struct world world;
 
-struct crew {
-    pthread_t threads[THREADS_MAX];
-    unsigned count;
-};
-
-static void start(struct crew *crew, void *(*body)(void *), unsigned how_many)
+static void must(int outcome, const char *what)
 {
-    for (unsigned i = 0; i < how_many; i++) {
-        int error = pthread_create(&crew->threads[crew->count++], NULL, body, (void *)(uintptr_t)i);
-        if (error) {
-            fprintf(stderr, "exitbus-stress: cannot start a thread: %s\n", exitbus_strerror(error));
-            exit(EXIT_ENVIRONMENT);
-        }
+    if (outcome >= 0)
+        return;
+    fprintf(stderr, "exitbus-stress: %s: %s\n", what, strerror(-outcome));
+    exit(EXIT_ENVIRONMENT);
+}
+
+/* -------------------------------------------------------------------------------------- watch */
+
+/* What hangs can't be joined: report, and end. */
+static void *watchdog_main(void *over)
+{
+    while (!flag(over)) {
+        nap(WATCH_NS, over);
+        if (flag(over) || !watchdog_hang())
+            continue;
+        report_progress_end();
+        result.elapsed = (double)(now_ns() - world.begin_ns) / 1e9;
+        result.pass = false;
+        report_summary();
+        report_write();
+        fflush(NULL);
+        _exit(EXIT_VIOLATION);
     }
+    return NULL;
 }
 
-static void join(struct crew *crew)
+static double elapsed(void)
 {
-    for (unsigned i = 0; i < crew->count; i++)
-        pthread_join(crew->threads[i], NULL);
+    return (double)(now_ns() - world.begin_ns) / 1e9;
 }
 
-static void must(int result, const char *what)
-{
-    if (result < 0) {
-        fprintf(stderr, "exitbus-stress: %s: %s\n", what, exitbus_strerror(result));
-        exit(EXIT_ENVIRONMENT);
-    }
-}
+/* Children that are not known of yet: one for each thread that starts them, orphans included. */
+#define IN_FLIGHT 64
 
-static void watch_over(struct result *result, uint64_t begin)
+static void watch_over(unsigned seconds)
 {
-    const struct timespec moment = {.tv_nsec = 100000000};
-    double elapsed = 0;
-    while (elapsed < world.options.seconds && verdict_good()) {
-        nanosleep(&moment, NULL);
-        elapsed = (double)(now_ns() - begin) / 1e9;
-        long resident = resident_bytes();
-        if (resident > result->rss_peak)
-            result->rss_peak = resident;
-        report_progress(elapsed, resident);
+    while (elapsed() < seconds && verdict_good()) {
+        nap(WATCH_NS, NULL);
+        report_sample();
+        uint64_t seen = atomic_load(&world.seen), children = atomic_load(&world.children);
+        if (seen > children + IN_FLIGHT)
+            verdict_violated(G1, "%" PRIu64 " exits were received, of %" PRIu64 " children", seen,
+                             children);
     }
     report_progress_end();
 }
 
-/* Everything balances once all has been received. */
-static void check_totals(struct result *result)
+/* Wait for a condition as long as patience allows. */
+#define await(condition)                                                                           \
+    for (uint64_t until = now_ns() + (uint64_t)world.options.patience * 1000000000;                \
+         !(condition) && now_ns() < until;)                                                        \
+    nap(1000000, NULL)
+
+/* ------------------------------------------------------------------------------------ the end */
+
+static void check_exits(void)
 {
-    must(exitbus_stats(world.bus, &result->stats), "stats");
-    uint64_t spawned = atomic_load(&world.spawned), delivered = atomic_load(&world.exits_delivered);
-    result->reaped =
-        result->stats.published - atomic_load(&world.issued) - atomic_load(&world.forked);
-    if (spawned != result->reaped || spawned != delivered)
-        verdict_violated(G1,
-                         "%" PRIu64 " children spawned, %" PRIu64 " reaped, %" PRIu64 " delivered",
-                         spawned, result->reaped, delivered);
-    if (result->stats.subscriptions != 0)
-        verdict_violated(G6, "%" PRIu64 " subscriptions left", result->stats.subscriptions);
+    await(atomic_load(&world.seen) >= atomic_load(&world.children));
+    uint64_t children = atomic_load(&world.children), seen = atomic_load(&world.seen);
+    if (seen != children)
+        verdict_violated(G1, "%" PRIu64 " children have exited, %" PRIu64 " exits were received",
+                         children, seen);
+    await(count_zombies() == 0);
+    if (count_zombies() > 0)
+        verdict_violated(G1, "%u zombies are left", count_zombies());
     verdict_held(G1, 1);
+}
+
+/* All is drained; only the bus itself is there. */
+static void check_drained(size_t fresh_bytes)
+{
+    if (host_used()) {
+        await(host_bytes() <= fresh_bytes + LEFT_LIMIT);
+        if (host_bytes() > fresh_bytes + LEFT_LIMIT)
+            verdict_violated(G7, "the bus held %zu KiB when fresh, and %zu KiB when drained",
+                             fresh_bytes / 1024, host_bytes() / 1024);
+        verdict_held(G7, 1);
+    }
+    if (!world.subject->stats)
+        return;
+    must(world.subject->stats(world.bus, &result.stats), "stats");
+    if (result.stats.subscriptions != 0)
+        verdict_violated(G6, "%" PRIu64 " subscriptions left", result.stats.subscriptions);
     verdict_held(G6, 1);
 }
 
-static void run(struct result *result)
+static void check_gone(void)
 {
-    struct crew visitors = {0}, producers = {0}, residents = {0};
-    struct exitbus_reaper *reaper;
-    struct exitbus_reaper_options all = {.mode = EXITBUS_REAPER_ALL};
-    must(exitbus_create(&world.bus, NULL), "create");
-    must(exitbus_reaper_start(world.bus, &all, &reaper), "reaper");
+    if (!host_used())
+        return;
+    await(host_bytes() == 0);
+    if (host_bytes() > 0)
+        verdict_violated(G6, "%zu bytes are left after destroy", host_bytes());
+    verdict_held(G6, 1);
+}
 
-    uint64_t begin = now_ns();
-    start(&residents, scenario_steady, world.options.steady);
-    start(&residents, scenario_sloth, SLOTHS);
-    struct exitbus_stats stats;
-    do
-        must(exitbus_stats(world.bus, &stats), "stats");
-    while (stats.subscriptions < world.options.steady + SLOTHS);
-    start(&producers, scenario_producer, world.options.producers);
-    start(&visitors, scenario_churn, world.options.churners);
-    start(&visitors, scenario_shared, 1);
-    start(&visitors, scenario_spawner, world.options.spawners);
-    start(&visitors, scenario_faults, 1);
+/* ---------------------------------------------------------------------------------------- run */
 
-    watch_over(result, begin);
+static void start_scenarios(struct crew *residents, struct crew *visitors)
+{
+    for (unsigned i = 0; i < scenario_count; i++) {
+        if (result.skipped[i])
+            continue;
+        unsigned before = residents->count + visitors->count;
+        scenarios[i]->start(residents, visitors);
+        result.threads[i] = residents->count + visitors->count - before;
+    }
+}
+
+static void run(unsigned seconds)
+{
+    struct crew visitors = {0}, producers = {0}, steady = {0}, residents = {0};
+    const struct subject *subject = world.subject;
+    world.begin_ns = now_ns();
+    must(subject->create(&host, &world.bus), "create");
+    size_t fresh_bytes = host_bytes();
+    if (subject->set_step)
+        subject->set_step(worker_step);
+    must(reaper_start(), "reaper");
+    crew_start(&steady, "steady", steady_body, world.options.steady);
+    await(atomic_load(&world.residents) == world.options.steady);
+    crew_start(&producers, "producer", producer_body, world.options.producers);
+    start_scenarios(&residents, &visitors);
+
+    watch_over(seconds);
     atomic_store(&world.stop_churn, true);
-    join(&visitors);
+    crew_join(&visitors);
+    check_exits();
     atomic_store(&world.stop_producers, true);
-    join(&producers);
+    crew_join(&producers);
     atomic_store(&world.drained, true);
-    join(&residents);
-    result->elapsed = (double)(now_ns() - begin) / 1e9;
-    check_totals(result);
-    must(exitbus_reaper_stop(reaper), "stop the reaper");
-    must(exitbus_destroy(world.bus), "destroy");
+    crew_join(&steady);
+    crew_join(&residents);
+    result.elapsed = elapsed();
+    if (subject->set_step)
+        subject->set_step(NULL);
+    check_drained(fresh_bytes);
+    must(reaper_stop(), "stop the reaper");
+    must(subject->destroy(world.bus), "destroy");
+    check_gone();
 }
 
 /* What the first use of everything costs stays: threads' arenas, stacks, standard output. */
 static void warm_up(void)
 {
-    unsigned seconds = world.options.seconds;
-    struct result ignored = {0};
-    world.options.seconds = 0;
-    run(&ignored);
-    world.options.seconds = seconds;
+    if (verdict_claimed(G7))
+        run(0);
     malloc_trim(0);
-}
-
-static void reset(void)
-{
     struct options options = world.options;
+    const struct subject *subject = world.subject;
     memset((void *)&world, 0, sizeof world);
     world.options = options;
-    stream_forget();
+    world.subject = subject;
+    agreement_forget();
+}
+
+/* ------------------------------------------------------------------------------------ choices */
+
+static bool is_named(const char *list, const char *name)
+{
+    size_t size = strlen(name);
+    for (const char *part = list; part; part = strchr(part, ',')) {
+        part += *part == ',';
+        if (strncmp(part, name, size) == 0 && (part[size] == ',' || part[size] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+static void check_names(const char *list)
+{
+    char copy[512], *rest = copy, *name;
+    snprintf(copy, sizeof copy, "%s", list);
+    while ((name = strsep(&rest, ","))) {
+        bool known = false;
+        for (unsigned i = 0; i < scenario_count; i++)
+            known |= strcmp(name, scenarios[i]->name) == 0;
+        if (known)
+            continue;
+        fprintf(stderr, "exitbus-stress: there is no scenario '%s'; --list shows those there are\n",
+                name);
+        exit(EXIT_USAGE);
+    }
+}
+
+static void choose_scenarios(void)
+{
+    const char *list = world.options.scenarios;
+    if (list)
+        check_names(list);
+    for (unsigned i = 0; i < scenario_count; i++) {
+        const char *unfit = scenarios[i]->unfit ? scenarios[i]->unfit() : NULL;
+        result.skipped[i] = list && !is_named(list, scenarios[i]->name) ? "" : unfit;
+    }
+}
+
+static int list(void)
+{
+    printf("scenarios\n");
+    for (unsigned i = 0; i < scenario_count; i++)
+        printf("  %-10s %s\n", scenarios[i]->name, scenarios[i]->hunts);
+    printf("subjects\n");
+    subject_list();
+    return EXIT_PASS;
+}
+
+/* Ask whether the subject takes its memory from us, and is one at all. */
+static void try_subject(void)
+{
+    void *bus;
+    must(world.subject->create(&host, &bus), "create");
+    must(world.subject->destroy(bus), "destroy");
+    unsigned limit = world.subject->subscriptions_max;
+    if (limit > 0 && world.options.steady > limit)
+        world.options.steady = limit;
+}
+
+static void begin(void)
+{
+    const struct rlimit no_cores = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_cores);
+    workers_init();
+    watchdog_init();
+    latency_init();
+    stopper_start();
+    choose_scenarios(); /* first without oom, of which the subject decides */
+    for (unsigned i = 0; i < scenario_count; i++)
+        if (scenarios[i] == &reuse_scenario && !result.skipped[i])
+            sandbox_start();
+    try_subject();
+    choose_scenarios();
 }
 
 int main(int argc, char **argv)
 {
     options_parse(argc, argv, &world.options);
-    latency_init();
-    struct result result = {0};
+    if (world.options.list)
+        return list();
+    if (world.options.mutants)
+        return mutants_run();
+    world.subject = subject_load(world.options.subject);
+    if (!world.subject)
+        return EXIT_USAGE;
+    if (world.options.history)
+        return history_run();
+    begin();
+    static _Atomic bool over;
+    pthread_t watchdog;
+    must(-pthread_create(&watchdog, NULL, watchdog_main, &over), "start a thread");
     warm_up();
-    reset();
     result.rss_begin = result.rss_peak = resident_bytes();
-    run(&result);
+    run(world.options.seconds);
+    stopper_end();
+    sandbox_end();
+    atomic_store(&over, true);
+    pthread_join(watchdog, NULL);
     malloc_trim(0);
     result.rss_end = resident_bytes();
-    if (RESIDENT_IS_OURS && result.rss_end > result.rss_begin + LEFT_LIMIT)
+    if (RESIDENT_IS_OURS && result.rss_end > result.rss_begin + (long)LEFT_LIMIT)
         verdict_violated(G7, "%ld KiB resident before, %ld KiB after", result.rss_begin / 1024,
                          result.rss_end / 1024);
     verdict_held(G7, RESIDENT_IS_OURS);
     result.pass = verdict_good();
     int status = result.pass ? EXIT_PASS : EXIT_VIOLATION;
-    if (world.options.json && report_json(&result, world.options.json) < 0)
+    if (report_write() < 0)
         status = EXIT_ENVIRONMENT;
-    report_summary(&result);
+    report_summary();
     latency_free();
     return status;
 }

@@ -7,17 +7,43 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-enum { KEY_CHILD = 256, KEY_JSON, KEY_SEED, KEY_PRODUCERS, KEY_STEADY, KEY_CHURNERS, KEY_SPAWNERS };
+const char *argp_program_version = "exitbus-stress " STRESS_VERSION;
+
+enum {
+    KEY_CHILD = 256,
+    KEY_JSON,
+    KEY_REPORT,
+    KEY_HISTORY,
+    KEY_SEED,
+    KEY_PRODUCERS,
+    KEY_STEADY,
+    KEY_PATIENCE,
+    KEY_SUBJECT,
+    KEY_MUTANTS,
+    KEY_LIST,
+    KEY_INSIDE
+};
 
 static const struct argp_option known[] = {
-    {"seconds", 's', "N", 0, "how long to run (10)", 0},
-    {"json", KEY_JSON, "FILE", 0, "write the result as JSON, too", 0},
-    {"seed", KEY_SEED, "N", 0, "repeat the random choices of another run", 0},
-    {"producers", KEY_PRODUCERS, "N", 0, "threads that publish synthetic events (3)", 1},
-    {"steady", KEY_STEADY, "N", 0, "subscribers to everything for the whole run (4)", 1},
-    {"churners", KEY_CHURNERS, "N", 0, "threads that subscribe and unsubscribe (3)", 1},
-    {"spawners", KEY_SPAWNERS, "N", 0, "threads that start real children (2)", 1},
-    {"child", KEY_CHILD, "PROGRAM", 0, "what they start, in place of the small one built here", 1},
+    {NULL, 0, NULL, 0, "What to run:", 1},
+    {"seconds", 's', "N", 0, "how long (10); with --mutants, for each at the most (60)", 1},
+    {"subject", KEY_SUBJECT, "NAME", 0, "the bus: a built-in one or ./FILE.so (exitbus)", 1},
+    {"scenario", 'S', "NAME,…", 0, "only these scenarios (all that fit the subject)", 1},
+    {"seed", KEY_SEED, "N", 0, "repeat the random choices of another run", 1},
+    {"mutants", KEY_MUTANTS, NULL, 0, "run exitbus with one defect at a time: all must be caught",
+     1},
+    {"history", KEY_HISTORY, "FILE", 0,
+     "record short complete histories, and decide whether they are linearizable", 1},
+    {"list", KEY_LIST, NULL, 0, "name the scenarios and the built-in subjects", 1},
+    {NULL, 0, NULL, 0, "What to write:", 2},
+    {"json", KEY_JSON, "FILE", 0, "the result as JSON", 2},
+    {"report", KEY_REPORT, "FILE", 0, "the result as a page of HTML", 2},
+    {NULL, 0, NULL, 0, "How much:", 3},
+    {"producers", KEY_PRODUCERS, "N", 0, "threads that publish synthetic events (3)", 3},
+    {"steady", KEY_STEADY, "N", 0, "subscribers to everything for the whole run (4)", 3},
+    {"patience", KEY_PATIENCE, "SECONDS", 0, "a call that takes longer hangs (8)", 3},
+    {"child", KEY_CHILD, "PROGRAM", 0, "what is started, in place of the small one built here", 3},
+    {"inside", KEY_INSIDE, NULL, OPTION_HIDDEN, NULL, 3},
     {0}};
 
 static uint64_t number(const char *text, uint64_t lowest, uint64_t highest,
@@ -26,7 +52,7 @@ static uint64_t number(const char *text, uint64_t lowest, uint64_t highest,
     char *end;
     errno = 0;
     uint64_t value = strtoull(text, &end, 0);
-    if (errno || *end || end == text || value < lowest || value > highest)
+    if (errno || *end || end == text || *text == '-' || value < lowest || value > highest)
         argp_error(state, "'%s' is not a number from %llu to %llu", text,
                    (unsigned long long)lowest, (unsigned long long)highest);
     return value;
@@ -39,23 +65,41 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case 's':
         options->seconds = (unsigned)number(text, 1, 1000000, state);
         return 0;
-    case KEY_JSON:
-        options->json = text;
+    case 'S':
+        options->scenarios = text;
+        return 0;
+    case KEY_SUBJECT:
+        options->subject = text;
         return 0;
     case KEY_SEED:
         options->seed = number(text, 0, UINT64_MAX, state);
         return 0;
+    case KEY_MUTANTS:
+        options->mutants = true;
+        return 0;
+    case KEY_LIST:
+        options->list = true;
+        return 0;
+    case KEY_INSIDE:
+        options->inside = true;
+        return 0;
+    case KEY_HISTORY:
+        options->history = text;
+        return 0;
+    case KEY_JSON:
+        options->json = text;
+        return 0;
+    case KEY_REPORT:
+        options->report = text;
+        return 0;
     case KEY_PRODUCERS:
-        options->producers = (unsigned)number(text, 0, PRODUCERS_MAX, state);
+        options->producers = (unsigned)number(text, 1, 6, state);
         return 0;
     case KEY_STEADY:
         options->steady = (unsigned)number(text, 1, STEADY_MAX, state);
         return 0;
-    case KEY_CHURNERS:
-        options->churners = (unsigned)number(text, 0, 64, state);
-        return 0;
-    case KEY_SPAWNERS:
-        options->spawners = (unsigned)number(text, 0, 64, state);
+    case KEY_PATIENCE:
+        options->patience = (unsigned)number(text, 1, 1000, state);
         return 0;
     case KEY_CHILD:
         options->child = text;
@@ -71,17 +115,16 @@ void options_parse(int argc, char **argv, struct options *options)
         known,
         parse,
         NULL,
-        "Holds the exit-event bus to its promises, on real children and synthetic events, and says "
-        "PASS or FAIL.\vExit status: 0 pass, 1 a promise was broken, 2 usage, 3 the environment "
-        "does not allow the run.",
+        "Holds an event bus to its promises, on real children and synthetic events, and says PASS "
+        "or FAIL.\vExit status: 0 pass, 1 a promise was broken, 2 usage, 3 the environment does "
+        "not allow the run. See exitbus-stress(1).",
         NULL,
         NULL,
         NULL};
-    *options = (struct options){.seconds = 10,
-                                .producers = 3,
+    *options = (struct options){.producers = 3,
                                 .steady = 4,
-                                .churners = 3,
-                                .spawners = 2,
+                                .patience = 8,
+                                .subject = "exitbus",
                                 .child = TINY_CHILD,
                                 .argc = argc,
                                 .argv = argv};
@@ -89,4 +132,6 @@ void options_parse(int argc, char **argv, struct options *options)
         options->seed = now_ns();
     argp_err_exit_status = EXIT_USAGE;
     argp_parse(&argp, argc, argv, 0, NULL, options);
+    if (options->seconds == 0)
+        options->seconds = options->mutants ? 60 : 10;
 }

@@ -3,34 +3,58 @@
 #include "report.h"
 #include "../checks/latency.h"
 #include "../checks/verdict.h"
+#include "../scenarios/scenarios.h"
+#include "dump.h"
+#include "page.h"
+#include "watchdog.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #define MIB (1024.0 * 1024.0)
+
+struct result result;
 
 long resident_bytes(void)
 {
     long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
-    if (file && fscanf(file, "%*d %ld", &pages) != 1)
+    if (!file)
+        return 0; /* there may be no descriptor to be had at the moment */
+    if (fscanf(file, "%*d %ld", &pages) != 1)
         pages = 0;
-    if (file)
-        fclose(file);
+    fclose(file);
     return pages * sysconf(_SC_PAGESIZE);
 }
 
-void report_progress(double elapsed, long resident)
+/* ------------------------------------------------------------------------------- while it runs */
+
+void report_sample(void)
 {
-    if (!isatty(STDERR_FILENO))
-        return;
-    fprintf(stderr,
-            "\r\033[K%5.1f s  %" PRIu64 " children  %.1f M events  %.1f M deliveries  %.1f MiB  %s",
-            elapsed, atomic_load(&world.exits_delivered), (double)atomic_load(&world.issued) / 1e6,
-            (double)atomic_load(&world.deliveries) / 1e6, (double)resident / MIB,
-            verdict_good() ? "" : "VIOLATIONS");
+    struct sample sample = {
+        .time_s = (double)(now_ns() - world.begin_ns) / 1e9,
+        .published = atomic_load(&world.issued),
+        .deliveries = atomic_load(&world.deliveries),
+        .exits = atomic_load(&world.seen),
+        .resident = resident_bytes(),
+    };
+    if (sample.resident > result.rss_peak)
+        result.rss_peak = sample.resident;
+    double interval = world.options.seconds / (double)(SAMPLES_MAX / 2);
+    size_t count_ = result.sample_count;
+    if (count_ < SAMPLES_MAX && sample.resident > 0 &&
+        (count_ == 0 || sample.time_s >= result.samples[count_ - 1].time_s + interval))
+        result.samples[result.sample_count++] = sample;
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr,
+                "\r\033[K%5.1f s  %" PRIu64
+                " exits  %.1f M events  %.1f M deliveries  %.1f MiB  %s",
+                sample.time_s, sample.exits, (double)sample.published / 1e6,
+                (double)sample.deliveries / 1e6, (double)sample.resident / MIB,
+                verdict_good() ? "" : "VIOLATIONS");
 }
 
 void report_progress_end(void)
@@ -39,84 +63,195 @@ void report_progress_end(void)
         fprintf(stderr, "\r\033[K");
 }
 
-static void print_command(void)
+/* ------------------------------------------------------------------------------------ summary */
+
+static void command_line(char *text, size_t size)
 {
-    printf("command      ");
-    for (int i = 0; i < world.options.argc; i++)
-        printf(" %s", world.options.argv[i]);
-    printf("\nseed          %" PRIu64 "\n", world.options.seed);
+    text[0] = '\0';
+    for (int i = 0; i < world.options.argc; i++) {
+        size_t used = strlen(text);
+        snprintf(text + used, size - used, "%s%s", i > 0 ? " " : "", world.options.argv[i]);
+    }
 }
 
-void report_summary(const struct result *result)
+static void print_scenarios(void)
 {
-    print_command();
-    printf("time          %.1f s\n", result->elapsed);
-    printf("children      %" PRIu64 " spawned = %" PRIu64 " reaped = %" PRIu64 " delivered\n",
-           atomic_load(&world.spawned), result->reaped, atomic_load(&world.exits_delivered));
-    printf("events        %" PRIu64 " published, %" PRIu64 " of them finished by another thread\n",
-           result->stats.published, result->stats.helped);
-    printf("deliveries    %" PRIu64 " checked, on %" PRIu64 " subscriptions that came and went\n",
-           atomic_load(&world.deliveries), atomic_load(&world.subscriptions));
-    printf("checks\n");
-    for (int g = 0; g < GUARANTEES; g++)
-        printf("  %-34s %14" PRIu64 " held, %" PRIu64 " violated\n", guarantee_names[g],
-               verdict_checks((enum guarantee)g) - verdict_violations((enum guarantee)g),
-               verdict_violations((enum guarantee)g));
+    printf("scenarios    ");
+    for (unsigned i = 0; i < scenario_count; i++)
+        if (!result.skipped[i])
+            printf(" %s", scenarios[i]->name);
+    printf("\n");
+    for (unsigned i = 0; i < scenario_count; i++)
+        if (result.skipped[i] && result.skipped[i][0])
+            printf("  without     %s: %s\n", scenarios[i]->name, result.skipped[i]);
+}
+
+static void print_checks(void)
+{
+    printf("checks                                       held   violated\n");
+    for (int g = 0; g < GUARANTEES; g++) {
+        uint64_t violations = verdict_violations((enum guarantee)g);
+        uint64_t checks = verdict_checks((enum guarantee)g);
+        if (checks == 0)
+            continue;
+        printf("  %-4s %-30s %12" PRIu64 " %10" PRIu64 "%s\n", guarantee_ids[g], guarantee_names[g],
+               checks - violations, violations,
+               verdict_claimed((enum guarantee)g) ? "" : "  (not claimed: measured only)");
+    }
+}
+
+static void print_latencies(void)
+{
     printf("latency, us                                p50        p99      p99.9        max\n");
     for (int i = 0; i < LATENCIES; i++) {
         struct latency_summary s = latency_summarize((enum latency)i);
-        printf("  %-30s %11.1f %10.1f %10.1f %10.1f  (%" PRIu64 ")\n", latency_names[i], s.p50,
-               s.p99, s.p999, s.max, s.count);
+        if (s.count > 0)
+            printf("  %-32s %9.1f %10.1f %10.1f %10.1f  (%" PRIu64 ")\n", latency_names[i], s.p50,
+                   s.p99, s.p999, s.max, s.count);
     }
-    printf("resident, MiB %.1f at begin, %.1f at peak, %.1f at end\n",
-           (double)result->rss_begin / MIB, (double)result->rss_peak / MIB,
-           (double)result->rss_end / MIB);
-    printf("%s\n", result->pass ? "PASS" : "FAIL");
 }
 
-static json_t *json_checks(void)
+void report_summary(void)
 {
-    json_t *checks = json_object();
-    for (int g = 0; g < GUARANTEES; g++)
-        json_object_set_new(checks, guarantee_names[g],
-                            json_pack("{s:I, s:I}", "checks",
-                                      (json_int_t)verdict_checks((enum guarantee)g), "violations",
-                                      (json_int_t)verdict_violations((enum guarantee)g)));
-    return checks;
+    char command[1024];
+    command_line(command, sizeof command);
+    printf("command       %s\nseed          %" PRIu64 "\n", command, world.options.seed);
+    printf("subject       %s: %s\n", world.subject->name, world.subject->summary);
+    printf("time          %.1f s\n", result.elapsed);
+    print_scenarios();
+    printf("children      %" PRIu64 " exited, orphans included = %" PRIu64 " exits received\n",
+           atomic_load(&world.children), atomic_load(&world.seen));
+    printf("events        %" PRIu64 " published, %" PRIu64
+           " publishes finished by another thread\n",
+           atomic_load(&world.issued), result.stats.helped);
+    printf("deliveries    %" PRIu64 " (%.2f M/s), on %" PRIu64 " subscriptions\n",
+           atomic_load(&world.deliveries),
+           (double)atomic_load(&world.deliveries) / 1e6 / (result.elapsed + 1e-9),
+           atomic_load(&world.subscriptions));
+    print_checks();
+    print_latencies();
+    printf("resident, MiB %.2f at begin, %.2f at peak, %.2f at end\n",
+           (double)result.rss_begin / MIB, (double)result.rss_peak / MIB,
+           (double)result.rss_end / MIB);
+    if (!result.pass)
+        dump_print(stdout);
+    fputs(watchdog_text(), stdout);
+    printf("%s\n", result.pass ? "PASS" : "FAIL");
+    fflush(stdout);
 }
 
-static json_t *json_latencies(void)
+/* --------------------------------------------------------------------------------------- JSON */
+
+static json_t *json_scenarios(void)
 {
-    json_t *latencies = json_object();
-    for (int i = 0; i < LATENCIES; i++) {
-        struct latency_summary s = latency_summarize((enum latency)i);
-        json_object_set_new(latencies, latency_names[i],
-                            json_pack("{s:I, s:f, s:f, s:f, s:f}", "count", (json_int_t)s.count,
-                                      "p50_us", s.p50, "p99_us", s.p99, "p99.9_us", s.p999,
-                                      "max_us", s.max));
+    json_t *array = json_array();
+    for (unsigned i = 0; i < scenario_count; i++)
+        if (!result.skipped[i] || result.skipped[i][0])
+            json_array_append_new(array,
+                                  json_pack("{s:s, s:s, s:i, s:s?}", "name", scenarios[i]->name,
+                                            "hunts", scenarios[i]->hunts, "threads",
+                                            (int)result.threads[i], "skipped", result.skipped[i]));
+    return array;
+}
+
+static json_t *json_guarantees(void)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < GUARANTEES; i++) {
+        enum guarantee g = (enum guarantee)i;
+        const struct violation *first = verdict_first(g);
+        json_array_append_new(array,
+                              json_pack("{s:s, s:s, s:b, s:I, s:I, s:s?}", "id", guarantee_ids[g],
+                                        "name", guarantee_names[g], "claimed", verdict_claimed(g),
+                                        "checks", (json_int_t)verdict_checks(g), "violations",
+                                        (json_int_t)verdict_violations(g), "first",
+                                        first ? first->text : NULL));
     }
-    return latencies;
+    return array;
 }
 
-int report_json(const struct result *result, const char *path)
+static json_t *json_violations(void)
 {
-    json_t *command = json_array();
-    for (int i = 0; i < world.options.argc; i++)
-        json_array_append_new(command, json_string(world.options.argv[i]));
-    json_t *root = json_pack(
-        "{s:s, s:o, s:s, s:f, s:{s:I, s:I, s:I}, s:I, s:I, s:I, s:I, s:o, s:o, s:{s:I, s:I, s:I}}",
-        "verdict", result->pass ? "PASS" : "FAIL", "command", command, "version", exitbus_version(),
-        "seconds", result->elapsed, "children", "spawned", (json_int_t)atomic_load(&world.spawned),
-        "reaped", (json_int_t)result->reaped, "delivered",
-        (json_int_t)atomic_load(&world.exits_delivered), "seed", (json_int_t)world.options.seed,
-        "published", (json_int_t)result->stats.published, "helped",
-        (json_int_t)result->stats.helped, "deliveries", (json_int_t)atomic_load(&world.deliveries),
-        "checks", json_checks(), "latency", json_latencies(), "resident_bytes", "begin",
-        (json_int_t)result->rss_begin, "peak", (json_int_t)result->rss_peak, "end",
-        (json_int_t)result->rss_end);
-    int failed = json_dump_file(root, path, JSON_INDENT(2));
+    const struct violation *kept[64];
+    json_t *array = json_array();
+    size_t count_ = verdict_kept(kept);
+    for (size_t i = 0; i < count_; i++)
+        json_array_append_new(array,
+                              json_pack("{s:s, s:s, s:f, s:s}", "guarantee",
+                                        guarantee_ids[kept[i]->guarantee], "text", kept[i]->text,
+                                        "time_s", kept[i]->time_s, "thread", kept[i]->thread));
+    return array;
+}
+
+static void append_rate(json_t *array, uint64_t before, uint64_t after, double seconds)
+{
+    json_array_append_new(array, json_real((double)(after - before) / seconds));
+}
+
+static json_t *json_series(void)
+{
+    json_t *t = json_array(), *published = json_array(), *deliveries = json_array();
+    json_t *children = json_array(), *resident = json_array();
+    for (size_t i = 1; i < result.sample_count; i++) {
+        const struct sample *a = &result.samples[i - 1], *b = &result.samples[i];
+        double seconds = b->time_s - a->time_s;
+        if (seconds <= 0)
+            continue;
+        json_array_append_new(t, json_real(b->time_s));
+        append_rate(published, a->published, b->published, seconds);
+        append_rate(deliveries, a->deliveries, b->deliveries, seconds);
+        append_rate(children, a->exits, b->exits, seconds);
+        json_array_append_new(resident, json_real((double)b->resident / MIB));
+    }
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "t", t, "published_per_s", published,
+                     "deliveries_per_s", deliveries, "children_per_s", children, "resident_mib",
+                     resident);
+}
+
+static json_t *json_totals(void)
+{
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I}", "children", (json_int_t)atomic_load(&world.children),
+        "exits_delivered", (json_int_t)atomic_load(&world.seen), "published",
+        (json_int_t)atomic_load(&world.issued), "deliveries",
+        (json_int_t)atomic_load(&world.deliveries), "subscriptions",
+        (json_int_t)atomic_load(&world.subscriptions), "helped", (json_int_t)result.stats.helped);
+}
+
+static json_t *json_report(void)
+{
+    char command[1024], seed[24];
+    struct utsname machine;
+    command_line(command, sizeof command);
+    snprintf(seed, sizeof seed, "%" PRIu64, world.options.seed); /* JSON's numbers are doubles */
+    uname(&machine);
+    return json_pack(
+        "{s:s, s:{s:s, s:s}, s:s, s:s, s:f, s:s, s:{s:I, s:s}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+        "s:{s:I, s:I, s:I}}",
+        "verdict", result.pass ? "PASS" : "FAIL", "subject", "name", world.subject->name, "summary",
+        world.subject->summary, "command", command, "seed", seed, "seconds", result.elapsed,
+        "version", STRESS_VERSION, "machine", "cores", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN),
+        "kernel", machine.release, "scenarios", json_scenarios(), "guarantees", json_guarantees(),
+        "totals", json_totals(), "latency", latency_json(), "series", json_series(), "violations",
+        json_violations(), "lanes", dump_json(), "resident_bytes", "begin",
+        (json_int_t)result.rss_begin, "peak", (json_int_t)result.rss_peak, "end",
+        (json_int_t)result.rss_end);
+}
+
+int report_write(void)
+{
+    if (!world.options.json && !world.options.report)
+        return 0;
+    json_t *root = json_report();
+    int failed = 0;
+    if (world.options.json && json_dump_file(root, world.options.json, JSON_INDENT(2)) != 0) {
+        fprintf(stderr, "exitbus-stress: cannot write %s\n", world.options.json);
+        failed = -1;
+    }
+    if (world.options.report && page_write(root, world.options.report) != 0) {
+        fprintf(stderr, "exitbus-stress: cannot write %s\n", world.options.report);
+        failed = -1;
+    }
     json_decref(root);
-    if (failed)
-        fprintf(stderr, "exitbus-stress: cannot write %s\n", path);
-    return failed ? -1 : 0;
+    return failed;
 }

@@ -1,28 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a run shows: progress on a terminal, the summary, and JSON. */
+/* What a run shows: a status line on a terminal, the summary, JSON, and a page of HTML. */
 #ifndef STRESS_REPORT_H
 #define STRESS_REPORT_H
 
 #include "world.h"
 
+#include <jansson.h>
+
+#define SAMPLES_MAX 2400
+
+/* Totals at one moment. */
+struct sample {
+    double time_s;
+    uint64_t published, deliveries, exits;
+    long resident;
+};
+
 struct result {
     double elapsed; /* seconds */
-    uint64_t reaped;
-    struct exitbus_stats stats; /* after the drain, before destroy */
+    struct subject_stats stats;
     long rss_begin, rss_peak, rss_end;
+    const char *skipped[32]; /* for each scenario: why; "" if it was not asked for; NULL: run */
+    unsigned threads[32];    /* for each scenario: threads that it started */
+    size_t sample_count;
+    struct sample samples[SAMPLES_MAX];
     bool pass;
 };
+
+extern struct result result;
 
 /* Resident set of this process, bytes. */
 long resident_bytes(void);
 
-/* One line, rewritten in place, if standard error is a terminal. */
-void report_progress(double elapsed, long resident);
+/* Take a sample, and show it if standard error is a terminal. */
+void report_sample(void);
 void report_progress_end(void);
 
-void report_summary(const struct result *result);
+void report_summary(void);
 
-/* 0, or -1 with a message. */
-int report_json(const struct result *result, const char *path);
+/* What --json and --report ask for. 0, or -1 with a message. */
+int report_write(void);
 
 #endif

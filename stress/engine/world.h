@@ -1,29 +1,41 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What all threads of a stress run share: its options, the bus, how far each producer has got, and
- * when to stop. Each scenario is a kind of thread; it reports what it checked to checks/verdict.h.
+ * What all threads of a stress run share: its options, the subject and its bus, how far each
+ * producer has got, and when to stop. The order of the end: first those stop who come and go, then
+ * the producers, then all queues are drained.
  */
 #ifndef STRESS_WORLD_H
 #define STRESS_WORLD_H
 
-#include <exitbus/exitbus.h>
+#include "../subject.h"
+
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PRODUCERS_MAX 16
+#define PRODUCERS_MAX 32
+/* Producers from here on publish to a topic of their own: see synthetic.h. */
+#define PRODUCERS_COMMON 16
 #define STEADY_MAX 16
+/* Most events in one call. */
+#define BATCH 64
 
 struct options {
     unsigned seconds;
     uint64_t seed;
     unsigned producers;
     unsigned steady;   /* subscribers to everything that stay for the whole run */
-    unsigned churners; /* threads that subscribe, receive and unsubscribe at random */
-    unsigned spawners;
-    const char *child; /* the program that spawners start */
+    unsigned patience; /* seconds after which a call that should have returned hangs */
+    const char *subject;
+    const char *scenarios; /* names, separated by commas; NULL: all */
+    const char *child;     /* the program that spawners start */
     const char *json;
+    const char *report;
+    const char *history;
+    bool mutants;
+    bool list;
+    bool inside; /* in namespaces of its own: see sandbox.c */
     int argc;
     char **argv;
 };
@@ -35,7 +47,8 @@ struct producer {
 
 struct world {
     struct options options;
-    struct exitbus *bus;
+    const struct subject *subject;
+    void *bus;
     struct producer producers[PRODUCERS_MAX];
     alignas(64) _Atomic uint64_t latest_seq; /* highest seq that a publish has returned with */
     alignas(64) _Atomic uint64_t issued;     /* synthetic events published */
@@ -45,9 +58,17 @@ struct world {
     alignas(64) _Atomic bool stop_churn; /* stages of the end, in this order */
     _Atomic bool stop_producers;
     _Atomic bool drained; /* all that was published is in the queues */
+    /* Odd while something is made scarce: then an error for want of it is no violation. */
+    _Atomic unsigned starved;       /* of memory */
+    _Atomic unsigned without_fds;   /* of descriptors */
+    _Atomic unsigned residents;     /* steady subscriptions that have begun */
+    _Atomic unsigned own_producers; /* producers with a pid of their own, so far */
     _Atomic uint64_t deliveries;
     _Atomic uint64_t subscriptions;
-    _Atomic uint64_t spawned, exits_delivered, forked;
+    _Atomic uint64_t children; /* real ones whose exit must come, orphans and forks included */
+    _Atomic uint64_t exits;    /* received by whoever waited for that child */
+    _Atomic uint64_t seen;     /* real exits that the first steady subscriber has received */
+    uint64_t begin_ns;
 };
 
 extern struct world world;
@@ -92,6 +113,19 @@ static inline void count(_Atomic uint64_t *counter, uint64_t by)
     atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
+static inline bool can(uint32_t feature)
+{
+    return world.subject->features & feature;
+}
+
+static inline bool knows_topic(int kind)
+{
+    return world.subject->topics & SUBJECT_TOPIC_BIT(kind);
+}
+
 uint64_t now_ns(void);
+
+/* Sleep, though not beyond `until` turning true by more than a millisecond. */
+void nap(uint64_t ns, const _Atomic bool *until);
 
 #endif

@@ -1,174 +1,239 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Subscribers that come and go, and threads that share a subscription: see scenarios.h. */
+/* Subscribers that come and go, and threads that share a subscription. */
 #define URCU_API_MAP
 #include <urcu-bp.h>
 
+#include "../checks/share.h"
 #include "../checks/stream.h"
 #include "../checks/synthetic.h"
 #include "../checks/verdict.h"
+#include "../engine/calls.h"
 #include "scenarios.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
+#include <string.h>
 
-#define BATCH 64
+#define CHURNERS 3
+#define MEMBERS 3
 #define SHORT_NS 200000
+#define ROUNDS_MAX 60
+/* Events that a closing subscription may yet receive before it stops asking for more. */
+#define ENOUGH 100000
 
-static _Thread_local struct exitbus_event events[BATCH];
+static _Thread_local struct subject_event events[BATCH];
 
 /* ------------------------------------------------------------------- one thread, all its own */
 
-static ssize_t receive_somehow(struct exitbus_subscription *subscription, struct random *random,
-                               unsigned mode)
+static ssize_t receive_somehow(void *subscription, unsigned mode)
 {
-    size_t capacity = 1 + random_below(random, BATCH);
+    size_t capacity = 1 + random_below(&self->random, BATCH);
     switch (mode) {
     case 0: /* try */
-        return exitbus_receive_batch(subscription, events, capacity, 0);
-    case 1: { /* one at a time, timed */
-        int result = exitbus_receive(subscription, events, SHORT_NS);
-        return result < 0 ? result : 1;
-    }
-    case 2: { /* by descriptor */
-        struct pollfd poll_fd = {.fd = exitbus_subscription_fd(subscription), .events = POLLIN};
-        poll(&poll_fd, 1, 1);
-        return exitbus_receive_batch(subscription, events, capacity, 0);
-    }
+        return call_receive(subscription, events, capacity, 0);
+    case 1: /* one at a time, timed */
+        return call_receive(subscription, events, 1, SHORT_NS);
+    case 2: /* by descriptor */
+        if (world.subject->fd) {
+            int ready = call_poll(subscription, 1);
+            if (ready < 0 && ready != -EINTR)
+                return ready;
+            return call_receive(subscription, events, capacity, 0);
+        }
+        return call_receive(subscription, events, capacity, 0);
     default: /* batch, timed */
-        return exitbus_receive_batch(subscription, events, capacity, SHORT_NS);
+        return call_receive(subscription, events, capacity, SHORT_NS);
     }
 }
 
-static void receive_all(struct exitbus_subscription *subscription, struct stream *stream)
+static bool is_failure(ssize_t got, const struct plenty *before)
+{
+    return got < 0 && got != -EAGAIN && got != -ETIMEDOUT && !is_scarcity(got, before);
+}
+
+/* Receive until nothing that had been published is missing. */
+static void receive_all(void *subscription, struct stream *stream)
 {
     uint64_t done[PRODUCERS_MAX];
     stream_snapshot(done);
-    ssize_t got;
-    /* What is published meanwhile comes too; a bound keeps it from never ending. */
-    for (int i = 0; i < 100000; i++) {
-        got = exitbus_receive_batch(subscription, events, BATCH, 0);
-        if (got < 0)
-            break;
+    for (unsigned i = 0; i < ENOUGH / BATCH && !stream_complete(stream, done);) {
+        struct plenty before = plenty_now();
+        ssize_t got = call_receive(subscription, events, BATCH, 0);
+        if (is_scarcity(got, &before))
+            continue;
+        if (got <= 0) {
+            stream_end(stream, done);
+            return;
+        }
         stream_check(stream, events, (size_t)got);
+        i++;
     }
-    if (got == -EAGAIN)
-        stream_end(stream, done);
+    verdict_held(G1, 1);
 }
 
-static void unsubscribe_somehow(struct exitbus_subscription *subscription, struct random *random)
+/* Then the handle stays valid for who has a reference, and closed. */
+static void unsubscribe_somehow(void *subscription)
 {
-    bool inside = random_below(random, 2);
-    exitbus_subscription_ref(subscription);
+    bool inside = random_below(&self->random, 2) && verdict_claimed(G5);
+    bool referenced = world.subject->ref && world.subject->unref;
+    if (referenced)
+        subject_ref(subscription);
     if (inside)
         rcu_read_lock();
-    exitbus_unsubscribe(subscription);
+    int result = call_unsubscribe(subscription);
     if (inside)
         rcu_read_unlock();
-    int result = exitbus_receive(subscription, events, random_below(random, 2) ? 0 : -1);
-    if (result != -ESHUTDOWN)
-        verdict_violated(G3, "a receive after unsubscribe says: %s", exitbus_strerror(result));
-    exitbus_subscription_unref(subscription);
-    verdict_held(G3, 1);
+    if (result < 0)
+        verdict_violated(G5, "unsubscribe: %s", strerror(-result));
     verdict_held(G5, 1);
+    if (!referenced)
+        return;
+    int64_t timeout = random_below(&self->random, 2) ? 0 : -1;
+    if (!can(SUBJECT_WAITS))
+        timeout = 0;
+    ssize_t got = call_receive(subscription, events, BATCH, timeout);
+    if (got != -ESHUTDOWN)
+        verdict_violated(G3, "a receive after unsubscribe says %zd%s%s", got, got < 0 ? ": " : "",
+                         got < 0 ? strerror((int)-got) : " events");
+    verdict_held(G3, 1);
+    subject_unref(subscription);
 }
 
-void *scenario_churn(void *argument)
+bool churn_once(void)
 {
-    struct random random = random_for('c', (uintptr_t)argument);
-    while (!flag(&world.stop_churn)) {
-        struct exitbus_topic topic =
-            synthetic_topic(random_below(&random, 6), random_below(&random, 1000));
-        struct exitbus_subscription *subscription;
-        int result = exitbus_subscribe(world.bus, topic, 0, &subscription);
-        if (result < 0) {
-            verdict_violated(G8, "subscribe: %s", exitbus_strerror(result));
-            break;
-        }
-        count(&world.subscriptions, 1);
-        struct stream stream;
-        stream_begin(&stream, &topic);
-        unsigned mode = random_below(&random, 4);
-        unsigned rounds = random_below(&random, 60);
-        for (unsigned i = 0; i < rounds; i++) {
-            ssize_t got = receive_somehow(subscription, &random, mode);
-            if (got > 0)
-                stream_check(&stream, events, (size_t)got);
-            else if (got != -EAGAIN && got != -ETIMEDOUT)
-                verdict_violated(G8, "receive: %s", exitbus_strerror((int)got));
-        }
-        if (random_below(&random, 2))
-            receive_all(subscription, &stream);
-        unsubscribe_somehow(subscription, &random);
+    struct subject_topic topic = synthetic_topic(&self->random);
+    struct stream stream;
+    stream_prepare(&stream, &topic);
+    void *subscription = subscribe_surely(&topic, 0);
+    if (!subscription)
+        return false;
+    stream_begin(&stream);
+    unsigned mode = random_below(&self->random, 4);
+    unsigned rounds = random_below(&self->random, ROUNDS_MAX);
+    for (unsigned i = 0; i < rounds; i++) {
+        struct plenty before = plenty_now();
+        ssize_t got = receive_somehow(subscription, mode);
+        if (got > 0)
+            stream_check(&stream, events, (size_t)got);
+        else if (is_failure(got, &before))
+            verdict_violated(G8, "receive: %s", strerror((int)-got));
     }
-    return NULL;
+    if (random_below(&self->random, 2))
+        receive_all(subscription, &stream);
+    unsubscribe_somehow(subscription);
+    return true;
+}
+
+static void *churn_body(void *number)
+{
+    while (!flag(&world.stop_churn) && churn_once())
+        continue;
+    return number;
 }
 
 /* ------------------------------------------------- several threads, closed by somebody else */
 
 struct party {
-    struct exitbus_subscription *subscription;
-    _Atomic bool unsubscribed;
+    void *subscription;
+    struct subject_topic topic;
+    _Atomic uint64_t unsubscribed_ns; /* when unsubscribe had returned; 0: not yet */
     _Atomic uint64_t received;
+    _Atomic bool over;
+    struct share shares[MEMBERS];
+    _Atomic unsigned next;
 };
 
-/* Each event goes to one of them, so each sees rising seqs and no event twice. */
-static void *party_member(void *argument)
+/*
+ * By one clock: no receive that began after unsubscribe had returned takes anything, nor does any
+ * take an event whose publish began after that.
+ */
+static void check_closed(struct party *party, uint64_t began_ns, ssize_t got,
+                         uint64_t latest_begin_ns)
+{
+    uint64_t closed_ns = atomic_load(&party->unsubscribed_ns);
+    if (closed_ns == 0 || got <= 0)
+        return;
+    if (began_ns > closed_ns)
+        verdict_violated(G3, "a receive that began %.1f us after unsubscribe took %zd events",
+                         (double)(began_ns - closed_ns) / 1000, got);
+    if (latest_begin_ns > closed_ns)
+        verdict_violated(G3, "an event published %.1f us after unsubscribe was received",
+                         (double)(latest_begin_ns - closed_ns) / 1000);
+}
+
+static void *member_body(void *argument)
 {
     struct party *party = argument;
-    uint64_t seq = 0;
+    struct share *share = &party->shares[atomic_fetch_add(&party->next, 1)];
     for (;;) {
-        bool over = flag(&party->unsubscribed);
-        ssize_t got = exitbus_receive_batch(party->subscription, events, BATCH, -1);
+        uint64_t began_ns = now_ns();
+        /* With no end to the timeout: only an event or the closing wakes it. */
+        ssize_t got =
+            call_receive(party->subscription, events, 1 + random_below(&self->random, BATCH),
+                         can(SUBJECT_WAITS) ? -1 : SHORT_NS);
         if (got == -ESHUTDOWN)
             break;
-        if (over || got < 0) {
-            verdict_violated(G3, "a receive on a closed subscription says %zd", got);
+        if (got == -ETIMEDOUT || got == -EAGAIN || got == -ENOMEM) {
+            if (!flag(&party->over))
+                continue;
+            verdict_violated(G3, "a receive on a closed subscription says: %s",
+                             strerror((int)-got));
             break;
         }
-        for (ssize_t i = 0; i < got; i++) {
-            if (events[i].seq <= seq)
-                verdict_violated(G2, "seq %" PRIu64 " after %" PRIu64, events[i].seq, seq);
-            seq = events[i].seq;
-            if (synthetic_is(&events[i]) && !synthetic_whole(&events[i]))
-                verdict_violated(G1, "seq %" PRIu64 " is torn or corrupt", seq);
-        }
+        share_check(share, &party->topic, events, (size_t)got);
+        check_closed(party, began_ns, got, share->latest_begin_ns);
         count(&party->received, (uint64_t)got);
-        count(&world.deliveries, (uint64_t)got);
-        verdict_held(G2, (uint64_t)got);
     }
-    exitbus_subscription_unref(party->subscription);
     verdict_held(G3, 1);
+    subject_unref(party->subscription);
     return NULL;
 }
 
-void *scenario_shared(void *argument)
+static void party_end(struct party *party, struct worker *const *members, unsigned count_)
 {
-    enum { MEMBERS = 3 };
-    struct random random = random_for('s', (uintptr_t)argument);
+    call_unsubscribe(party->subscription);
+    atomic_store(&party->unsubscribed_ns, now_ns());
+    atomic_store(&party->over, true);
+    for (unsigned i = 0; i < count_; i++)
+        worker_join(members[i]);
+    share_judge(party->shares, MEMBERS, &party->topic);
+    verdict_held(G5, 1);
+}
+
+static void *shared_body(void *number)
+{
+    (void)number;
     while (!flag(&world.stop_churn)) {
-        struct party party = {0};
-        struct exitbus_topic topic = synthetic_topic(random_below(&random, 6), 0);
-        if (exitbus_subscribe(world.bus, topic, 0, &party.subscription) < 0)
+        struct party party = {.topic = synthetic_topic(&self->random)};
+        party.subscription = subscribe_surely(&party.topic, 0);
+        if (!party.subscription)
             break;
-        count(&world.subscriptions, 1);
-        pthread_t members[MEMBERS];
-        for (int i = 0; i < MEMBERS; i++) {
-            exitbus_subscription_ref(party.subscription);
-            pthread_create(&members[i], NULL, party_member, &party);
+        struct worker *members[MEMBERS];
+        unsigned started = 0;
+        for (unsigned i = 0; i < MEMBERS; i++) {
+            subject_ref(party.subscription);
+            members[started] = worker_start("member", i, member_body, &party);
+            if (members[started])
+                started++;
+            else
+                subject_unref(party.subscription);
         }
         /* Close it while they receive, once they have had some, or sleep for want of any. */
-        uint64_t enough = random_below(&random, 20000);
-        struct timespec nap = {.tv_nsec = 1000000};
+        uint64_t enough = random_below(&self->random, 20000);
         for (int i = 0; i < 20 && atomic_load(&party.received) < enough; i++)
-            nanosleep(&nap, NULL);
-        exitbus_unsubscribe(party.subscription);
-        atomic_store_explicit(&party.unsubscribed, true, memory_order_release);
-        for (int i = 0; i < MEMBERS; i++)
-            pthread_join(members[i], NULL);
-        verdict_held(G5, 1);
+            nap(1000000, &world.stop_churn);
+        party_end(&party, members, started);
     }
     return NULL;
 }
+
+static void start(struct crew *residents, struct crew *visitors)
+{
+    (void)residents;
+    crew_start(visitors, "churn", churn_body, CHURNERS);
+    if (can(SUBJECT_SHARED) && world.subject->ref && world.subject->unref)
+        crew_start(visitors, "shared", shared_body, 1);
+}
+
+const struct scenario churn_scenario = {
+    "churn", "subscribe and unsubscribe storms, and receivers that share what another closes",
+    needs_subscriptions, start};

@@ -1,27 +1,70 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The kinds of threads that a run consists of. Each takes its number (cast) and runs until told. */
+/*
+ * The scenarios: what a run can consist of, beside the producers and the subscribers to everything
+ * that are always there. Each adds threads of its own and hunts one kind of fault.
+ */
 #ifndef STRESS_SCENARIOS_H
 #define STRESS_SCENARIOS_H
 
-/* Publishes synthetic events, one by one and in batches; checks the real-time order (G2). */
-void *scenario_producer(void *number);
+#include "../engine/worker.h"
 
-/* Subscribes to everything for the whole run, and receives every event (G1, G2). */
-void *scenario_steady(void *number);
+#define CREW_MAX 128
 
-/* Subscribes to one pid, receives nothing until the end, then finds everything there (G1, G4). */
-void *scenario_sloth(void *number);
+/* Threads that end together. */
+struct crew {
+    struct worker *workers[CREW_MAX];
+    unsigned count;
+};
 
-/* Subscribes to random topics, receives in every way there is, unsubscribes (G1, G2, G3, G5). */
-void *scenario_churn(void *number);
+struct scenario {
+    const char *name;
+    const char *hunts;
+    const char *(*unfit)(void); /* why it can't be run with this subject or here; NULL: it can */
+    /* Residents stay until all is drained; visitors leave first, when world.stop_churn is set. */
+    void (*start)(struct crew *residents, struct crew *visitors);
+};
 
-/* Several threads on one subscription, closed by another (G1, G3, G5). */
-void *scenario_shared(void *number);
+extern const struct scenario churn_scenario, backlog_scenario, fanout_scenario, swarm_scenario,
+    helpers_scenario, exits_scenario, reuse_scenario, signals_scenario, fork_scenario, oom_scenario,
+    fds_scenario, threads_scenario, stall_scenario, idle_scenario, echo_scenario, misuse_scenario;
 
-/* Real children: codes, signals, execs that fail (G1, G8), and their latency. */
-void *scenario_spawner(void *number);
+extern const struct scenario *const scenarios[];
+extern const unsigned scenario_count;
 
-/* Bad input, forks, one-shots (G8, G9). */
-void *scenario_faults(void *number);
+/* Start `how_many` threads of a kind, numbered from 0 (their argument). */
+void crew_start(struct crew *crew, const char *name, void *(*body)(void *), unsigned how_many);
+void crew_join(struct crew *crew);
+
+/* Several subscriptions at a time are a must: NULL, or the reason. */
+const char *needs_subscriptions(void);
+
+/* ----------------------------------------------------------------- what scenarios are made of */
+
+/* A thread's own series of events. */
+struct publisher {
+    unsigned producer;
+    uint64_t number; /* of the latest */
+};
+
+/* Threads of the base load have numbers below PRODUCERS_COMMON; others claim one of their own. */
+bool publisher_claim(struct publisher *publisher);
+
+/* Publish the next `batch` events; checks the order that is told. False: give up. */
+bool publisher_send(struct publisher *publisher, unsigned batch);
+
+/* Subscribe; waits while allocations are made to fail. NULL: violated, or the end. */
+void *subscribe_surely(const struct subject_topic *topic, uint32_t flags);
+
+/* Taken before a call, to judge its result by. */
+struct plenty {
+    unsigned starved, without_fds;
+};
+struct plenty plenty_now(void);
+
+/* Was memory (descriptors) scarce during the call, so that its error means no more than that? */
+bool is_scarcity(long result, const struct plenty *before);
+
+/* Subscribe to something, receive in some way for a while, unsubscribe. False: give up. */
+bool churn_once(void);
 
 #endif

@@ -5,8 +5,10 @@
  *     N    exit with code N
  *     kN   die of signal N
  *     p    wait for a signal, for ever
- *     r    read a byte from standard input (or its end), then exit with code 0
+ *     bN   start N children that exit at once, and exit with code 0 before them or after
+ *     rW   read a byte from standard input (or its end), then do W (nothing: exit with code 0)
  */
+#include <signal.h>
 #include <sys/syscall.h>
 
 static long call(long number, long a, long b, long c)
@@ -45,11 +47,22 @@ static int number(const char *text)
     return value;
 }
 
+static void start_children(int how_many)
+{
+    for (int i = 0; i < how_many; i++)
+        if (call(SYS_clone, SIGCHLD, 0, 0) == 0)
+            call(SYS_exit_group, 0, 0, 0);
+}
+
 __attribute__((used, noreturn)) void tiny_main(const long *stack)
 {
     const char *what = stack[0] > 1 ? (const char *)stack[2] : "0";
     char byte;
     int code = 0;
+    if (what[0] == 'r') {
+        call(SYS_read, 0, (long)&byte, 1);
+        what++;
+    }
     switch (what[0]) {
     case 'k':
         call(SYS_kill, call(SYS_getpid, 0, 0, 0), number(what + 1), 0);
@@ -57,8 +70,8 @@ __attribute__((used, noreturn)) void tiny_main(const long *stack)
     case 'p':
         for (;;)
             call(SYS_ppoll, 0, 0, 0);
-    case 'r':
-        call(SYS_read, 0, (long)&byte, 1);
+    case 'b':
+        start_children(number(what + 1));
         break;
     default:
         code = number(what);

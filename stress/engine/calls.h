@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The calls into the subject, each noted in its thread's ring. What the subject lacks is made up
+ * for where that is possible: a receive that can only be tried is tried until its time is over.
+ */
+#ifndef STRESS_CALLS_H
+#define STRESS_CALLS_H
+
+#include "worker.h"
+
+int call_publish(const struct subject_event *events, size_t count, uint64_t *first_seq);
+int call_subscribe(const struct subject_topic *topic, uint32_t flags, void **subscription);
+int call_unsubscribe(void *subscription);
+/* Capacity up to BATCH. timeout_ns as in subject.h. */
+ssize_t call_receive(void *subscription, struct subject_event *events, size_t capacity,
+                     int64_t timeout_ns);
+/* Wait up to `ms` for the descriptor to be readable: 1, 0, or a negative errno value. */
+int call_poll(void *subscription, int ms);
+int call_spawn(char *const argv[], pid_t *pid, void **subscription);
+
+static inline void subject_ref(void *subscription)
+{
+    world.subject->ref(subscription);
+}
+
+static inline void subject_unref(void *subscription)
+{
+    world.subject->unref(subscription);
+}
+
+#endif

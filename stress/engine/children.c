@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Children and the plain reaper: see children.h. */
+#include "children.h"
+#include "calls.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <semaphore.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* ------------------------------------------------------------------------------------- start */
+
+/* A child that waits at a gate for its pid to be subscribed to. */
+static int gate_open(int gate[2])
+{
+    return pipe2(gate, O_CLOEXEC) == 0 ? 0 : -errno;
+}
+
+static void expect_exits(uint64_t how_many);
+
+static int subscribe_and_open(struct child *child, int gate)
+{
+    struct subject_topic topic = {.kind = SUBJECT_TOPIC_PID, .pid = child->pid};
+    int result;
+    do
+        result = call_subscribe(&topic, can(SUBJECT_ONE_SHOT) ? SUBJECT_FLAG_ONE_SHOT : 0,
+                                &child->subscription);
+    while (result == -ENOMEM); /* the child is there: there is no way back */
+    if (write(gate, "", 1) != 1)
+        result = -errno;
+    close(gate);
+    return result;
+}
+
+static int spawn_gated(struct child *child, const char *what)
+{
+    char gated[20];
+    snprintf(gated, sizeof gated, "r%s", what);
+    char *argv[] = {(char *)(uintptr_t)world.options.child, gated, NULL};
+    int gate[2];
+    int result = gate_open(gate);
+    if (result < 0)
+        return result;
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, gate[0], STDIN_FILENO);
+    result = -posix_spawn(&child->pid, argv[0], &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(gate[0]);
+    if (result < 0) {
+        close(gate[1]);
+        return result;
+    }
+    return subscribe_and_open(child, gate[1]);
+}
+
+int child_start(struct child *child, const char *what, unsigned orphans)
+{
+    int result;
+    if (world.subject->spawn) {
+        char *argv[] = {(char *)(uintptr_t)world.options.child, (char *)(uintptr_t)what, NULL};
+        result = call_spawn(argv, &child->pid, &child->subscription);
+    } else {
+        result = spawn_gated(child, what);
+    }
+    if (result == 0)
+        expect_exits(1 + orphans);
+    return result;
+}
+
+void child_foreign(void)
+{
+    char *argv[] = {(char *)(uintptr_t)world.options.child, NULL};
+    pid_t pid;
+    if (posix_spawn(&pid, argv[0], NULL, NULL, argv, environ) == 0)
+        expect_exits(1);
+}
+
+int child_fork(struct child *child, int (*body)(void *), void *argument)
+{
+    int gate[2];
+    int result = gate_open(gate);
+    if (result < 0)
+        return result;
+    child->pid = fork();
+    if (child->pid == 0) {
+        char byte;
+        close(gate[1]);
+        int code = body(argument);
+        while (read(gate[0], &byte, 1) < 0 && errno == EINTR)
+            continue;
+        _exit(code);
+    }
+    result = child->pid < 0 ? -errno : 0;
+    close(gate[0]);
+    if (result < 0) {
+        close(gate[1]);
+        return result;
+    }
+    expect_exits(1);
+    return subscribe_and_open(child, gate[1]);
+}
+
+/* ------------------------------------------------------------------------------ plain reaper */
+
+static sem_t started; /* children that have not been reaped */
+static _Atomic bool stopping;
+static struct worker *reaper;
+
+static void expect_exits(uint64_t how_many)
+{
+    count(&world.children, how_many);
+    for (uint64_t i = 0; !world.subject->reaper_start && i < how_many; i++)
+        sem_post(&started);
+}
+
+static int status_of(const siginfo_t *info)
+{
+    if (info->si_code == CLD_EXITED)
+        return (info->si_status & 0xff) << 8;
+    return info->si_status | (info->si_code == CLD_DUMPED ? 0x80 : 0);
+}
+
+static void *reaper_body(void *argument)
+{
+    (void)argument;
+    for (;;) {
+        while (sem_wait(&started) != 0)
+            continue;
+        if (flag(&stopping))
+            return NULL;
+        siginfo_t info;
+        while (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR)
+            continue;
+        struct subject_event event = {.kind = SUBJECT_EVENT_PID,
+                                      .pid = info.si_pid,
+                                      .status = status_of(&info),
+                                      .collected_ns = now_ns()};
+        uint64_t seq;
+        while (call_publish(&event, 1, &seq) < 0)
+            continue;
+        waitid(P_PID, (id_t)info.si_pid, &info, WEXITED);
+    }
+}
+
+int reaper_start(void)
+{
+    if (world.subject->reaper_start)
+        return world.subject->reaper_start(world.bus);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    atomic_store(&stopping, false);
+    sem_init(&started, 0, 0);
+    reaper = worker_start("reaper", 0, reaper_body, NULL);
+    return reaper ? 0 : -EAGAIN;
+}
+
+int reaper_stop(void)
+{
+    if (world.subject->reaper_start)
+        return world.subject->reaper_stop(world.bus);
+    atomic_store(&stopping, true);
+    sem_post(&started);
+    worker_join(reaper);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+    return 0;
+}
+
+/* -------------------------------------------------------------------------------- diagnostics */
+
+static bool is_our_zombie(const char *pid)
+{
+    char path[64], state;
+    int parent;
+    snprintf(path, sizeof path, "/proc/%.16s/stat", pid);
+    FILE *file = fopen(path, "r");
+    bool zombie = file && fscanf(file, "%*d (%*[^)]) %c %d", &state, &parent) == 2 &&
+                  state == 'Z' && parent == getpid();
+    if (file)
+        fclose(file);
+    return zombie;
+}
+
+unsigned count_zombies(void)
+{
+    unsigned zombies = 0;
+    DIR *directory = opendir("/proc");
+    struct dirent *entry;
+    while (directory && (entry = readdir(directory)))
+        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
+            zombies += is_our_zombie(entry->d_name);
+    if (directory)
+        closedir(directory);
+    return zombies;
+}

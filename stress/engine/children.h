@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Real children, and who collects them: through the subject where it can, otherwise by the engine's
+ * own plain reaper, which peeks, publishes, and reaps.
+ */
+#ifndef STRESS_CHILDREN_H
+#define STRESS_CHILDREN_H
+
+#include "world.h"
+
+struct child {
+    pid_t pid;
+    void *subscription; /* to its exit */
+};
+
+/*
+ * Start the small program of tests/support/tiny.c with argument `what`, subscribed to before it can
+ * exit. `orphans`: how many more exits it brings about. 0 or a negative errno value.
+ */
+int child_start(struct child *child, const char *what, unsigned orphans);
+
+/* Start a child that exits at once, past the subject, with no subscription to its exit. */
+void child_foreign(void);
+
+/* Fork; in the child, run body(argument) and exit with what it returns. The parent, subscribed to
+ * the child's exit, gets its pid, or a negative errno value. */
+int child_fork(struct child *child, int (*body)(void *), void *argument);
+
+/* Collect every child, orphans included. 0 or a negative errno value. */
+int reaper_start(void);
+int reaper_stop(void);
+
+/* Children of this process that have exited and were not reaped. */
+unsigned count_zombies(void);
+
+#endif

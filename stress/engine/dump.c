@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The dump of all rings: see dump.h. */
+#include "dump.h"
+#include "worker.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PRINTED_CALLS 6
+
+struct call {
+    uint64_t begin_ns, end_ns; /* end 0: it had not returned */
+    int64_t result;
+    uint64_t detail;
+    uint32_t operation;
+};
+
+struct lane {
+    char name[24];
+    pid_t tid;
+    void *object;
+    size_t count;
+    struct call calls[NOTES + 1];
+};
+
+static struct lane lanes[WORKERS_MAX];
+static size_t lane_count;
+static uint64_t moment_ns;
+static _Atomic int taken; /* 1: being taken, 2: there */
+
+static void take_lane(struct worker *worker, struct lane *lane)
+{
+    memcpy(lane->name, worker->name, sizeof lane->name);
+    lane->tid = atomic_load(&worker->tid);
+    lane->object = atomic_load(&worker->object);
+    uint64_t noted = atomic_load_explicit(&worker->noted, memory_order_acquire);
+    uint64_t first = noted > NOTES ? noted - NOTES : 0;
+    lane->count = 0;
+    for (uint64_t i = first; i < noted; i++) {
+        struct note *note = &worker->notes[i % NOTES];
+        lane->calls[lane->count++] = (struct call){
+            .begin_ns = atomic_load(&note->begin_ns),
+            .end_ns = atomic_load(&note->end_ns),
+            .result = atomic_load(&note->result),
+            .detail = atomic_load(&note->detail),
+            .operation = atomic_load(&note->operation),
+        };
+    }
+    if (atomic_load(&worker->due_ns) != 0)
+        lane->calls[lane->count++] = (struct call){.begin_ns = atomic_load(&worker->since_ns),
+                                                   .operation = atomic_load(&worker->operation)};
+}
+
+void dump_take(void)
+{
+    int none = 0;
+    if (!atomic_compare_exchange_strong(&taken, &none, 1))
+        return;
+    moment_ns = now_ns();
+    for (size_t i = 0; i < WORKERS_MAX; i++)
+        if (flag(&workers[i].used))
+            take_lane(&workers[i], &lanes[lane_count++]);
+    atomic_store(&taken, 2);
+}
+
+static double relative_us(uint64_t ns)
+{
+    return (double)(int64_t)(ns - moment_ns) / 1000;
+}
+
+static void describe(const struct call *call, char *text, size_t size)
+{
+    if (call->end_ns == 0)
+        snprintf(text, size, "has not returned");
+    else if (call->result < 0)
+        snprintf(text, size, "%s", strerror((int)-call->result));
+    else if (call->operation == OPERATION_PUBLISH)
+        snprintf(text, size, "number %" PRIu64 ", seq %" PRId64, call->detail, call->result);
+    else if (call->operation == OPERATION_RECEIVE || call->operation == OPERATION_WAIT)
+        snprintf(text, size, "%" PRId64 " events, from number %" PRIu64, call->result,
+                 call->detail);
+    else
+        snprintf(text, size, "%" PRId64 " (%" PRIu64 ")", call->result, call->detail);
+}
+
+void dump_print(FILE *file)
+{
+    if (atomic_load(&taken) != 2)
+        return;
+    fprintf(file, "the last calls of every thread (microseconds from the violation)\n");
+    for (size_t i = 0; i < lane_count; i++) {
+        const struct lane *lane = &lanes[i];
+        fprintf(file, "  %s (tid %d)\n", lane->name, lane->tid);
+        size_t first = lane->count > PRINTED_CALLS ? lane->count - PRINTED_CALLS : 0;
+        for (size_t c = first; c < lane->count; c++) {
+            const struct call *call = &lane->calls[c];
+            char text[128];
+            describe(call, text, sizeof text);
+            fprintf(file, "    %12.1f %-11s %s\n", relative_us(call->begin_ns),
+                    operation_names[call->operation % OPERATIONS], text);
+        }
+    }
+}
+
+json_t *dump_json(void)
+{
+    json_t *array = json_array();
+    if (atomic_load(&taken) != 2)
+        return array;
+    for (size_t i = 0; i < lane_count; i++) {
+        json_t *operations = json_array();
+        for (size_t c = 0; c < lanes[i].count; c++) {
+            const struct call *call = &lanes[i].calls[c];
+            char text[128];
+            describe(call, text, sizeof text);
+            json_array_append_new(operations,
+                                  json_pack("{s:s, s:f, s:f, s:s}", "name",
+                                            operation_names[call->operation % OPERATIONS],
+                                            "begin_us", relative_us(call->begin_ns), "end_us",
+                                            call->end_ns ? relative_us(call->end_ns) : 0.0,
+                                            "detail", text));
+        }
+        json_array_append_new(
+            array, json_pack("{s:s, s:o}", "thread", lanes[i].name, "operations", operations));
+    }
+    return array;
+}

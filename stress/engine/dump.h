@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The last calls of every thread, as they were when the first violation was found. */
+#ifndef STRESS_DUMP_H
+#define STRESS_DUMP_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* Copy all rings, if this is the first time. */
+void dump_take(void);
+/* Print the last few calls of each thread, and what it is in the middle of. */
+void dump_print(FILE *file);
+/* For the report: an array of lanes, times relative to the moment of dump_take(). */
+json_t *dump_json(void);
+
+#endif

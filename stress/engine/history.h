@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Short complete histories, each decided by the linearizability check (--history). */
+#ifndef STRESS_HISTORY_H
+#define STRESS_HISTORY_H
+
+/* Returns the exit status. */
+int history_run(void);
+
+#endif

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* exitbus with one deliberate defect at a time: each must be caught (--mutants). */
+#ifndef STRESS_MUTANTS_H
+#define STRESS_MUTANTS_H
+
+/* Returns the exit status. */
+int mutants_run(void);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Scenario reuse: a run of its own in a user and a pid namespace that has so few pids that they
+ * come round within seconds. It is nobody's child, so that no reaper here meets it.
+ */
+#ifndef STRESS_SANDBOX_H
+#define STRESS_SANDBOX_H
+
+/* Why there can be no such namespace here, or NULL. */
+const char *sandbox_unfit(void);
+/* Start it; before any other thread. */
+void sandbox_start(void);
+/* Wait for its end, and take over its verdict. */
+void sandbox_end(void);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A process that stops and continues this one. It is started before anything else, as nobody's
+ * child, so that no reaper ever meets it, and ends with this process.
+ */
+#ifndef STRESS_STOPPER_H
+#define STRESS_STOPPER_H
+
+void stopper_start(void);
+/* Begin, and cease for good. */
+void stopper_go(void);
+void stopper_end(void);
+/* How often this process has been stopped. */
+unsigned stopper_stops(void);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Threads, their notes, and how they are disturbed: see worker.h. */
+#include "worker.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SIGNAL_DISTURB (SIGRTMIN + 1)
+/* One step in so many yields, naps for some microseconds, and sleeps for longer than a grace
+ * period. */
+#define STEPS_PER_YIELD 61
+#define STEPS_PER_NAP 1021
+#define STEPS_PER_SLEEP 20011
+
+const char *const operation_names[OPERATIONS] = {
+    "none", "publish", "subscribe", "unsubscribe", "receive", "wait",
+    "fd",   "spawn",   "stats",     "wrong call",  "destroy"};
+
+struct worker workers[WORKERS_MAX];
+_Thread_local struct worker *self;
+
+uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void sleep_ns(uint64_t ns)
+{
+    const struct timespec time = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+    /* nanosleep() is a cancellation point, which the inside of a subject must not be. */
+    syscall(SYS_nanosleep, &time, NULL);
+}
+
+void nap(uint64_t ns, const _Atomic bool *until)
+{
+    uint64_t end = now_ns() + ns;
+    for (;;) {
+        uint64_t now = now_ns();
+        if (now >= end || (until && flag(until)))
+            return;
+        sleep_ns(end - now < 1000000 ? end - now : 1000000);
+    }
+}
+
+/* ------------------------------------------------------------------------------ disturbances */
+
+static void futex(_Atomic uint32_t *word, int operation, uint32_t value)
+{
+    syscall(SYS_futex, (uint32_t *)word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+static void stay_halted(struct worker *worker)
+{
+    uint32_t wanted = HALT_WANTED;
+    if (!atomic_compare_exchange_strong(&worker->halt, &wanted, HALT_STOPPED))
+        return;
+    futex(&worker->halt, FUTEX_WAKE, INT_MAX);
+    while (atomic_load(&worker->halt) == HALT_STOPPED)
+        futex(&worker->halt, FUTEX_WAIT, HALT_STOPPED);
+}
+
+static void on_disturb(int signal)
+{
+    (void)signal;
+    int saved = errno;
+    struct worker *worker = self;
+    /* Outside a call the thread may hold locks of the engine's, or of malloc. */
+    if (worker && atomic_load(&worker->due_ns) != 0) {
+        uint32_t us = atomic_exchange(&worker->nap_us, 0);
+        atomic_fetch_add_explicit(&worker->naps, 1, memory_order_relaxed);
+        if (us > 0)
+            sleep_ns((uint64_t)us * 1000);
+        else
+            sched_yield();
+        stay_halted(worker);
+    }
+    errno = saved;
+}
+
+void workers_init(void)
+{
+    struct sigaction action = {.sa_handler = on_disturb}; /* no SA_RESTART: EINTR everywhere */
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGNAL_DISTURB, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void send_signal(const struct worker *worker)
+{
+    pid_t tid = atomic_load(&worker->tid);
+    if (tid > 0)
+        syscall(SYS_tgkill, getpid(), tid, SIGNAL_DISTURB);
+}
+
+void worker_disturb(struct worker *worker, unsigned us)
+{
+    if (!flag(&worker->used) || flag(&worker->undisturbed))
+        return;
+    atomic_store(&worker->nap_us, us);
+    send_signal(worker);
+}
+
+bool worker_halt(struct worker *worker)
+{
+    if (!flag(&worker->used) || flag(&worker->undisturbed))
+        return false;
+    atomic_store(&worker->halt, HALT_WANTED);
+    send_signal(worker);
+    for (uint64_t until = now_ns() + 5000000; now_ns() < until;) {
+        if (atomic_load(&worker->halt) == HALT_STOPPED)
+            return true;
+        sched_yield();
+    }
+    uint32_t wanted = HALT_WANTED; /* it was between two calls: take the wish back */
+    return !atomic_compare_exchange_strong(&worker->halt, &wanted, HALT_NONE);
+}
+
+void worker_resume(struct worker *worker)
+{
+    atomic_store(&worker->halt, HALT_NONE);
+    futex(&worker->halt, FUTEX_WAKE, INT_MAX);
+}
+
+void worker_step(unsigned place)
+{
+    static _Thread_local uint64_t state;
+    struct worker *worker = self;
+    if (!worker)
+        return;
+    if (state == 0)
+        state = worker->random.state | 1;
+    uint64_t draw = mix(state += 0x9e3779b97f4a7c15ULL + place);
+    if (draw % STEPS_PER_SLEEP == 0)
+        sleep_ns(1000000 + (draw >> 32) % 30000000);
+    else if (draw % STEPS_PER_NAP == 0)
+        sleep_ns((draw >> 32) % 200000);
+    else if (draw % STEPS_PER_YIELD == 0)
+        sched_yield();
+}
+
+/* ------------------------------------------------------------------------------------ threads */
+
+static struct worker *worker_claim(void)
+{
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        bool used = false;
+        if (!flag(&workers[i].used) &&
+            atomic_compare_exchange_strong(&workers[i].used, &used, true))
+            return &workers[i];
+    }
+    return NULL;
+}
+
+static void leave(void *argument)
+{
+    struct worker *worker = argument;
+    atomic_store(&worker->due_ns, 0);
+    atomic_store(&worker->tid, 0);
+    /* Not back to NULL before the thread's destructors have run: they may call the subject. */
+}
+
+static void *worker_main(void *argument)
+{
+    struct worker *worker = argument;
+    self = worker;
+    atomic_store(&worker->tid, gettid());
+    void *result;
+    pthread_cleanup_push(leave, worker);
+    result = worker->body(worker->argument);
+    pthread_cleanup_pop(1);
+    return result;
+}
+
+struct worker *worker_start(const char *name, unsigned number, void *(*body)(void *),
+                            void *argument)
+{
+    struct worker *worker = worker_claim();
+    if (!worker)
+        return NULL;
+    snprintf(worker->name, sizeof worker->name, "%s %u", name, number);
+    uint64_t kind = 0;
+    for (const char *c = name; *c; c++)
+        kind = mix(kind ^ (unsigned char)*c);
+    worker->random = random_for(kind & UINT32_MAX, number);
+    worker->body = body;
+    worker->argument = argument;
+    atomic_store(&worker->operation, OPERATION_NONE);
+    atomic_store(&worker->halt, HALT_NONE);
+    atomic_store(&worker->undisturbed, false);
+    atomic_store(&worker->noted, 0);
+    if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
+        atomic_store(&worker->used, false);
+        return NULL;
+    }
+    return worker;
+}
+
+void worker_join(struct worker *worker)
+{
+    pthread_join(worker->thread, NULL);
+    atomic_store(&worker->used, false);
+}
+
+/* -------------------------------------------------------------------------------------- calls */
+
+void call_begin(enum operation operation, void *object, uint64_t limit_ns)
+{
+    struct worker *worker = self;
+    if (!worker)
+        return;
+    uint64_t now = now_ns();
+    uint64_t patience = (uint64_t)world.options.patience * 1000000000;
+    atomic_store_explicit(&worker->operation, operation, memory_order_relaxed);
+    atomic_store_explicit(&worker->object, object, memory_order_relaxed);
+    atomic_store_explicit(&worker->since_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&worker->due_ns,
+                          limit_ns == FOR_EVER ? FOR_EVER : now + limit_ns + patience,
+                          memory_order_release);
+}
+
+void call_end(int64_t result, uint64_t detail)
+{
+    struct worker *worker = self;
+    if (!worker)
+        return;
+    atomic_store_explicit(&worker->due_ns, 0, memory_order_release);
+    uint64_t number = atomic_load_explicit(&worker->noted, memory_order_relaxed);
+    struct note *note = &worker->notes[number % NOTES];
+    atomic_store_explicit(&note->begin_ns,
+                          atomic_load_explicit(&worker->since_ns, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&note->end_ns, now_ns(), memory_order_relaxed);
+    atomic_store_explicit(&note->result, result, memory_order_relaxed);
+    atomic_store_explicit(&note->detail, detail, memory_order_relaxed);
+    atomic_store_explicit(&note->operation,
+                          atomic_load_explicit(&worker->operation, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&worker->noted, number + 1, memory_order_release);
+}

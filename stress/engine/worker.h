@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The threads of a run. Each notes every call that it makes into the subject: the latest ones lie
+ * in a ring, for the dump after a violation, and the one in progress is visible to the watchdog.
+ * While a thread is inside such a call, others may delay it by a signal, at any instruction.
+ */
+#ifndef STRESS_WORKER_H
+#define STRESS_WORKER_H
+
+#include "world.h"
+
+#include <pthread.h>
+
+enum operation {
+    OPERATION_NONE,
+    OPERATION_PUBLISH,
+    OPERATION_SUBSCRIBE,
+    OPERATION_UNSUBSCRIBE,
+    OPERATION_RECEIVE,
+    OPERATION_WAIT, /* a receive with a timeout */
+    OPERATION_DESCRIPTOR,
+    OPERATION_SPAWN,
+    OPERATION_STATS,
+    OPERATION_MISUSE,
+    OPERATION_DESTROY,
+    OPERATIONS
+};
+
+extern const char *const operation_names[OPERATIONS];
+
+#define WORKERS_MAX 512
+#define NOTES 64
+#define FOR_EVER UINT64_MAX
+
+/* One call: written by its thread, read by whoever dumps. */
+struct note {
+    _Atomic uint64_t begin_ns, end_ns;
+    _Atomic int64_t result;
+    _Atomic uint64_t detail;    /* a number of an event, mostly */
+    _Atomic uint32_t operation; /* enum operation */
+};
+
+struct worker {
+    _Atomic bool used;
+    char name[24];
+    pthread_t thread;
+    _Atomic pid_t tid;
+    struct random random;
+    void *(*body)(void *);
+    void *argument;
+    _Atomic uint64_t due_ns; /* when the call in progress should have returned; 0: none */
+    _Atomic uint32_t operation;
+    _Atomic uint64_t since_ns;
+    _Atomic(void *) object;   /* the subscription, of a call on one */
+    _Atomic uint32_t nap_us;  /* what the next signal is to do, inside a call */
+    _Atomic uint32_t halt;    /* futex: HALT_… */
+    _Atomic bool undisturbed; /* no signals please */
+    _Atomic uint64_t naps;    /* how often it was delayed */
+    _Atomic uint64_t noted;   /* calls made */
+    struct note notes[NOTES];
+};
+
+enum { HALT_NONE, HALT_WANTED, HALT_STOPPED };
+
+extern struct worker workers[WORKERS_MAX];
+extern _Thread_local struct worker *self;
+
+/* Install the handlers; before any worker starts. */
+void workers_init(void);
+
+/* Start a thread. NULL if there can be none now. `number` goes into its name and its seed. */
+struct worker *worker_start(const char *name, unsigned number, void *(*body)(void *),
+                            void *argument);
+void worker_join(struct worker *worker);
+
+/* A call begins and ends. `limit_ns`: how long it may take (0: it must not wait; FOR_EVER). */
+void call_begin(enum operation operation, void *object, uint64_t limit_ns);
+void call_end(int64_t result, uint64_t detail);
+
+/* Delay a thread that is inside a call by `us` (0: one yield); or only interrupt it. */
+void worker_disturb(struct worker *worker, unsigned us);
+/*
+ * Stop a thread inside a call, wherever it is then. False if it was in none. Others see it stopped
+ * when this returns.
+ */
+bool worker_halt(struct worker *worker);
+void worker_resume(struct worker *worker);
+
+/* The function for subject.set_step: delays at random. */
+void worker_step(unsigned place);
+
+#endif

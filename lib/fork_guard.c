@@ -16,7 +16,7 @@ int fork_guard_init(void)
     uint32_t *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         return -ENOMEM;
-    if (madvise(page, size, MADV_WIPEONFORK) != 0) {
+    if (!mutant(FORK_UNNOTICED) && madvise(page, size, MADV_WIPEONFORK) != 0) {
         munmap(page, size);
         return -ENOMEM;
     }

@@ -333,7 +333,9 @@ static bool trim_decide(struct memory *memory, struct slab *slab, size_t *kept)
     struct pool *pool = memory->trim_pool;
     uint32_t cut = atomic_load_explicit(&slab->cut, memory_order_relaxed);
     if (slab->found < (cut < slab->capacity ? cut : slab->capacity))
-        return false; /* partly in use */
+        return mutant(MEMORY_TRIMS_IN_USE) && slab->found > slab->capacity / 2
+                   ? (trim_take_slab(memory, slab), true)
+                   : false; /* partly in use */
     if (*kept + slab->size <= memory->trim_keep) {
         *kept += slab->size;
         return false;
@@ -434,7 +436,7 @@ static void trim_go_on(struct memory *memory)
 /* Something has come back to a pool. */
 static void trim_maybe(struct memory *memory)
 {
-    if (!has_surplus(memory))
+    if (!has_surplus(memory) || mutant(MEMORY_NEVER_TRIMMED))
         return;
     if (!atomic_load_explicit(&memory->trim_again, memory_order_relaxed))
         atomic_store_explicit(&memory->trim_again, true, memory_order_relaxed);

@@ -219,7 +219,8 @@ static int distribute(struct order *order, uint64_t word)
         struct record record;
         record_load(&records[i], &record);
         /* Unchanged: the slot still describes this turn, and count and record are whole. */
-        if (atomic_load_explicit(&order->word, memory_order_acquire) != word)
+        if (!mutant(ORDER_COPY_UNCHECKED) &&
+            atomic_load_explicit(&order->word, memory_order_acquire) != word)
             return 0;
         int result = order->deliver(order->context, word_seq(word) - (count - 1) + i, &record);
         if (result < 0) /* the next event may not come before this one */
@@ -234,7 +235,8 @@ static bool turn_close(struct order *order, uint64_t word)
 {
     /* Release: hands the filled queues to the next turn. */
     bool closed = atomic_compare_exchange_strong_explicit(
-        &order->word, &word, word | WORD_DONE, memory_order_release, memory_order_relaxed);
+        &order->word, &word, word | WORD_DONE,
+        mutant(WEAK_DONE) ? memory_order_relaxed : memory_order_release, memory_order_relaxed);
     test_step(STEP_PUBLISH_DONE);
     return closed;
 }
@@ -264,7 +266,7 @@ static void turn_abandon(struct order *order, struct slot *slot, uint64_t word)
 /* Finish another's turn. 0, or -ENOMEM if it stays open. */
 static int turn_help(struct order *order, uint64_t word)
 {
-    int result = distribute(order, word);
+    int result = mutant(ORDER_LOST_HELPER) ? 0 : distribute(order, word);
     if (result < 0)
         return result;
     if (!turn_close(order, word))
@@ -295,7 +297,7 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
     /* Acquire: pairs with turn_close. */
     uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
     for (;;) {
-        if (!(word & WORD_DONE)) {
+        if (!(word & WORD_DONE) && !mutant(ORDER_TURN_TOO_SOON)) {
             uint64_t now = spin_while(order, word);
             if (now == word) {
                 int result = turn_help(order, word);
@@ -308,10 +310,12 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
         }
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
-        *turn = word_make(word_seq(word) + count, slot);
+        *turn = word_make(word_seq(word) + (mutant(ORDER_BATCH_ONE_SEQ) ? 1 : count), slot);
         /* Release: hands the slot's content to helpers. Acquire: as above. */
-        if (atomic_compare_exchange_strong_explicit(&order->word, &word, *turn,
-                                                    memory_order_acq_rel, memory_order_acquire))
+        if (atomic_compare_exchange_strong_explicit(
+                &order->word, &word, *turn,
+                mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acq_rel,
+                mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acquire))
             return 0;
     }
 }
@@ -338,11 +342,19 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
     }
     test_step(STEP_PUBLISH_ORDERED);
     *first_seq = word_seq(turn) - (count - 1);
-    if (likely(distribute(order, turn) == 0)) {
+    if (mutant(ORDER_SLOT_EARLY))
+        slot_release(slot);
+    if (mutant(ORDER_DONE_FIRST)) {
+        turn_close(order, turn);
+        turn |= WORD_DONE;
+    }
+    if (likely(distribute(order, turn) == 0) || mutant(ORDER_OOM_DROPS)) {
         turn_close(order, turn);
         slot_release(slot);
     } else {
         turn_abandon(order, slot, turn);
+        if (mutant(ORDER_OOM_TWICE))
+            return -ENOMEM;
     }
     return 0;
 }

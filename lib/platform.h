@@ -37,6 +37,14 @@ _Static_assert(CK_MD_CACHELINE == 64, "shared structs are laid out for 64-byte l
 #define invariant(condition) ((void)sizeof(!(condition)))
 #endif
 
+/* A deliberate defect, in the one build that is made for it: see mutants.h. */
+#ifdef EXITBUS_MUTANT
+#include "mutants.h"
+#define mutant(name) (EXITBUS_MUTANT == MUTANT_##name)
+#else
+#define mutant(name) 0
+#endif
+
 /*
  * The places between two effects on shared memory. In a build with EXITBUS_TEST_HOOKS a test can
  * set a function that is called at each of them and stops the thread, fails it, or yields.
@@ -60,17 +68,20 @@ enum test_step {
     STEP_SUBSCRIBE_INSERTED,
     STEP_SUBSCRIBE_ORDER_READ,
     STEP_SUBSCRIBE_STARTED,
+    STEP_RECEIVE_FOUND_NONE,
     STEP_RECEIVE_COPIED,
     STEP_RECEIVE_TAKEN,
     STEP_RECEIVE_HEAD_MOVED,
     STEP_RECEIVE_BEFORE_SLEEP,
     STEP_RECEIVE_WOKEN,
+    STEP_FD_BEFORE_CLEARING,
     STEP_FD_CLEARING,
     STEP_FD_ARMED,
     STEP_UNSUBSCRIBE_CLOSED,
     STEP_UNSUBSCRIBE_WOKEN,
     STEP_UNSUBSCRIBE_REMOVED,
     STEP_REGISTRY_MARKED,
+    STEP_REGISTRY_UNLINKING,
     STEP_REAPER_PEEKED,
     STEP_REAPER_PUBLISHED,
     STEP_REAPER_REAPED,

@@ -76,6 +76,10 @@ static inline unsigned cell_width(const struct cell *header)
 static inline void cell_fill(struct cell *header, uint64_t seq, const struct record *record,
                              unsigned cells)
 {
+    if (mutant(QUEUE_TAG_FIRST)) {
+        atomic_store_explicit(&header->tag, seq, memory_order_release);
+        test_step(STEP_APPEND_TAG_WRITTEN);
+    }
     for (unsigned c = cells; c-- > 0;) {
         const uint64_t *words = record->words + c * CELL_WORDS;
         for (unsigned w = 0; w < CELL_WORDS; w++)
@@ -84,8 +88,11 @@ static inline void cell_fill(struct cell *header, uint64_t seq, const struct rec
             atomic_store_explicit(&header[c].tag, seq, memory_order_relaxed);
     }
     test_step(STEP_APPEND_PAYLOAD_WRITTEN);
+    if (mutant(QUEUE_TAG_FIRST))
+        return;
     /* Pairs with the acquire in cell_tag. */
-    atomic_store_explicit(&header->tag, seq, memory_order_release);
+    atomic_store_explicit(&header->tag, seq,
+                          mutant(WEAK_TAG) ? memory_order_relaxed : memory_order_release);
     test_step(STEP_APPEND_TAG_WRITTEN);
 }
 
@@ -190,6 +197,8 @@ static struct segment *segment_follow(struct segment *full, struct memory *memor
 
 static inline void tail_advance(struct queue_tail *tail, struct segment *from, struct segment *to)
 {
+    if (mutant(QUEUE_TAIL_STAYS) && from->class < SEGMENT_CLASSES)
+        return;
     /* Release: whoever loads it sees the fields of `to`. Fails if another was faster. */
     atomic_compare_exchange_strong_explicit(&tail->segment, &from, to, memory_order_release,
                                             memory_order_relaxed);
@@ -222,11 +231,11 @@ int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
     /* Acquire: pairs with the release below, so that the cells before it are seen as filled. */
     uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_acquire);
     unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
-    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq)
+    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq && !mutant(QUEUE_NO_LOOK_BACK))
         return 0;
 
     for (;;) {
-        if (segment->base > seq)
+        if (segment->base > seq && !mutant(QUEUE_NO_BASE))
             return 0;
         while (i < segment->capacity) {
             struct cell *cell = segment_cell(segment, i);
@@ -241,7 +250,7 @@ int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
                 break;
             cell_fill(cell, seq, record, cells);
             atomic_store_explicit(&tail->hint, position_make(segment, i + cells),
-                                  memory_order_release);
+                                  mutant(WEAK_HINT) ? memory_order_relaxed : memory_order_release);
             test_step(STEP_APPEND_HINT_WRITTEN);
             return 0;
         }
@@ -264,10 +273,12 @@ static size_t copy_run(const struct segment *segment, unsigned *index, struct ex
     unsigned i = *index;
     while (count < capacity && i < segment->capacity) {
         uint64_t tag = cell_tag(segment_cell(segment, i));
-        if (tag < segment->base)
+        if (tag < segment->base && !(mutant(QUEUE_LEFTOVERS) && tag > 0))
             break;
         i += cell_read(segment_cell(segment, i), tag, &events[count++]);
     }
+    if (mutant(QUEUE_BATCH_PAST_END) && count > 1 && i < segment->capacity)
+        i++;
     *index = i;
     return count;
 }
@@ -279,7 +290,11 @@ static void segment_leave(struct queue_tail *tail, struct memory *memory, struct
     /* The tail may lag; once it has moved on it never comes back. */
     if (atomic_load_explicit(&tail->segment, memory_order_acquire) == segment)
         tail_advance(tail, segment, next);
-    if (segment->class < SEGMENT_CLASSES)
+    if (mutant(QUEUE_NEVER_RETIRED))
+        return;
+    if (segment->class < SEGMENT_CLASSES && mutant(QUEUE_NO_GRACE))
+        memory_give(memory, segment->class, segment);
+    else if (segment->class < SEGMENT_CLASSES)
         memory_retire(memory, segment->class, segment);
 }
 
@@ -301,20 +316,24 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             uint64_t after = position_make(segment, index) | (close ? POSITION_CLOSED : 0);
             /* The moment of receive. Relaxed would do for the event, which was copied before; the
              * release orders that copy before whatever reuses the cells. */
-            if (atomic_compare_exchange_strong_explicit(&head->position, &position, after,
-                                                        memory_order_acq_rel,
-                                                        memory_order_acquire)) {
+            if (mutant(QUEUE_TAKE_BY_STORE))
+                atomic_store_explicit(&head->position, after, memory_order_release);
+            if (mutant(QUEUE_TAKE_BY_STORE) || atomic_compare_exchange_strong_explicit(
+                                                   &head->position, &position, after,
+                                                   memory_order_acq_rel, memory_order_acquire)) {
                 test_step(STEP_RECEIVE_TAKEN);
                 return (ssize_t)count;
             }
             continue;
         }
+        test_step(STEP_RECEIVE_FOUND_NONE);
         /* Acquire: pairs with the link in segment_follow. */
         struct segment *next = atomic_load_explicit(&segment->next, memory_order_acquire);
         if (!next)
             return -EAGAIN;
         /* A gap, or an event that came between the two loads: look once more. */
-        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base &&
+            !mutant(QUEUE_NO_SECOND_LOOK))
             continue;
         if (atomic_compare_exchange_strong_explicit(&head->position, &position,
                                                     position_make(next, 0), memory_order_acq_rel,
@@ -328,6 +347,8 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
 
 bool queue_close(struct queue_head *head)
 {
+    if (mutant(QUEUE_CLOSE_NOT))
+        return true;
     /* Sequentially consistent: see the sleepers' side in wakeup.c. */
     return !(atomic_fetch_or_explicit(&head->position, POSITION_CLOSED, memory_order_seq_cst) &
              POSITION_CLOSED);

@@ -120,10 +120,16 @@ static int collect(struct exitbus_reaper *reaper, int id_type, int id, int optio
         return 0;
     pid_t pid = info.si_pid;
     test_step(STEP_REAPER_PEEKED);
+    if (mutant(REAPER_REAPS_FIRST)) {
+        siginfo_t ignored;
+        sys_waitid(P_PID, pid, &ignored, WEXITED | WNOHANG, NULL);
+    }
     result = bus_publish_exit(reaper->bus, pid, wait_status(&info), &usage, 0);
     if (result < 0)
         return result;
     test_step(STEP_REAPER_PUBLISHED);
+    if (mutant(REAPER_TWICE) && pid % 16 == 0)
+        bus_publish_exit(reaper->bus, pid, wait_status(&info), &usage, 0);
     /* Its event is out: it must not be published again, so it must go. -ECHILD: it has gone, to
      * another waiter. Anything else can only be injected. */
     do
@@ -147,6 +153,8 @@ static int collect_all(struct exitbus_reaper *reaper, int *count)
         if (result < 0)
             return result;
         (*count)++;
+        if (mutant(REAPER_DRAINS_ONE))
+            return 0;
     }
 }
 

@@ -73,6 +73,12 @@ again:;
         struct registry_node *node = (struct registry_node *)here;
         uintptr_t next = atomic_load_explicit(&node->next, memory_order_acquire);
         if (next & REGISTRY_MARK) {
+            test_step(STEP_REGISTRY_UNLINKING);
+            if (mutant(REGISTRY_UNLINK_BY_STORE)) {
+                atomic_store_explicit(link, next & ~REGISTRY_MARK, memory_order_release);
+                here = next & ~REGISTRY_MARK;
+                continue;
+            }
             /* Fails if the node before was marked, or another was linked in or out here. */
             if (!atomic_compare_exchange_strong_explicit(
                     link, &here, next & ~REGISTRY_MARK, memory_order_acq_rel, memory_order_acquire))

@@ -69,6 +69,8 @@ static inline struct registry_node *registry_skip(uintptr_t link)
         link = atomic_load_explicit(&node->next, memory_order_acquire);
         if (likely(!(link & REGISTRY_MARK)))
             return node;
+        if (mutant(REGISTRY_STOPS_AT_MARK))
+            return NULL;
     }
 }
 

@@ -248,6 +248,8 @@ static int run_child(struct child *child, bool want_pidfd, pid_t *pid, int *pidf
     int result = memory_is_shared() ? run_shared(child, want_pidfd, pid, pidfd)
                                     : run_copied(child, want_pidfd, pid, pidfd);
     restore_signals(before);
+    if (mutant(SPAWN_SUBSCRIBES_LATE) && result == 0)
+        result = subscribe_for(child, *pid);
     errno = saved;
     return result;
 }

@@ -135,7 +135,7 @@ CHILD_CODE static int subscribe(struct child *child)
 {
     if (child->gate_fd >= 0)
         return wait_at_gate(child);
-    if (!child->subscription)
+    if (!child->subscription || mutant(SPAWN_SUBSCRIBES_LATE))
         return 0;
     child->subscription->pid = (pid_t)syscall(SYS_getpid);
     reclaim_enter();

@@ -67,7 +67,7 @@ static struct exitbus_subscription *of_node(struct registry_node *node)
 
 static uint64_t decide_start(struct exitbus_subscription *sub)
 {
-    uint64_t start = order_latest(&sub->hub->order) + 1;
+    uint64_t start = order_latest(&sub->hub->order) + 1 + mutant(START_LATE);
     test_step(STEP_SUBSCRIBE_ORDER_READ);
     uint64_t undecided = 0;
     /* Acquire and release: whoever reads `start` knows what its decider knew of the order. */
@@ -88,6 +88,8 @@ static void remove_from_registry(struct exitbus_subscription *sub)
 static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
 {
     uint64_t event = atomic_load_explicit(&sub->only_event, memory_order_acquire);
+    if (mutant(ONE_SHOT_TWICE))
+        return true;
     if (event == 0 &&
         atomic_compare_exchange_strong_explicit(&sub->only_event, &event, seq, memory_order_acq_rel,
                                                 memory_order_acquire))
@@ -104,18 +106,22 @@ static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
 {
     /* Acquire: pairs with decide_start. */
     uint64_t start = atomic_load_explicit(&sub->start, memory_order_acquire);
+    if (unlikely(start == 0) && mutant(START_FROM_EVENT))
+        start = atomic_compare_exchange_strong(&sub->start, &start, seq) ? seq : start;
     if (unlikely(start == 0))
         start = decide_start(sub);
     if (seq < start)
         return 0;
     if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && !one_shot_takes(sub, seq))
         return 0;
+    if (mutant(WAKE_CHECK_FIRST))
+        wakeup_notify(&sub->watch, &sub->wakeup);
     test_step(STEP_DELIVER_BEFORE_APPEND);
     int result = queue_append(&sub->tail, &sub->hub->memory, seq, record);
     test_step(STEP_DELIVER_BEFORE_WAKE);
     if (unlikely(result < 0))
         wakeup_force(&sub->watch, &sub->wakeup); /* a receiver may be able to finish it */
-    else
+    else if (!mutant(WAKE_CHECK_FIRST))
         wakeup_notify(&sub->watch, &sub->wakeup);
     return result;
 }
@@ -138,7 +144,7 @@ static int deliver_pid(struct registry *registry, pid_t pid, uint64_t seq,
     registry_list *list = registry_find(registry, EXITBUS_TOPIC_PID, pid, 0);
     for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
         struct exitbus_subscription *sub = of_node(node);
-        if (sub->kind != EXITBUS_TOPIC_PID || sub->pid != pid)
+        if (sub->kind != EXITBUS_TOPIC_PID || (sub->pid != pid && !mutant(TOPIC_BY_BUCKET)))
             continue;
         int delivered = deliver_one(sub, seq, record);
         if (unlikely(delivered < 0))
@@ -201,6 +207,8 @@ static void subscription_free(struct rcu_head *rcu)
     struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
     struct exitbus_subscription *sub = container_of(block, struct exitbus_subscription, block);
     struct hub *hub = sub->hub;
+    if (mutant(CLOSE_IN_GRACE))
+        queue_close(&sub->head);
     wakeup_finish(&sub->wakeup);
     queue_finish(&sub->head, &hub->memory);
     memory_give(&hub->memory, has_ids(sub) ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS, sub);
@@ -210,8 +218,14 @@ static void subscription_free(struct rcu_head *rcu)
 
 static void release(struct exitbus_subscription *sub)
 {
-    if (atomic_fetch_sub_explicit(&sub->references, 1, memory_order_acq_rel) == 1)
-        memory_later(&sub->hub->memory, &sub->block.reclaim, subscription_free);
+    if (atomic_fetch_sub_explicit(&sub->references, 1, memory_order_acq_rel) != 1)
+        return;
+    if (mutant(SUBSCRIPTION_NO_GRACE)) {
+        atomic_fetch_add_explicit(&sub->hub->memory.callbacks, 1, memory_order_relaxed);
+        subscription_free(&sub->block.reclaim.rcu);
+        return;
+    }
+    memory_later(&sub->hub->memory, &sub->block.reclaim, subscription_free);
 }
 
 /* A reference from inside a read-side section; false if the last one is gone. */
@@ -259,8 +273,15 @@ void subscription_discard(struct exitbus_subscription *sub)
 
 static void close_and_wake(struct exitbus_subscription *sub)
 {
-    queue_close(&sub->head);
+    if (mutant(CLOSE_AFTER_WAKE)) {
+        wakeup_closed(&sub->watch, &sub->wakeup);
+        test_step(STEP_UNSUBSCRIBE_WOKEN);
+    }
+    if (!mutant(CLOSE_IN_GRACE))
+        queue_close(&sub->head);
     test_step(STEP_UNSUBSCRIBE_CLOSED);
+    if (mutant(CLOSE_AFTER_WAKE))
+        return;
     wakeup_closed(&sub->watch, &sub->wakeup);
     test_step(STEP_UNSUBSCRIBE_WOKEN);
 }
@@ -341,7 +362,8 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
     /* A publisher may have taken it out of the registry, so that destroy did not meet it there. */
     if (one_shot && atomic_load_explicit(&sub->hub->closed, memory_order_acquire))
         queue_close(&sub->head);
-    ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity, one_shot);
+    ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity,
+                               one_shot && !mutant(ONE_SHOT_TWICE));
     int finished;
     if (unlikely(count == -EAGAIN && order_finish_stalled(&sub->hub->order, &finished))) {
         count = queue_take(&sub->tail, &sub->head, memory, events, capacity, one_shot);
@@ -384,8 +406,11 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
     ssize_t count;
     atomic_fetch_add_explicit(&sub->wakeup.sleepers, 1, memory_order_relaxed);
     for (;;) {
+        if (mutant(WAKE_EPOCH_LATE) &&
+            (count = try_receive_section(sub, events, capacity)) != -EAGAIN)
+            break;
         uint32_t epoch = wakeup_announce(&sub->watch, &sub->wakeup);
-        count = try_receive_section(sub, events, capacity);
+        count = mutant(WAKE_EPOCH_LATE) ? -EAGAIN : try_receive_section(sub, events, capacity);
         if (count != -EAGAIN)
             break;
         if (wakeup_sleep(&sub->wakeup, epoch, until) == -ETIMEDOUT) {
@@ -413,7 +438,8 @@ static ssize_t receive(struct exitbus_subscription *sub, struct exitbus_event *e
     if (!retained)
         return -ESHUTDOWN;
     count = receive_sleeping(sub, events, capacity, deadline_ns);
-    release(sub);
+    if (!mutant(SUBSCRIPTION_LEAKS))
+        release(sub);
     return count;
 }
 

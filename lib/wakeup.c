@@ -95,6 +95,16 @@ uint32_t wakeup_announce(struct wakeup_watch *watch, struct wakeup *wakeup)
 int wakeup_sleep(struct wakeup *wakeup, uint32_t epoch, const struct timespec *deadline)
 {
     test_step(STEP_RECEIVE_BEFORE_SLEEP);
+    struct timespec slice;
+    if (mutant(WAKE_ALWAYS)) {
+        int64_t end_ns = sys_clock_ns(CLOCK_MONOTONIC) + 16000000;
+        slice = (struct timespec){.tv_sec = end_ns / 1000000000, .tv_nsec = end_ns % 1000000000};
+        int64_t due_ns = deadline ? deadline->tv_sec * 1000000000 + deadline->tv_nsec : INT64_MAX;
+        if (end_ns < due_ns) {
+            sys_futex_wait((uint32_t *)&wakeup->epoch, epoch, &slice);
+            return 0;
+        }
+    }
     int result = sys_futex_wait((uint32_t *)&wakeup->epoch, epoch, deadline);
     test_step(STEP_RECEIVE_WOKEN);
     return result == -ETIMEDOUT ? -ETIMEDOUT : 0;
@@ -136,6 +146,7 @@ void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
                      bool (*pending)(const void *context), const void *context)
 {
     uint64_t word = atomic_load_explicit(&watch->fd_state, memory_order_acquire);
+    test_step(STEP_FD_BEFORE_CLEARING);
     uint64_t state = word & FD_STATE_MASK;
     if (state == FD_SIGNALLED) {
         uint64_t clearing = fd_state_with(word + FD_EPISODE, FD_CLEARING);
@@ -147,7 +158,7 @@ void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
     }
     test_step(STEP_FD_CLEARING);
     barrier_heavy(); /* CLEARING before the look; pairs with barrier_light in notify */
-    if (pending(context)) {
+    if (!mutant(WAKE_FD_NO_LOOK) && pending(context)) {
         fd_change(watch, &word, fd_state_with(word, FD_SIGNALLED));
         return;
     }
@@ -188,9 +199,10 @@ void wakeup_notify_slow(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
     uint32_t slept = atomic_load_explicit(&watch->slept_epoch, memory_order_relaxed);
     uint32_t woken = atomic_load_explicit(&watch->woken_epoch, memory_order_relaxed);
-    if ((int32_t)(slept - woken) >= 0)
+    if ((int32_t)(slept - woken) >= 0 && !mutant(WAKE_NEVER))
         wake_sleepers(watch, wakeup);
-    fd_signal(watch, wakeup);
+    if (!mutant(WAKE_FD_NEVER))
+        fd_signal(watch, wakeup);
 }
 
 void wakeup_force(struct wakeup_watch *watch, struct wakeup *wakeup)
@@ -201,6 +213,8 @@ void wakeup_force(struct wakeup_watch *watch, struct wakeup *wakeup)
 
 void wakeup_closed(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
+    if (mutant(WAKE_CLOSE_SILENT))
+        return;
     wake_sleepers(watch, wakeup);
     /* Sequentially consistent: pairs with wakeup_fd. A token that nobody is entitled to take. */
     int fd = atomic_load_explicit(&wakeup->fd, memory_order_seq_cst);

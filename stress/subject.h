@@ -185,6 +185,14 @@ struct subject {
     void (*explain)(void *bus, char *text, size_t size);
 };
 
+#if defined(__GNUC__)
+#define SUBJECT_EXPORT __attribute__((visibility("default")))
+#else
+#define SUBJECT_EXPORT
+#endif
+/* Declared here, so that a definition need only be `const struct subject exitbus_stress_subject`. */
+extern SUBJECT_EXPORT const struct subject exitbus_stress_subject;
+
 #define SUBJECT_HEAD(subject_name, subject_summary)                                                \
     .abi = SUBJECT_ABI, .name = (subject_name), .summary = (subject_summary)
 

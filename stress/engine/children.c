@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,28 +177,53 @@ int reaper_stop(void)
 
 /* -------------------------------------------------------------------------------- diagnostics */
 
-static bool is_our_zombie(const char *pid)
+/* The state of a process that is a child of this one; 0: it is not. */
+static char state_of_child(const char *pid)
 {
     char path[64], state;
     int parent;
     snprintf(path, sizeof path, "/proc/%.16s/stat", pid);
     FILE *file = fopen(path, "r");
-    bool zombie = file && fscanf(file, "%*d (%*[^)]) %c %d", &state, &parent) == 2 &&
-                  state == 'Z' && parent == getpid();
+    bool ours =
+        file && fscanf(file, "%*d (%*[^)]) %c %d", &state, &parent) == 2 && parent == getpid();
     if (file)
         fclose(file);
-    return zombie;
+    return ours ? state : 0;
+}
+
+static unsigned for_each_child(bool (*visit)(pid_t pid, char state))
+{
+    unsigned count_ = 0;
+    DIR *directory = opendir("/proc");
+    struct dirent *entry;
+    while (directory && (entry = readdir(directory))) {
+        if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
+            continue;
+        char state = state_of_child(entry->d_name);
+        count_ += state && visit(atoi(entry->d_name), state);
+    }
+    if (directory)
+        closedir(directory);
+    return count_;
+}
+
+static bool is_zombie(pid_t pid, char state)
+{
+    (void)pid;
+    return state == 'Z';
+}
+
+static bool kill_one(pid_t pid, char state)
+{
+    return state != 'Z' && kill(pid, SIGKILL) == 0;
 }
 
 unsigned count_zombies(void)
 {
-    unsigned zombies = 0;
-    DIR *directory = opendir("/proc");
-    struct dirent *entry;
-    while (directory && (entry = readdir(directory)))
-        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
-            zombies += is_our_zombie(entry->d_name);
-    if (directory)
-        closedir(directory);
-    return zombies;
+    return for_each_child(is_zombie);
+}
+
+void children_kill(void)
+{
+    for_each_child(kill_one);
 }

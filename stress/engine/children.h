@@ -30,6 +30,9 @@ int child_fork(struct child *child, int (*body)(void *), void *argument);
 int reaper_start(void);
 int reaper_stop(void);
 
+/* Kill all children, before an untimely end. */
+void children_kill(void);
+
 /* Children of this process that have exited and were not reaped. */
 unsigned count_zombies(void);
 

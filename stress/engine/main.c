@@ -34,6 +34,7 @@
 /* Resident memory after the run may exceed that before it by so much; so may a drained bus. */
 #define LEFT_LIMIT ((size_t)4 << 20)
 #define WATCH_NS 100000000
+#define FINISH_NS 2000000000
 
 /* Sanitizers keep freed memory, and shadows of all memory: the resident set is theirs then. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -54,12 +55,23 @@ static void must(int outcome, const char *what)
 
 /* -------------------------------------------------------------------------------------- watch */
 
+/* A violation may keep threads from their end: they get so much time to come to it. */
+static bool ends_by_itself(void)
+{
+    static uint64_t bad_ns;
+    if (verdict_good())
+        return true;
+    if (bad_ns == 0)
+        bad_ns = now_ns();
+    return now_ns() < bad_ns + FINISH_NS;
+}
+
 /* What hangs can't be joined: report, and end. */
 static void *watchdog_main(void *over)
 {
     while (!flag(over)) {
         nap(WATCH_NS, over);
-        if (flag(over) || !watchdog_hang())
+        if (flag(over) || (!watchdog_hang() && ends_by_itself()))
             continue;
         report_progress_end();
         result.elapsed = (double)(now_ns() - world.begin_ns) / 1e9;
@@ -67,6 +79,7 @@ static void *watchdog_main(void *over)
         report_summary();
         report_write();
         fflush(NULL);
+        children_kill();
         _exit(EXIT_VIOLATION);
     }
     return NULL;

@@ -1,6 +1,173 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Mutants: see mutants.h. Each is a shared object beside the program, and is run by another process
+ * of this very program, until a violation, a crash, a hang, or the time is over. The library with
+ * the same test hooks and no defect must pass first.
+ */
 #include "mutants.h"
+#include "../../lib/mutants.h"
+#include "options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#define CONTROL_SECONDS "15"
+#define PATIENCE "4"
+/* Past its time by more, a run is ended. */
+#define OVERTIME 40
+
+static const struct defect {
+    const char *name, *guarantee, *what;
+    bool seen; /* x86 can show it */
+} defects[] = {
+#define SEEN(name, guarantee, sources, what) {#name, #guarantee, what, true},
+#define UNSEEN(name, guarantee, sources, what) {#name, #guarantee, what, false},
+    EXITBUS_MUTANTS(SEEN, UNSEEN)};
+#define DEFECTS (sizeof defects / sizeof defects[0])
+
+struct outcome {
+    int status; /* exit status; 128 + signal; -1: it had to be ended */
+    double seconds;
+    char first[160]; /* what it said of the first violation */
+};
+
+static void path_of(const char *name, char *path, size_t size)
+{
+    char self_path[PATH_MAX] = "";
+    if (readlink("/proc/self/exe", self_path, sizeof self_path - 1) < 0)
+        self_path[0] = '\0';
+    snprintf(path, size, "%s/mutants/%s.so", dirname(self_path), name);
+}
+
+static void first_violation(int fd, char *text, size_t size)
+{
+    static const char mark[] = "VIOLATION of ";
+    char line[512];
+    text[0] = '\0';
+    FILE *file = lseek(fd, 0, SEEK_SET) == 0 ? fdopen(fd, "r") : NULL;
+    while (file && !text[0] && fgets(line, sizeof line, file)) {
+        if (strncmp(line, mark, strlen(mark)) != 0)
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(text, size, "%.*s", (int)size - 1, line + strlen(mark));
+    }
+    if (file)
+        fclose(file);
+}
+
+static int await_end(pid_t pid, unsigned seconds)
+{
+    uint64_t end = now_ns() + (uint64_t)(seconds + OVERTIME) * 1000000000;
+    int status;
+    pid_t ended;
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
+        if (now_ns() > end)
+            kill(pid, SIGKILL);
+        nap(5000000, NULL);
+    }
+    if (ended != pid || now_ns() > end)
+        return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int start(char *const argv[], int errors, pid_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, errors, STDERR_FILENO);
+    int error = posix_spawn(pid, "/proc/self/exe", &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    return error;
+}
+
+static struct outcome run_one(const char *name, const char *seconds)
+{
+    struct outcome outcome = {.status = EXIT_ENVIRONMENT};
+    char path[PATH_MAX + NAME_MAX], seed[24];
+    path_of(name, path, sizeof path);
+    snprintf(seed, sizeof seed, "%" PRIu64, world.options.seed);
+    char scenarios[] = "churn,backlog,fanout,swarm,helpers,exits,signals,fork,oom,fds,threads,"
+                       "stall,echo,idle,misuse";
+    const char *argv[] = {world.options.argv[0],
+                          "--subject",
+                          path,
+                          "--seconds",
+                          seconds,
+                          "--seed",
+                          seed,
+                          "--patience",
+                          PATIENCE,
+                          "--child",
+                          world.options.child,
+                          "--scenario",
+                          scenarios,
+                          NULL};
+    int errors = memfd_create("errors", MFD_CLOEXEC);
+    uint64_t began = now_ns();
+    pid_t pid;
+    int error = errors < 0 ? errno : start((char *const *)(uintptr_t)argv, errors, &pid);
+    if (error) {
+        snprintf(outcome.first, sizeof outcome.first, "%s", strerror(error));
+        return outcome;
+    }
+    outcome.status = await_end(pid, (unsigned)strtoul(seconds, NULL, 10));
+    outcome.seconds = (double)(now_ns() - began) / 1e9;
+    first_violation(errors, outcome.first, sizeof outcome.first);
+    return outcome;
+}
+
+static bool is_caught(const struct outcome *outcome)
+{
+    return outcome->status == EXIT_VIOLATION || outcome->status > 128;
+}
+
+static bool control_passes(void)
+{
+    struct outcome control = run_one("NONE", CONTROL_SECONDS);
+    bool passes = control.status == EXIT_PASS;
+    printf("%-26s %-5s %s %5.1f s  %s\n", "(no defect)", "", passes ? "passes" : "FAILS ",
+           control.seconds, control.first);
+    fflush(stdout);
+    return passes;
+}
+
 int mutants_run(void)
 {
-    return 0;
+    unsigned caught = 0, run = 0;
+    char seconds[16];
+    snprintf(seconds, sizeof seconds, "%u", world.options.seconds);
+    printf("seed %" PRIu64 "\n%-26s %-5s %-14s %s\n", world.options.seed, "defect", "breaks",
+           "caught after", "first violation");
+    bool passes = control_passes();
+    for (size_t i = 0; passes && i < DEFECTS; i++) {
+        const struct defect *defect = &defects[i];
+        if (!defect->seen) {
+            printf("%-26s %-5s not run: %s; x86 keeps that order by itself\n", defect->name,
+                   defect->guarantee, defect->what);
+            continue;
+        }
+        struct outcome outcome = run_one(defect->name, seconds);
+        run++;
+        caught += is_caught(&outcome);
+        printf("%-26s %-5s %s %5.1f s  %.100s\n", defect->name, defect->guarantee,
+               is_caught(&outcome) ? "caught" : "MISSED", outcome.seconds, outcome.first);
+        fflush(stdout);
+    }
+    printf("%u/%u caught\n", caught, run);
+    return passes && caught == run ? EXIT_PASS : EXIT_VIOLATION;
 }

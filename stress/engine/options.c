@@ -4,8 +4,12 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 const char *argp_program_version = "exitbus-stress " STRESS_VERSION;
 
@@ -109,6 +113,18 @@ static error_t parse(int key, char *text, struct argp_state *state)
     }
 }
 
+/* The small child: where it was built, or installed. */
+static const char *find_child(void)
+{
+    static char path[PATH_MAX + 64];
+    char self_path[PATH_MAX] = "";
+    if (access(TINY_CHILD, X_OK) == 0 ||
+        readlink("/proc/self/exe", self_path, sizeof self_path - 1) < 0)
+        return TINY_CHILD;
+    snprintf(path, sizeof path, "%s/../libexec/exitbus/exitbus-tiny", dirname(self_path));
+    return path;
+}
+
 void options_parse(int argc, char **argv, struct options *options)
 {
     static const struct argp argp = {
@@ -125,7 +141,7 @@ void options_parse(int argc, char **argv, struct options *options)
                                 .steady = 4,
                                 .patience = 8,
                                 .subject = "exitbus",
-                                .child = TINY_CHILD,
+                                .child = find_child(),
                                 .argc = argc,
                                 .argv = argv};
     if (getrandom(&options->seed, sizeof options->seed, GRND_NONBLOCK) < 0)

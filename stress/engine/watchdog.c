@@ -137,6 +137,7 @@ static void on_crash(int number, siginfo_t *info, void *context)
     dump_take();
     dump_print(stderr);
     fflush(NULL);
+    children_kill();
     _exit(EXIT_VIOLATION);
 }
 

@@ -102,9 +102,18 @@ static void send_signal(const struct worker *worker)
         syscall(SYS_tgkill, getpid(), tid, SIGNAL_DISTURB);
 }
 
+void worker_block_signals(void)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child, NULL);
+    atomic_store(&self->unsignalled, true);
+}
+
 void worker_disturb(struct worker *worker, unsigned us)
 {
-    if (!flag(&worker->used) || flag(&worker->undisturbed))
+    if (!flag(&worker->used) || flag(&worker->unsignalled))
         return;
     atomic_store(&worker->nap_us, us);
     send_signal(worker);
@@ -112,7 +121,7 @@ void worker_disturb(struct worker *worker, unsigned us)
 
 bool worker_halt(struct worker *worker)
 {
-    if (!flag(&worker->used) || flag(&worker->undisturbed))
+    if (!flag(&worker->used) || flag(&worker->unsignalled))
         return false;
     atomic_store(&worker->halt, HALT_WANTED);
     send_signal(worker);
@@ -135,7 +144,7 @@ void worker_step(unsigned place)
 {
     static _Thread_local uint64_t state;
     struct worker *worker = self;
-    if (!worker)
+    if (!worker || flag(&worker->unstepped))
         return;
     if (state == 0)
         state = worker->random.state | 1;
@@ -196,7 +205,8 @@ struct worker *worker_start(const char *name, unsigned number, void *(*body)(voi
     worker->argument = argument;
     atomic_store(&worker->operation, OPERATION_NONE);
     atomic_store(&worker->halt, HALT_NONE);
-    atomic_store(&worker->undisturbed, false);
+    atomic_store(&worker->unsignalled, false);
+    atomic_store(&worker->unstepped, false);
     atomic_store(&worker->noted, 0);
     if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
         atomic_store(&worker->used, false);

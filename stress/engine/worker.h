@@ -54,7 +54,8 @@ struct worker {
     _Atomic(void *) object;   /* the subscription, of a call on one */
     _Atomic uint32_t nap_us;  /* what the next signal is to do, inside a call */
     _Atomic uint32_t halt;    /* futex: HALT_… */
-    _Atomic bool undisturbed; /* no signals please */
+    _Atomic bool unsignalled; /* no signals please, which would wake it */
+    _Atomic bool unstepped;   /* and no delays by worker_step */
     _Atomic uint64_t naps;    /* how often it was delayed */
     _Atomic uint64_t noted;   /* calls made */
     struct note notes[NOTES];
@@ -76,6 +77,10 @@ void worker_join(struct worker *worker);
 /* A call begins and ends. `limit_ns`: how long it may take (0: it must not wait; FOR_EVER). */
 void call_begin(enum operation operation, void *object, uint64_t limit_ns);
 void call_end(int64_t result, uint64_t detail);
+
+/* Nothing from outside is to wake the calling thread: no signals, SIGCHLD included (which the
+ * kernel hands to any thread that lets it through). */
+void worker_block_signals(void);
 
 /* Delay a thread that is inside a call by `us` (0: one yield); or only interrupt it. */
 void worker_disturb(struct worker *worker, unsigned us);

@@ -12,7 +12,9 @@
 #include <string.h>
 
 #define SLOTHS 2
-#define GLUT 1000000
+/* Up to 2^20 events pile up: now more, now fewer. */
+#define GLUT_BITS_MIN 13
+#define GLUT_BITS_MAX 20
 #define FANOUT_MAX 1000
 #define FANOUT_EVENTS 40
 
@@ -60,7 +62,7 @@ static void *sloth_body(void *number)
     return NULL;
 }
 
-/* Lets a million events pile up, then takes them all. */
+/* Lets up to a million events pile up, then takes them all. */
 static void *glut_body(void *number)
 {
     (void)number;
@@ -72,7 +74,9 @@ static void *glut_body(void *number)
         if (!subscription)
             break;
         stream_begin(&stream);
-        uint64_t enough = atomic_load(&world.issued) + GLUT;
+        unsigned bits =
+            GLUT_BITS_MIN + random_below(&self->random, GLUT_BITS_MAX - GLUT_BITS_MIN + 1);
+        uint64_t enough = atomic_load(&world.issued) + ((uint64_t)1 << bits);
         while (!flag(&world.stop_churn) && atomic_load(&world.issued) < enough)
             nap(5000000, &world.stop_churn);
         drain(subscription, &stream);

@@ -134,6 +134,8 @@ static void *churn_body(void *number)
 
 struct party {
     void *subscription;
+    bool quiet;            /* no signals, which would wake what the bus has left asleep */
+    _Atomic unsigned left; /* members that have ended */
     struct subject_topic topic;
     _Atomic uint64_t unsubscribed_ns; /* when unsubscribe had returned; 0: not yet */
     _Atomic uint64_t received;
@@ -164,8 +166,11 @@ static void *member_body(void *argument)
 {
     struct party *party = argument;
     struct share *share = &party->shares[atomic_fetch_add(&party->next, 1)];
+    if (party->quiet)
+        worker_block_signals();
     for (;;) {
         uint64_t began_ns = now_ns();
+        bool over = flag(&party->over);
         /* With no end to the timeout: only an event or the closing wakes it. */
         ssize_t got =
             call_receive(party->subscription, events, 1 + random_below(&self->random, BATCH),
@@ -173,7 +178,7 @@ static void *member_body(void *argument)
         if (got == -ESHUTDOWN)
             break;
         if (got == -ETIMEDOUT || got == -EAGAIN || got == -ENOMEM) {
-            if (!flag(&party->over))
+            if (!over)
                 continue;
             verdict_violated(G3, "a receive on a closed subscription says: %s",
                              strerror((int)-got));
@@ -185,43 +190,57 @@ static void *member_body(void *argument)
     }
     verdict_held(G3, 1);
     subject_unref(party->subscription);
+    atomic_fetch_add(&party->left, 1);
     return NULL;
 }
 
-static void party_end(struct party *party, struct worker *const *members, unsigned count_)
+/* False: the members will not end, and the party must stay. */
+static bool party_end(struct party *party, struct worker *const *members, unsigned count_)
 {
     call_unsubscribe(party->subscription);
     atomic_store(&party->unsubscribed_ns, now_ns());
     atomic_store(&party->over, true);
+    uint64_t until = now_ns() + (uint64_t)world.options.patience * 1000000000;
+    while (atomic_load(&party->left) < count_ && now_ns() < until)
+        nap(50000, NULL);
+    if (atomic_load(&party->left) < count_) {
+        verdict_violated(G3, "%u receivers sleep on, %u s after unsubscribe",
+                         count_ - atomic_load(&party->left), world.options.patience);
+        return false;
+    }
     for (unsigned i = 0; i < count_; i++)
         worker_join(members[i]);
     share_judge(party->shares, MEMBERS, &party->topic);
     verdict_held(G5, 1);
+    return true;
 }
 
 static void *shared_body(void *number)
 {
-    (void)number;
+    static struct party parties[2];
+    struct party *party = &parties[(uintptr_t)number];
     while (!flag(&world.stop_churn)) {
-        struct party party = {.topic = synthetic_topic(&self->random)};
-        party.subscription = subscribe_surely(&party.topic, 0);
-        if (!party.subscription)
+        *party = (struct party){.topic = synthetic_topic(&self->random),
+                                .quiet = random_below(&self->random, 2)};
+        party->subscription = subscribe_surely(&party->topic, 0);
+        if (!party->subscription)
             break;
         struct worker *members[MEMBERS];
         unsigned started = 0;
         for (unsigned i = 0; i < MEMBERS; i++) {
-            subject_ref(party.subscription);
-            members[started] = worker_start("member", i, member_body, &party);
+            subject_ref(party->subscription);
+            members[started] = worker_start("member", i, member_body, party);
             if (members[started])
                 started++;
             else
-                subject_unref(party.subscription);
+                subject_unref(party->subscription);
         }
         /* Close it while they receive, once they have had some, or sleep for want of any. */
         uint64_t enough = random_below(&self->random, 20000);
-        for (int i = 0; i < 20 && atomic_load(&party.received) < enough; i++)
+        for (int i = 0; i < 20 && atomic_load(&party->received) < enough; i++)
             nap(1000000, &world.stop_churn);
-        party_end(&party, members, started);
+        if (!party_end(party, members, started))
+            break;
     }
     return NULL;
 }
@@ -231,7 +250,7 @@ static void start(struct crew *residents, struct crew *visitors)
     (void)residents;
     crew_start(visitors, "churn", churn_body, CHURNERS);
     if (can(SUBJECT_SHARED) && world.subject->ref && world.subject->unref)
-        crew_start(visitors, "shared", shared_body, 1);
+        crew_start(visitors, "shared", shared_body, 2);
 }
 
 const struct scenario churn_scenario = {

@@ -30,14 +30,15 @@ static long switches(void)
     return usage.ru_nvcsw;
 }
 
-/* Sleeps on a topic to which nothing is ever published, undisturbed by signals. */
+/* Sleeps on a topic to which nothing is ever published. */
 static void *idle_body(void *number)
 {
     struct subject_topic topic = {.kind = SUBJECT_TOPIC_PID,
                                   .pid = SYNTHETIC_PID - 2 - (int32_t)(uintptr_t)number};
     struct subject_event event;
     void *subscription = subscribe_surely(&topic, 0);
-    atomic_store(&self->undisturbed, true);
+    worker_block_signals();
+    atomic_store(&self->unstepped, true);
     while (subscription && !flag(&world.stop_churn)) {
         long before = switches() - STOP_SWITCHES * (long)stopper_stops();
         ssize_t got = call_receive(subscription, &event, 1, IDLE_NS);
@@ -138,6 +139,7 @@ static bool hear(struct half *half)
 static void *echo_body(void *argument)
 {
     struct half *half = &halves[(uintptr_t)argument];
+    worker_block_signals(); /* a signal would wake what the bus has left asleep */
     /* The one that leads sends a last event when it ends; the other answers, and ends on it. */
     if (half->leads)
         publisher_send(&half->publisher, 1);

@@ -112,11 +112,10 @@ static void from_exitbus(const struct exitbus_event *from, struct subject_event 
 
 /* ------------------------------------------------------------------------------------- calls */
 
-static _Thread_local struct exitbus_event buffer[BATCH];
-
 static int publish(void *bus, const struct subject_event *events, size_t count, uint64_t *first_seq)
 {
     struct exitbus *exitbus = ((struct bus *)bus)->bus;
+    struct exitbus_event buffer[BATCH];
     for (size_t i = 0; i < count; i++)
         to_exitbus(&events[i], &buffer[i]);
     return count == 1 ? exitbus_publish(exitbus, buffer, first_seq)
@@ -143,6 +142,7 @@ static int unsubscribe(void *subscription)
 static ssize_t receive(void *subscription, struct subject_event *events, size_t capacity,
                        int64_t timeout_ns)
 {
+    struct exitbus_event buffer[BATCH];
     if (capacity > BATCH)
         capacity = BATCH;
     ssize_t count = exitbus_receive_batch(subscription, buffer, capacity, timeout_ns);

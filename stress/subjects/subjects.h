@@ -5,7 +5,6 @@
 
 #include "../subject.h"
 
-extern const struct subject exitbus_stress_subject, subject_mutex, subject_bounded, subject_ck_fifo,
-    subject_glib;
+extern const struct subject subject_mutex, subject_bounded, subject_ck_fifo, subject_glib;
 
 #endif

@@ -4,7 +4,7 @@
  * as long. Its first argument says what it does:
  *     N    exit with code N
  *     kN   die of signal N
- *     p    wait for a signal, for ever
+ *     p    wait for a signal; after ten minutes nobody is going to send one
  *     bN   start N children that exit at once, and exit with code 0 before them or after
  *     rW   read a byte from standard input (or its end), then do W (nothing: exit with code 0)
  */
@@ -57,6 +57,7 @@ static void start_children(int how_many)
 __attribute__((used, noreturn)) void tiny_main(const long *stack)
 {
     const char *what = stack[0] > 1 ? (const char *)stack[2] : "0";
+    const long ten_minutes[2] = {600, 0};
     char byte;
     int code = 0;
     if (what[0] == 'r') {
@@ -68,8 +69,9 @@ __attribute__((used, noreturn)) void tiny_main(const long *stack)
         call(SYS_kill, call(SYS_getpid, 0, 0, 0), number(what + 1), 0);
         break;
     case 'p':
-        for (;;)
-            call(SYS_ppoll, 0, 0, 0);
+        call(SYS_ppoll, 0, 0, (long)&ten_minutes);
+        code = 99;
+        break;
     case 'b':
         start_children(number(what + 1));
         break;

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Deliberate defects, by which exitbus-stress --mutants shows that it can see them. A defect is a
+ * `mutant(NAME)` in the sources: 0 in every build of the library but the one that is made for that
+ * defect alone (EXITBUS_MUTANT=MUTANT_NAME).
+ *
+ * DEFECT(name, guarantee that it breaks, "sources that contain it", "what it does")
+ * UNSEEN(…): one that no x86 processor shows, since its loads and stores keep their order anyway:
+ * not run, but there for a model checker.
+ */
+#ifndef EXITBUS_MUTANTS_H
+#define EXITBUS_MUTANTS_H
+
+/* clang-format off */
+#define EXITBUS_MUTANTS(DEFECT, UNSEEN) \
+    DEFECT(ORDER_TURN_TOO_SOON, G1, "order.c", "opens a turn while the last is not done") \
+    DEFECT(ORDER_DONE_FIRST, G2, "order.c", "sets the done bit before the distribution") \
+    DEFECT(ORDER_COPY_UNCHECKED, G1, "order.c", "a helper does not look whether its copy is whole") \
+    DEFECT(ORDER_LOST_HELPER, G1, "order.c", "a helper closes the turn without distributing") \
+    DEFECT(ORDER_SLOT_EARLY, G1, "order.c", "the slot is free for others before the turn is done") \
+    DEFECT(ORDER_BATCH_ONE_SEQ, G2, "order.c", "a batch takes one place for all its events") \
+    DEFECT(ORDER_OOM_DROPS, G1, "order.c", "an event that lacks memory for one queue is given up") \
+    DEFECT(ORDER_OOM_TWICE, G8, "order.c", "a publish fails with its event ordered all the same") \
+    DEFECT(QUEUE_NO_LOOK_BACK, G1, "queue.c", "the missing look at the previous cell") \
+    DEFECT(QUEUE_NO_BASE, G1, "queue.c", "the missing look at the tag that ended the last segment") \
+    DEFECT(QUEUE_TAG_FIRST, G1, "queue.c", "the tag is written before the payload") \
+    DEFECT(QUEUE_NO_SECOND_LOOK, G1, "queue.c", "no second look at a gap") \
+    DEFECT(QUEUE_LEFTOVERS, G1, "queue.c", "a recycled segment's old tags pass for events") \
+    DEFECT(QUEUE_TAKE_BY_STORE, G1, "queue.c", "a receive moves the head by a store, not by a CAS") \
+    DEFECT(QUEUE_BATCH_PAST_END, G1, "queue.c", "a batch claims one event past the end") \
+    DEFECT(QUEUE_TAIL_STAYS, G6, "queue.c", "the tail is left on a retired segment") \
+    DEFECT(QUEUE_NEVER_RETIRED, G7, "queue.c", "drained segments are never given back") \
+    DEFECT(QUEUE_NO_GRACE, G6, "queue.c", "drained segments are used again without a grace period") \
+    DEFECT(QUEUE_CLOSE_NOT, G3, "queue.c", "closing leaves the head as it is") \
+    DEFECT(START_FROM_EVENT, G1, "subscription.c", "start is taken from the event that is helped") \
+    DEFECT(START_LATE, G1, "subscription.c", "start lies one event too late") \
+    DEFECT(CLOSE_IN_GRACE, G3, "subscription.c", "closes after leaving the registry, in the grace period's callback") \
+    DEFECT(CLOSE_AFTER_WAKE, G3, "subscription.c", "wakes the receivers, and closes then") \
+    DEFECT(ONE_SHOT_TWICE, G1, "subscription.c", "a one-shot takes events without closing") \
+    DEFECT(SUBSCRIPTION_NO_GRACE, G6, "subscription.c", "a subscription is freed without a grace period") \
+    DEFECT(SUBSCRIPTION_LEAKS, G6, "subscription.c", "a receiver that has slept keeps its reference") \
+    DEFECT(TOPIC_BY_BUCKET, G1, "subscription.c", "pids that share a bucket are not told apart") \
+    DEFECT(WAKE_NEVER, G1, "wakeup.c", "a publish wakes no sleeper") \
+    DEFECT(WAKE_CHECK_FIRST, G1, "subscription.c", "looks for sleepers before the event is stored") \
+    DEFECT(WAKE_EPOCH_LATE, G1, "subscription.c", "a sleeper looks at its queue, and announces itself then") \
+    DEFECT(WAKE_FD_NEVER, G1, "wakeup.c", "the descriptor is never signalled") \
+    DEFECT(WAKE_FD_NO_LOOK, G1, "wakeup.c", "the descriptor is cleared without another look") \
+    DEFECT(WAKE_CLOSE_SILENT, G3, "wakeup.c", "closing wakes nobody") \
+    DEFECT(WAKE_ALWAYS, REST, "wakeup.c", "sleepers wake at intervals") \
+    DEFECT(REGISTRY_UNLINK_BY_STORE, G1, "registry.c", "leaving overwrites what entered meanwhile") \
+    DEFECT(REGISTRY_STOPS_AT_MARK, G1, "subscription.c", "a walk ends at a subscription that has left") \
+    DEFECT(MEMORY_TRIMS_IN_USE, G6, "memory.c", "memory in use is given back to the kernel") \
+    DEFECT(MEMORY_NEVER_TRIMMED, G7, "memory.c", "no memory is given back before destroy") \
+    DEFECT(REAPER_REAPS_FIRST, G8, "reaper.c", "reaps, and publishes then") \
+    DEFECT(REAPER_DRAINS_ONE, G1, "reaper.c", "one child for each SIGCHLD") \
+    DEFECT(REAPER_TWICE, G1, "reaper.c", "publishes one exit in sixteen twice") \
+    DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn.c spawn_child.c", "subscribes when the child runs already") \
+    DEFECT(FORK_UNNOTICED, G9, "fork_guard.c", "a forked child is not noticed") \
+    UNSEEN(WEAK_TAG, G1, "queue.c", "the tag is stored relaxed") \
+    UNSEEN(WEAK_HINT, G1, "queue.c", "the hint is stored relaxed") \
+    UNSEEN(WEAK_TURN, G1, "order.c", "the turn is opened relaxed") \
+    UNSEEN(WEAK_DONE, G1, "order.c", "the done bit is set relaxed")
+/* clang-format on */
+
+#define EXITBUS_MUTANT_NAME(name, guarantee, sources, what) MUTANT_##name,
+enum mutant { MUTANT_NONE, EXITBUS_MUTANTS(EXITBUS_MUTANT_NAME, EXITBUS_MUTANT_NAME) MUTANTS_END };
+
+#endif

@@ -308,7 +308,7 @@ static void trim_unmap(struct rcu_head *rcu)
         slab = next;
     }
     if (memory->trim_slabs)
-        memory->trim_looks = 0; /* progress: the budget is for looks that find nothing to give */
+        memory->trim_idle_looks = 0;
     memory->trim_slabs = NULL;
     trim_go_on(memory);
     memory_callback_end(memory);
@@ -407,6 +407,7 @@ static void trim_look(struct rcu_head *rcu)
 {
     struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, trim_reclaim);
     bool begun = false;
+    memory->trim_idle_looks++;
     if (++memory->trim_looks % TRIM_EVERY_LOOKS == 0) {
         retire_batch(memory); /* a batch that does not get full would hold its slabs */
         for (size_t i = 0; i < MEMORY_CLASSES_MAX && !begun; i++) {
@@ -422,12 +423,12 @@ static void trim_look(struct rcu_head *rcu)
 static void trim_go_on(struct memory *memory)
 {
     if (atomic_exchange_explicit(&memory->trim_again, false, memory_order_relaxed))
-        memory->trim_looks = 0;
-    if (memory->trim_looks < TRIM_LOOKS && has_surplus(memory) &&
+        memory->trim_idle_looks = 0;
+    if (memory->trim_idle_looks < TRIM_LOOKS && has_surplus(memory) &&
         !atomic_load_explicit(&memory->ending, memory_order_acquire)) {
         memory_later(memory, &memory->trim_reclaim, trim_look);
     } else {
-        memory->trim_looks = 0;
+        memory->trim_idle_looks = 0;
         /* Release: hands the trim_ fields to the next trim. */
         atomic_store_explicit(&memory->trimming, false, memory_order_release);
     }

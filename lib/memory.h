@@ -50,6 +50,7 @@ struct memory {
     _Atomic bool trim_again;  /* something has come back since the last look */
     _Atomic bool ending;      /* no new looks */
     unsigned trim_looks;      /* owned by the trim in progress, like those below */
+    unsigned trim_idle_looks; /* since anything came back, or went */
     size_t trim_next;         /* the pool to look at next: each gets its turn */
     size_t trim_keep;         /* bytes that are not given back */
     struct pool *trim_pool;

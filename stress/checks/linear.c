@@ -83,6 +83,7 @@ struct search {
     uint8_t event[LINEAR_OPERATIONS_MAX]; /* of a VALUE: its publish, or NONE */
 
     bool look_ahead;
+    bool impossible; /* something is received that was not published, or twice from one queue */
     operations_set wanted[LINEAR_SUBSCRIPTIONS_MAX];  /* publishes */
     operations_set empties[LINEAR_SUBSCRIPTIONS_MAX]; /* receives that say EMPTY */
     operations_set values[LINEAR_SUBSCRIPTIONS_MAX];  /* … VALUE */
@@ -411,9 +412,6 @@ static enum linear_verdict run(struct search *search, bool look_ahead)
     search->states = 0;
     search->gave_up = false;
     search->longest = (struct linear_explanation){0};
-    visited_clear(&search->visited);
-    visited_grow(&search->visited);
-    search->visited.keys_used = 0;
     struct state state;
     memset(&state, 0, sizeof state);
     bool found = explore(search, &state);
@@ -474,7 +472,9 @@ static void relate(struct search *search)
             continue;
         search->values[s] |= bit(i);
         search->event[i] = find_publish(search, operation->value);
-        if (search->event[i] != NONE)
+        if (search->event[i] == NONE || (search->wanted[s] & bit(search->event[i])) != 0)
+            search->impossible = true;
+        else
             search->wanted[s] |= bit(search->event[i]);
     }
 }
@@ -511,7 +511,7 @@ enum linear_verdict linear_check(const struct linear_operation *operations, size
     take_in(search, operations, count);
     relate(search);
     relate_receives(search);
-    enum linear_verdict verdict = run(search, true);
+    enum linear_verdict verdict = search->impossible ? LINEAR_NO : run(search, true);
     if (verdict == LINEAR_NO && why)
         run(search, false);
     if (why)

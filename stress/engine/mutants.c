@@ -128,6 +128,9 @@ static struct outcome run_one(const char *name, const char *seconds)
     outcome.status = await_end(pid, (unsigned)strtoul(seconds, NULL, 10));
     outcome.seconds = (double)(now_ns() - began) / 1e9;
     first_violation(errors, outcome.first, sizeof outcome.first);
+    if (outcome.status > 128 && !outcome.first[0])
+        snprintf(outcome.first, sizeof outcome.first, "crashed: %s",
+                 strsignal(outcome.status - 128));
     return outcome;
 }
 

@@ -259,6 +259,21 @@ TEST(memory, every_pool_has_its_turn)
     fixture_end(&fixture);
 }
 
+/* Traffic that goes on does not keep the memory of a burst that is over. */
+TEST(memory, surplus_goes_back_while_some_is_in_use)
+{
+    static void *blocks[MANY];
+    static struct fixture fixture;
+    fixture_begin(&fixture, true);
+    for (size_t i = 0; i < MANY; i++)
+        blocks[i] = take(&fixture, LARGE);
+    for (size_t i = 0; i < MANY; i++)
+        memory_give(&fixture.memory, LARGE, blocks[i]);
+    while (bytes_of(&fixture) > LITTLE + ((size_t)2 << 20))
+        memory_give(&fixture.memory, LARGE, take(&fixture, LARGE));
+    fixture_end(&fixture);
+}
+
 TEST(memory, slabs_in_use_stay)
 {
     static void *blocks[MANY];

@@ -251,7 +251,8 @@ static void choose_scenarios(void)
         check_names(list);
     for (unsigned i = 0; i < scenario_count; i++) {
         const char *unfit = scenarios[i]->unfit ? scenarios[i]->unfit() : NULL;
-        result.skipped[i] = list && !is_named(list, scenarios[i]->name) ? "" : unfit;
+        bool unwanted = world.options.history || (list && !is_named(list, scenarios[i]->name));
+        result.skipped[i] = unwanted ? "" : unfit;
     }
 }
 
@@ -302,12 +303,14 @@ int main(int argc, char **argv)
     world.subject = subject_load(world.options.subject);
     if (!world.subject)
         return EXIT_USAGE;
-    if (world.options.history)
-        return history_run();
     begin();
     static _Atomic bool over;
     pthread_t watchdog;
     must(-pthread_create(&watchdog, NULL, watchdog_main, &over), "start a thread");
+    if (world.options.history) {
+        world.begin_ns = now_ns();
+        return history_run();
+    }
     warm_up();
     result.rss_begin = result.rss_peak = resident_bytes();
     run(world.options.seconds);

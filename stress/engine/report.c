@@ -65,7 +65,7 @@ void report_progress_end(void)
 
 /* ------------------------------------------------------------------------------------ summary */
 
-static void command_line(char *text, size_t size)
+void report_command_line(char *text, size_t size)
 {
     text[0] = '\0';
     for (int i = 0; i < world.options.argc; i++) {
@@ -114,7 +114,7 @@ static void print_latencies(void)
 void report_summary(void)
 {
     char command[1024];
-    command_line(command, sizeof command);
+    report_command_line(command, sizeof command);
     printf("command       %s\nseed          %" PRIu64 "\n", command, world.options.seed);
     printf("subject       %s: %s\n", world.subject->name, world.subject->summary);
     printf("time          %.1f s\n", result.elapsed);
@@ -222,7 +222,7 @@ static json_t *json_report(void)
 {
     char command[1024], seed[24];
     struct utsname machine;
-    command_line(command, sizeof command);
+    report_command_line(command, sizeof command);
     snprintf(seed, sizeof seed, "%" PRIu64, world.options.seed); /* JSON's numbers are doubles */
     uname(&machine);
     return json_pack(

@@ -36,6 +36,9 @@ long resident_bytes(void);
 void report_sample(void);
 void report_progress_end(void);
 
+/* As it was typed, as far as it fits. */
+void report_command_line(char *text, size_t size);
+
 void report_summary(void);
 
 /* What --json and --report ask for. 0, or -1 with a message. */

@@ -199,13 +199,15 @@ static int unref(void *subscription)
 static int unsubscribe(void *subscription)
 {
     struct channel *channel = subscription;
-    pthread_mutex_lock(&channel->monitor->lock);
+    struct monitor *monitor = channel->monitor;
+    pthread_mutex_lock(&monitor->lock);
     unlink_channel(channel);
-    pthread_mutex_unlock(&channel->monitor->lock);
+    /* Before others can publish again: an event that skips the channel must find it closed. */
     pthread_mutex_lock(&channel->lock);
     channel->closed = true;
     pthread_cond_broadcast(&channel->not_empty);
     pthread_mutex_unlock(&channel->lock);
+    pthread_mutex_unlock(&monitor->lock);
     return unref(channel);
 }
 

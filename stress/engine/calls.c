@@ -19,11 +19,40 @@ int call_publish(const struct subject_event *events, size_t count, uint64_t *fir
     return result;
 }
 
+/* Who made which subscription: a later one may take the place of an earlier one. */
+#define MAKERS 16384
+static struct {
+    _Atomic(const void *) subscription;
+    _Atomic(const struct worker *) worker;
+} makers[MAKERS];
+
+static size_t maker_place(const void *subscription)
+{
+    return mix((uintptr_t)subscription) % MAKERS;
+}
+
+static void remember_maker(const void *subscription)
+{
+    size_t place = maker_place(subscription);
+    atomic_store_explicit(&makers[place].worker, self, memory_order_relaxed);
+    atomic_store_explicit(&makers[place].subscription, subscription, memory_order_relaxed);
+}
+
+const struct worker *call_maker_of(const void *subscription)
+{
+    size_t place = maker_place(subscription);
+    return atomic_load(&makers[place].subscription) == subscription
+               ? atomic_load(&makers[place].worker)
+               : NULL;
+}
+
 int call_subscribe(const struct subject_topic *topic, uint32_t flags, void **subscription)
 {
     call_begin(OPERATION_SUBSCRIBE, NULL, 0);
     int result = world.subject->subscribe(world.bus, topic, flags, subscription);
     call_end(result, (uint64_t)topic->kind);
+    if (result == 0)
+        remember_maker(*subscription);
     return result;
 }
 

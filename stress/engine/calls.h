@@ -11,6 +11,8 @@
 int call_publish(const struct subject_event *events, size_t count, uint64_t *first_seq);
 int call_subscribe(const struct subject_topic *topic, uint32_t flags, void **subscription);
 int call_unsubscribe(void *subscription);
+/* Who subscribed, if that was not too many subscriptions ago; else NULL. */
+const struct worker *call_maker_of(const void *subscription);
 /* Capacity up to BATCH. timeout_ns as in subject.h. */
 ssize_t call_receive(void *subscription, struct subject_event *events, size_t capacity,
                      int64_t timeout_ns);

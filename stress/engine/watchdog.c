@@ -2,6 +2,7 @@
 /* Hangs and crashes: see watchdog.h. */
 #include "watchdog.h"
 #include "../checks/verdict.h"
+#include "calls.h"
 #include "children.h"
 #include "dump.h"
 #include "options.h"
@@ -42,13 +43,24 @@ static bool is_overdue(struct worker *worker, uint64_t now)
            atomic_load(&worker->halt) != HALT_STOPPED;
 }
 
-/* Who was the last to receive on a subscription, or is at it. */
-static const char *receiver_of(const void *subscription)
+/* What the subject's words mean here: "thread TID" and "subscription ADDRESS". */
+static void translate(const char *reason, uint64_t now)
 {
-    for (size_t i = 0; subscription && i < WORKERS_MAX; i++)
-        if (flag(&workers[i].used) && atomic_load(&workers[i].object) == subscription)
-            return workers[i].name;
-    return "nobody";
+    static const char thread[] = "thread ", subscription[] = "subscription 0x";
+    for (const char *at = reason; (at = strstr(at, thread)); at += strlen(thread)) {
+        long tid = strtol(at + strlen(thread), NULL, 10);
+        for (size_t i = 0; tid > 0 && i < WORKERS_MAX; i++)
+            if (flag(&workers[i].used) && atomic_load(&workers[i].tid) == tid)
+                say("  thread %ld is %s, in %s for %.1f s\n", tid, workers[i].name,
+                    operation_names[atomic_load(&workers[i].operation) % OPERATIONS],
+                    (double)(now - atomic_load(&workers[i].since_ns)) / 1e9);
+    }
+    const char *at = strstr(reason, subscription);
+    if (!at)
+        return;
+    void *address = (void *)(uintptr_t)strtoull(at + strlen("subscription "), NULL, 16);
+    const struct worker *maker = call_maker_of(address);
+    say("  that subscription was made by %s\n", maker ? maker->name : "a thread unknown");
 }
 
 static enum guarantee guarantee_of(uint32_t operation)
@@ -96,10 +108,7 @@ bool watchdog_hang(void)
     if (world.subject->explain) {
         world.subject->explain(world.bus, reason, sizeof reason);
         say("  %s says: %s\n", world.subject->name, reason);
-        const char *mark = strstr(reason, "subscription 0x");
-        if (mark)
-            say("  that subscription is of: %s\n",
-                receiver_of((void *)(uintptr_t)strtoull(mark + strlen("subscription "), NULL, 16)));
+        translate(reason, now);
     }
     verdict_violated(guarantee_of(operation), "%s hangs in %s", first->name,
                      operation_names[operation]);

@@ -2,6 +2,7 @@
 /* Threads, their notes, and how they are disturbed: see worker.h. */
 #include "worker.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -19,6 +20,7 @@
 #define STEPS_PER_YIELD 61
 #define STEPS_PER_NAP 1021
 #define STEPS_PER_SLEEP 20011
+#define DELAYS_PER_CALL 32
 
 const char *const operation_names[OPERATIONS] = {
     "none", "publish", "subscribe", "unsubscribe", "receive", "wait",
@@ -89,6 +91,8 @@ static void on_disturb(int signal)
 
 void workers_init(void)
 {
+    /* pthread_cancel() loads it at first use, and ends the process if there is no descriptor. */
+    dlopen("libgcc_s.so.1", RTLD_NOW);
     struct sigaction action = {.sa_handler = on_disturb}; /* no SA_RESTART: EINTR everywhere */
     sigemptyset(&action.sa_mask);
     sigaction(SIGNAL_DISTURB, &action, NULL);
@@ -114,6 +118,9 @@ void worker_block_signals(void)
 void worker_disturb(struct worker *worker, unsigned us)
 {
     if (!flag(&worker->used) || flag(&worker->unsignalled))
+        return;
+    /* Signals that come faster than a busy machine lets it handle them would stop it for ever. */
+    if (atomic_fetch_add_explicit(&worker->delays, 1, memory_order_relaxed) >= DELAYS_PER_CALL)
         return;
     atomic_store(&worker->nap_us, us);
     send_signal(worker);
@@ -233,6 +240,7 @@ void call_begin(enum operation operation, void *object, uint64_t limit_ns)
     atomic_store_explicit(&worker->operation, operation, memory_order_relaxed);
     atomic_store_explicit(&worker->object, object, memory_order_relaxed);
     atomic_store_explicit(&worker->since_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&worker->delays, 0, memory_order_relaxed);
     atomic_store_explicit(&worker->due_ns,
                           limit_ns == FOR_EVER ? FOR_EVER : now + limit_ns + patience,
                           memory_order_release);

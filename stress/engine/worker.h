@@ -56,6 +56,7 @@ struct worker {
     _Atomic uint32_t halt;    /* futex: HALT_… */
     _Atomic bool unsignalled; /* no signals please, which would wake it */
     _Atomic bool unstepped;   /* and no delays by worker_step */
+    _Atomic uint32_t delays;  /* of the call in progress, so far */
     _Atomic uint64_t naps;    /* how often it was delayed */
     _Atomic uint64_t noted;   /* calls made */
     struct note notes[NOTES];

@@ -67,10 +67,11 @@ void report_progress_end(void)
 
 void report_command_line(char *text, size_t size)
 {
-    text[0] = '\0';
-    for (int i = 0; i < world.options.argc; i++) {
+    const char *slash = strrchr(world.options.argv[0], '/');
+    snprintf(text, size, "%s", slash ? slash + 1 : world.options.argv[0]);
+    for (int i = 1; i < world.options.argc; i++) {
         size_t used = strlen(text);
-        snprintf(text + used, size - used, "%s%s", i > 0 ? " " : "", world.options.argv[i]);
+        snprintf(text + used, size - used, " %s", world.options.argv[i]);
     }
 }
 

@@ -9,6 +9,7 @@
  * the last reference does (the handle, each subscription) and no reclaim callback is on its way.
  */
 #include "bus.h"
+#include "cancel.h"
 #include "fork_guard.h"
 #include "sys.h"
 
@@ -83,7 +84,7 @@ int exitbus_create(struct exitbus **bus, const struct exitbus_options *options)
         memory_unmap(&first, fresh, sizeof *fresh);
         return result;
     }
-    order_init(&hub->order, &hub->memory, hub_deliver, hub);
+    order_init(&hub->order, &hub->memory, hub_deliver, hub_stall, hub);
     atomic_init(&hub->references, 1);
     hub->last_reference = bus_last_reference;
     *bus = fresh;
@@ -118,7 +119,10 @@ int exitbus_destroy(struct exitbus *bus)
         return -ESTALE;
     if (bus == atomic_load_explicit(&default_bus, memory_order_acquire))
         return -EPERM;
-    return destroy(bus);
+    int cancelling = cancel_disable();
+    int result = destroy(bus);
+    cancel_restore(cancelling);
+    return result;
 }
 
 struct exitbus *exitbus_default(void)

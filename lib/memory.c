@@ -422,7 +422,7 @@ static void trim_look(struct rcu_head *rcu)
 
 static void trim_go_on(struct memory *memory)
 {
-    if (atomic_exchange_explicit(&memory->trim_again, false, memory_order_relaxed))
+    if (atomic_exchange_explicit(&memory->trim_again, 0, memory_order_relaxed))
         memory->trim_idle_looks = 0;
     if (memory->trim_idle_looks < TRIM_LOOKS && has_surplus(memory) &&
         !atomic_load_explicit(&memory->ending, memory_order_acquire)) {
@@ -430,7 +430,7 @@ static void trim_go_on(struct memory *memory)
     } else {
         memory->trim_idle_looks = 0;
         /* Release: hands the trim_ fields to the next trim. */
-        atomic_store_explicit(&memory->trimming, false, memory_order_release);
+        atomic_store_explicit(&memory->trimming, 0, memory_order_release);
     }
 }
 
@@ -440,10 +440,10 @@ static void trim_maybe(struct memory *memory)
     if (!has_surplus(memory) || mutant(MEMORY_NEVER_TRIMMED))
         return;
     if (!atomic_load_explicit(&memory->trim_again, memory_order_relaxed))
-        atomic_store_explicit(&memory->trim_again, true, memory_order_relaxed);
+        atomic_store_explicit(&memory->trim_again, 1, memory_order_relaxed);
     /* Acquire: takes over the trim_ fields from the last trim. */
     if (!atomic_load_explicit(&memory->trimming, memory_order_relaxed) &&
-        !atomic_exchange_explicit(&memory->trimming, true, memory_order_acquire))
+        !atomic_exchange_explicit(&memory->trimming, 1, memory_order_acquire))
         memory_later(memory, &memory->trim_reclaim, trim_look);
 }
 

@@ -46,13 +46,14 @@ struct memory {
     _Atomic(struct block *) retired;                   /* waiting to make up a batch */
     _Atomic size_t retired_count;
     _Atomic size_t callbacks; /* reclaim callbacks on their way */
-    _Atomic bool trimming;    /* one trim at a time */
-    _Atomic bool trim_again;  /* something has come back since the last look */
-    _Atomic bool ending;      /* no new looks */
-    unsigned trim_looks;      /* owned by the trim in progress, like those below */
-    unsigned trim_idle_looks; /* since anything came back, or went */
-    size_t trim_next;         /* the pool to look at next: each gets its turn */
-    size_t trim_keep;         /* bytes that are not given back */
+    /* Words, since not every machine exchanges single bytes. */
+    _Atomic uint32_t trimming;   /* one trim at a time */
+    _Atomic uint32_t trim_again; /* something has come back since the last look */
+    _Atomic bool ending;         /* no new looks */
+    unsigned trim_looks;         /* owned by the trim in progress, like those below */
+    unsigned trim_idle_looks;    /* since anything came back, or went */
+    size_t trim_next;            /* the pool to look at next: each gets its turn */
+    size_t trim_keep;            /* bytes that are not given back */
     struct pool *trim_pool;
     struct block *trim_blocks; /* taken out of the free list */
     struct slab *trim_slabs;   /* on their way back to the allocator */

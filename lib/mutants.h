@@ -21,7 +21,9 @@
     DEFECT(ORDER_BATCH_ONE_SEQ, G2, "order.c", "a batch takes one place for all its events") \
     DEFECT(ORDER_OOM_DROPS, G1, "order.c", "an event that lacks memory for one queue is given up") \
     DEFECT(ORDER_OOM_TWICE, G8, "order.c", "a publish fails with its event ordered all the same") \
+    DEFECT(ORDER_STALL_UNTOLD, G1, "order.c", "sleepers are not told of an event that lacks memory") \
     DEFECT(QUEUE_NO_LOOK_BACK, G1, "queue.c", "the missing look at the previous cell") \
+    UNSEEN(QUEUE_HINT_STAYS, G1, "queue.c", "a segment that comes back is entered at its last life's hint") \
     DEFECT(QUEUE_NO_BASE, G1, "queue.c", "the missing look at the tag that ended the last segment") \
     DEFECT(QUEUE_TAG_FIRST, G1, "queue.c", "the tag is written before the payload") \
     DEFECT(QUEUE_NO_SECOND_LOOK, G1, "queue.c", "no second look at a gap") \

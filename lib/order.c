@@ -26,6 +26,9 @@
  * the turn open. Its events are ordered and will be delivered, so its publish has succeeded; the
  * slot is left behind, to be released by whoever finishes. The next publish tries first, and fails
  * with -ENOMEM, unordered, if it can't; an idle receive tries, too (order->stalled tells it to).
+ * Nobody sleeps while that is set: first it is set, then all receivers are woken, also those whose
+ * own queues lack nothing, since events of the same turn may wait for the one that does. It holds
+ * the word of the turn, so that who has finished one turn can't wipe out the note of the next.
  */
 #include "order.h"
 
@@ -241,6 +244,19 @@ static bool turn_close(struct order *order, uint64_t word)
     return closed;
 }
 
+/*
+ * Note that a turn lacks memory, and tell the receivers: each time, since whoever was the first to
+ * note it may have been stopped before it told them.
+ */
+static void turn_stall(struct order *order, uint64_t word)
+{
+    atomic_store_explicit(&order->stalled, word, memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst); /* the note before the look for sleepers */
+    test_step(STEP_ORDER_STALLED);
+    if (!mutant(ORDER_STALL_UNTOLD))
+        order->stall(order->context);
+}
+
 static uint64_t abandoned_state(uint64_t word)
 {
     return (word & ~(uint64_t)3) | SLOT_ABANDONED;
@@ -256,7 +272,7 @@ static void turn_abandon(struct order *order, struct slot *slot, uint64_t word)
 {
     uint64_t abandoned = abandoned_state(word);
     atomic_store_explicit(&slot->state, abandoned, memory_order_release);
-    atomic_store_explicit(&order->stalled, true, memory_order_seq_cst);
+    turn_stall(order, word);
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&order->word, memory_order_seq_cst) != word)
         atomic_compare_exchange_strong_explicit(&slot->state, &abandoned, SLOT_FREE,
@@ -267,8 +283,10 @@ static void turn_abandon(struct order *order, struct slot *slot, uint64_t word)
 static int turn_help(struct order *order, uint64_t word)
 {
     int result = mutant(ORDER_LOST_HELPER) ? 0 : distribute(order, word);
-    if (result < 0)
+    if (result < 0) {
+        turn_stall(order, word);
         return result;
+    }
     if (!turn_close(order, word))
         return 0;
     atomic_fetch_add_explicit(&order->helped, 1, memory_order_relaxed);
@@ -361,20 +379,22 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
 
 bool order_finish_stalled(struct order *order, int *result)
 {
-    if (!order_stalled(order))
+    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_seq_cst);
+    if (likely(stalled == 0))
         return false;
     uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
     *result = 0;
     if (!(word & WORD_DONE))
         *result = turn_help(order, word);
-    if (*result == 0) {
-        /*
-         * Another turn may have been abandoned since: its owner sets the flag after it has opened
-         * the turn, so take the flag away first, look, and put it back if in doubt.
-         */
-        atomic_store_explicit(&order->stalled, false, memory_order_seq_cst);
-        if (!(atomic_load_explicit(&order->word, memory_order_seq_cst) & WORD_DONE))
-            atomic_store_explicit(&order->stalled, true, memory_order_seq_cst);
+    test_step(STEP_ORDER_UNSTALLING);
+    /* Fails if a later turn has been found to lack memory since. */
+    if (*result == 0 &&
+        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_seq_cst,
+                                                memory_order_relaxed)) {
+        /* A late note of the same turn may have covered that of a later one: make it again. */
+        word = atomic_load_explicit(&order->word, memory_order_seq_cst);
+        if (unlikely(!(word & WORD_DONE)))
+            turn_stall(order, word);
     }
     return true;
 }
@@ -393,9 +413,11 @@ uint64_t order_count(const struct order *order)
     return word_seq(atomic_load_explicit(&order->word, memory_order_acquire));
 }
 
-void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context)
+void order_init(struct order *order, struct memory *memory, order_deliver *deliver,
+                order_stall *stall, void *context)
 {
-    *order = (struct order){.deliver = deliver, .context = context, .memory = memory};
+    *order =
+        (struct order){.deliver = deliver, .stall = stall, .context = context, .memory = memory};
     atomic_init(&order->word, WORD_DONE);
 }
 

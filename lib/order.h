@@ -26,17 +26,25 @@ struct slot;
  */
 typedef int order_deliver(void *context, uint64_t seq, const struct record *record);
 
+/*
+ * A turn has been found to lack memory: wake every receiver, since whoever tries to receive may be
+ * able to finish it, and nobody else may come. `order_stalled` says so from before this call on.
+ */
+typedef void order_stall(void *context);
+
 struct order {
     _Alignas(CACHE_LINE) _Atomic uint64_t word;
     _Alignas(CACHE_LINE) order_deliver *deliver;
     void *context;
     struct memory *memory;
-    _Atomic bool stalled; /* an event may have been left unfinished for lack of memory */
+    order_stall *stall;
+    _Atomic uint64_t stalled; /* a turn that lacked memory, as the word was then; 0: none */
     _Atomic uint64_t helped;
     _Atomic(struct slot *) chunks[ORDER_CHUNKS];
 };
 
-void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context);
+void order_init(struct order *order, struct memory *memory, order_deliver *deliver,
+                order_stall *stall, void *context);
 void order_finish(struct order *order);
 
 /*
@@ -57,10 +65,10 @@ uint64_t order_count(const struct order *order);
  * *result is then 0 or -ENOMEM. Inside a read-side section.
  */
 bool order_finish_stalled(struct order *order, int *result);
-static inline bool order_stalled(struct order *order)
+static inline bool order_stalled(const struct order *order)
 {
-    /* Sequentially consistent: see order_abandon. */
-    return unlikely(atomic_load_explicit(&order->stalled, memory_order_seq_cst));
+    /* Sequentially consistent: see turn_stall. */
+    return unlikely(atomic_load_explicit(&order->stalled, memory_order_seq_cst) != 0);
 }
 
 #endif

@@ -26,7 +26,10 @@
  *
  * Segments. `tail->segment` moves along `next` by CAS and so never goes back; `hint` is written
  * plainly and may go back, so it is used only if it names the tail segment, and only as an index.
- * A late thread's old hint can't name a segment's next life: the grace period again.
+ * A hint from a segment's last life may still be there when the segment comes back to this very
+ * queue: so whoever moves the tail to a segment first writes a hint to its begin. All hints of the
+ * last life were written before the grace period, so before that; who reads the new tail reads that
+ * hint or a later one. (A slow mover may write a begin again, which is right in any life.)
  *
  * Take. `position` moves forward by CAS alone, so each event goes to one receiver; closing sets a
  * bit in the same word, so that no CAS from before can succeed after (G3). The winner of the CAS
@@ -199,7 +202,10 @@ static inline void tail_advance(struct queue_tail *tail, struct segment *from, s
 {
     if (mutant(QUEUE_TAIL_STAYS) && from->class < SEGMENT_CLASSES)
         return;
-    /* Release: whoever loads it sees the fields of `to`. Fails if another was faster. */
+    if (!mutant(QUEUE_HINT_STAYS))
+        atomic_store_explicit(&tail->hint, position_make(to, 0), memory_order_relaxed);
+    /* Release: whoever loads it sees the fields of `to`, and that hint. Fails if another was
+     * faster. */
     atomic_compare_exchange_strong_explicit(&tail->segment, &from, to, memory_order_release,
                                             memory_order_relaxed);
     test_step(STEP_APPEND_TAIL_MOVED);

@@ -16,6 +16,7 @@
  * never taken by a pass.
  */
 #include "reaper.h"
+#include "cancel.h"
 #include "fork_guard.h"
 #include "sigchld.h"
 #include "sys.h"
@@ -32,6 +33,9 @@
 
 #define WATCH_BUCKETS 1024
 #define EVENTS_PER_WAIT 64
+/* What one pass may take on, so that it comes to an end while children exit all the time. */
+#define ROUNDS_PER_PASS 16
+#define CHILDREN_PER_ROUND 1024
 /* Between attempts to publish what lacked memory. */
 #define RETRY_FIRST_NS 10000000LL
 #define RETRY_LONGEST_NS 1000000000LL
@@ -43,6 +47,7 @@ struct watch {
     pid_t pid;
     int pidfd;
     bool polled; /* in the epoll set; otherwise it waits for the timer */
+    bool held;   /* it has exited, but another process traces it and has not seen that yet */
 };
 
 /* The latest child of a bucket whose exit was published, and the value that `ends` had then. */
@@ -65,9 +70,10 @@ struct exitbus_reaper {
     bool put_off;     /* something waits for the timer */
     int old_subreaper;
     pthread_t thread;
+    bool joined; /* the thread has ended */
     _Atomic bool stopping;
-    _Atomic bool polling; /* a pass is being made by exitbus_reaper_poll() */
-    pthread_mutex_t gate; /* held while exits are collected: see exitbus_reaper_start */
+    _Atomic uint32_t polling; /* a pass is being made by exitbus_reaper_poll() */
+    pthread_mutex_t gate;     /* held while exits are collected: see exitbus_reaper_start */
     _Atomic(struct watch *) incoming;
     _Atomic uint64_t ends; /* watches that have come to their end */
     struct watch *watches[WATCH_BUCKETS];
@@ -101,13 +107,22 @@ static void retry_later(struct exitbus_reaper *reaper)
     reaper->retry_ns = reaper->retry_ns == 0                      ? RETRY_FIRST_NS
                        : reaper->retry_ns * 2 <= RETRY_LONGEST_NS ? reaper->retry_ns * 2
                                                                   : RETRY_LONGEST_NS;
-    while (sys_timerfd_arm(reaper->timer_fd, reaper->retry_ns) < 0)
+    int result;
+    while ((result = sys_timerfd_arm(reaper->timer_fd, reaper->retry_ns)) < 0 && result != -EBADF)
         ck_pr_stall(); /* only by injection */
+}
+
+/* A child that has us for its tracer is reported when it stops, too, whatever was asked for. */
+static bool has_exited(const siginfo_t *info)
+{
+    return info->si_code == CLD_EXITED || info->si_code == CLD_KILLED ||
+           info->si_code == CLD_DUMPED;
 }
 
 /*
  * Peek at a child, publish its exit, reap it. 1: done; 0: none has exited; -ECHILD: there is no
- * such child; else the error of the publish, and the child is still a zombie.
+ * such child; -EINPROGRESS (P_ALL): one had stopped, which must be taken out of the way of the
+ * others, and is now; else the error of the publish, and the child is still a zombie.
  */
 static int collect(struct exitbus_reaper *reaper, int id_type, int id, int options)
 {
@@ -119,6 +134,12 @@ static int collect(struct exitbus_reaper *reaper, int id_type, int id, int optio
     if (info.si_pid == 0)
         return 0;
     pid_t pid = info.si_pid;
+    if (unlikely(!has_exited(&info))) {
+        if (id_type != P_ALL)
+            return 0;
+        sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG, NULL);
+        return -EINPROGRESS;
+    }
     test_step(STEP_REAPER_PEEKED);
     if (mutant(REAPER_REAPS_FIRST)) {
         siginfo_t ignored;
@@ -143,19 +164,23 @@ static int collect(struct exitbus_reaper *reaper, int id_type, int id, int optio
 
 /* ---------------------------------------------------------------------------------- ALL mode */
 
-/* Collect until no child is waitable. Returns how many, or the error that stopped it. */
+/* Collect until no child is waitable. 0 or the error that stopped it. */
 static int collect_all(struct exitbus_reaper *reaper, int *count)
 {
-    for (;;) {
+    for (int i = 0; i < CHILDREN_PER_ROUND; i++) {
         int result = collect(reaper, P_ALL, 0, 0);
         if (result == 0 || result == -ECHILD)
             return 0;
+        if (result == -EINPROGRESS)
+            continue;
         if (result < 0)
             return result;
         (*count)++;
         if (mutant(REAPER_DRAINS_ONE))
             return 0;
     }
+    sys_eventfd_add_surely(reaper->signal_fd); /* there may be more: in the next round */
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------ WATCHED mode */
@@ -180,15 +205,21 @@ void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, 
 {
     watch->pid = pid;
     watch->pidfd = pidfd;
-    watch->polled = false;
+    watch->polled = watch->held = false;
     struct watch *top = atomic_load_explicit(&reaper->incoming, memory_order_relaxed);
     do
         watch->next = top;
     /* Release: pairs with the exchange in take_incoming. */
     while (!atomic_compare_exchange_weak_explicit(&reaper->incoming, &top, watch,
                                                   memory_order_release, memory_order_relaxed));
-    while (sys_eventfd_add(reaper->control_fd) < 0)
-        ck_pr_stall(); /* only by injection */
+    sys_eventfd_add_surely(reaper->control_fd);
+}
+
+void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd)
+{
+    /* What was published of an earlier child of that pid is none of this one's. */
+    watch->since = atomic_load_explicit(&reaper->ends, memory_order_seq_cst);
+    watch_begin(reaper, watch, pid, pidfd);
 }
 
 static struct watch **watch_bucket(struct exitbus_reaper *reaper, pid_t pid)
@@ -199,7 +230,9 @@ static struct watch **watch_bucket(struct exitbus_reaper *reaper, pid_t pid)
 /* Out of the epoll set, for certain: closing would not do while a forked child has a copy. */
 static void watch_unpoll(struct exitbus_reaper *reaper, struct watch *watch)
 {
-    while (watch->polled && sys_epoll_delete(reaper->epoll_fd, watch->pidfd) < 0)
+    int result = 0;
+    while (watch->polled && (result = sys_epoll_delete(reaper->epoll_fd, watch->pidfd)) < 0 &&
+           result != -EBADF)
         ck_pr_stall(); /* only by injection */
     watch->polled = false;
 }
@@ -218,7 +251,8 @@ static void watch_end(struct exitbus_reaper *reaper, struct watch *watch)
 /* Wait for the child to exit by epoll, or, if the kernel has no memory for that, by the timer. */
 static void watch_poll(struct exitbus_reaper *reaper, struct watch *watch)
 {
-    if (!watch->polled)
+    watch->held = watch->held && sys_readable(watch->pidfd); /* epoll would return at once */
+    if (!watch->polled && !watch->held)
         watch->polled = sys_epoll_add(reaper->epoll_fd, watch->pidfd, watch) == 0;
     if (!watch->polled)
         retry_later(reaper);
@@ -260,8 +294,9 @@ static bool already_published(const struct exitbus_reaper *reaper, const struct 
     return recent->pid == watch->pid && recent->end > watch->since;
 }
 
-/* Look at one watched child. Counts it if its exit was published. */
-static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, int *count)
+/* Look at one watched child. Counts it if its exit was published. `ready`: epoll has named it. */
+static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, bool ready,
+                            int *count)
 {
     int result = collect(reaper, P_PIDFD, watch->pidfd, __WALL);
     if (result == -ECHILD && already_published(reaper, watch)) {
@@ -276,11 +311,36 @@ static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, 
     if (result > 0) {
         (*count)++;
         watch_done(reaper, watch);
-    } else if (result == 0) {
+    } else if (result == 0 && !ready) {
         watch_poll(reaper, watch);
     } else {
+        watch->held = result == 0;
         watch_put_off(reaper, watch);
     }
+}
+
+static struct watch *find_watch(struct exitbus_reaper *reaper, pid_t pid)
+{
+    struct watch *watch = *watch_bucket(reaper, pid);
+    while (watch && watch->pid != pid)
+        watch = watch->next;
+    return watch;
+}
+
+/*
+ * Is the child that has this pid now watched already? There may be a watch of an earlier child of
+ * the pid, which somebody else has reaped: then that one's exit is due.
+ */
+static bool is_watched(struct exitbus_reaper *reaper, pid_t pid, int *count)
+{
+    struct watch *same = find_watch(reaper, pid);
+    if (!same)
+        return false;
+    collect_watched(reaper, same, false, count);
+    same = find_watch(reaper, pid);
+    siginfo_t info;
+    return same && sys_waitid(P_PIDFD, same->pidfd, &info, WEXITED | WNOHANG | WNOWAIT | __WALL,
+                              NULL) != -ECHILD;
 }
 
 /* Children handed over since the last pass. */
@@ -289,17 +349,14 @@ static void take_incoming(struct exitbus_reaper *reaper, int *count)
     struct watch *watch = atomic_exchange_explicit(&reaper->incoming, NULL, memory_order_acquire);
     while (watch) {
         struct watch *next = watch->next;
-        struct watch **bucket = watch_bucket(reaper, watch->pid);
-        struct watch *same = *bucket;
-        while (same && same->pid != watch->pid)
-            same = same->next;
-        if (same) {
+        if (is_watched(reaper, watch->pid, count)) {
             sys_close(watch->pidfd);
             watch_discard(reaper, watch);
         } else {
+            struct watch **bucket = watch_bucket(reaper, watch->pid);
             watch->next = *bucket;
             *bucket = watch;
-            collect_watched(reaper, watch, count); /* it may have exited already */
+            collect_watched(reaper, watch, false, count); /* it may have exited already */
         }
         watch = next;
     }
@@ -312,7 +369,7 @@ static void retry_watches(struct exitbus_reaper *reaper, int *count)
         for (struct watch *watch = reaper->watches[i]; watch; watch = next) {
             next = watch->next;
             if (!watch->polled)
-                collect_watched(reaper, watch, count);
+                collect_watched(reaper, watch, false, count);
         }
     }
 }
@@ -343,7 +400,7 @@ static void handle(struct exitbus_reaper *reaper, void *source, int *count)
         sys_eventfd_take(reaper->timer_fd);
         retry(reaper, count);
     } else {
-        collect_watched(reaper, source, count);
+        collect_watched(reaper, source, true, count);
     }
 }
 
@@ -363,9 +420,9 @@ static int pass(struct exitbus_reaper *reaper, bool wait)
     struct epoll_event events[EVENTS_PER_WAIT];
     int count = 0;
     int ready = sys_epoll_wait(reaper->epoll_fd, events, EVENTS_PER_WAIT, wait ? -1 : 0);
-    while (ready > 0) {
+    for (int round = 1; ready > 0; round++) {
         handle_round(reaper, events, ready, &count);
-        if (ready < EVENTS_PER_WAIT)
+        if (ready < EVENTS_PER_WAIT || round == ROUNDS_PER_PASS || atomic_load(&reaper->stopping))
             break;
         ready = sys_epoll_wait(reaper->epoll_fd, events, EVENTS_PER_WAIT, 0);
     }
@@ -520,16 +577,21 @@ static void drop_watches(struct exitbus_reaper *reaper)
             watch_end(reaper, reaper->watches[i]);
 }
 
+static void stop_thread(struct exitbus_reaper *reaper)
+{
+    if ((reaper->flags & EXITBUS_REAPER_POLLED) || reaper->joined)
+        return;
+    atomic_store_explicit(&reaper->stopping, true, memory_order_release);
+    sys_eventfd_add_surely(reaper->control_fd);
+    pthread_join(reaper->thread, NULL);
+    reaper->joined = true;
+}
+
 /* The lock is held for writing, so no spawn is handing a child over. */
 static void stop_locked(struct exitbus_reaper *reaper)
 {
     struct exitbus *bus = reaper->bus;
-    if (!(reaper->flags & EXITBUS_REAPER_POLLED)) {
-        atomic_store_explicit(&reaper->stopping, true, memory_order_release);
-        while (sys_eventfd_add(reaper->control_fd) < 0)
-            ck_pr_stall(); /* only by injection */
-        pthread_join(reaper->thread, NULL);
-    }
+    stop_thread(reaper);
     if (reaper->mode == EXITBUS_REAPER_ALL) {
         stop_mode_all(reaper);
         reaper_of_all = NULL;
@@ -570,6 +632,43 @@ static int start_over_own(struct exitbus *bus, const struct exitbus_reaper_optio
     return result;
 }
 
+static void move_list(struct exitbus_reaper *from, struct watch *watch, struct exitbus_reaper *to)
+{
+    struct watch *next;
+    for (; watch; watch = next) {
+        next = watch->next;
+        watch_unpoll(from, watch);
+        watch_begin(to, watch, watch->pid, watch->pidfd);
+    }
+}
+
+/*
+ * Start a WATCHED reaper in the place of spawn's own: with two of them, a child given to both would
+ * be published twice. Its children, and what it knows of those before, go over to the new one.
+ */
+static int start_for_own(struct exitbus *bus, const struct exitbus_reaper_options *options,
+                         struct exitbus_reaper **started)
+{
+    struct exitbus_reaper *own = bus->own_reaper;
+    int result = start_locked(bus, options, started);
+    if (result < 0)
+        return result;
+    stop_thread(own);
+    struct exitbus_reaper *fresh = *started;
+    memcpy(fresh->recent, own->recent, sizeof fresh->recent);
+    atomic_store_explicit(&fresh->ends, atomic_load(&own->ends), memory_order_seq_cst);
+    struct watch *incoming = atomic_exchange_explicit(&own->incoming, NULL, memory_order_acquire);
+    move_list(own, incoming, fresh);
+    for (size_t i = 0; i < WATCH_BUCKETS; i++) {
+        struct watch *list = own->watches[i];
+        own->watches[i] = NULL;
+        move_list(own, list, fresh);
+    }
+    stop_own_locked(bus);
+    bus->spawn_reaper = fresh;
+    return 0;
+}
+
 /* May a reaper of this mode start, seeing who runs? An ALL reaper takes over from spawn's own. */
 static int may_start(struct exitbus *bus, enum exitbus_reaper_mode mode)
 {
@@ -592,15 +691,18 @@ int exitbus_reaper_start(struct exitbus *bus, const struct exitbus_reaper_option
         return -ESTALE;
     if (bus_closed(bus))
         return -ESHUTDOWN;
+    int cancelling = cancel_disable();
     pthread_rwlock_wrlock(&reapers);
     int result = may_start(bus, options->mode);
-    if (result == 0 && options->mode == EXITBUS_REAPER_ALL && bus->own_reaper)
-        result = start_over_own(bus, options, reaper);
+    if (result == 0 && bus->own_reaper)
+        result = options->mode == EXITBUS_REAPER_ALL ? start_over_own(bus, options, reaper)
+                                                     : start_for_own(bus, options, reaper);
     else if (result == 0)
         result = start_locked(bus, options, reaper);
     if (result == 0)
         bus->reapers++;
     pthread_rwlock_unlock(&reapers);
+    cancel_restore(cancelling);
     return result;
 }
 
@@ -610,10 +712,12 @@ int exitbus_reaper_stop(struct exitbus_reaper *reaper)
         return 0;
     if (fork_guard_in_child())
         return -ESTALE;
+    int cancelling = cancel_disable();
     pthread_rwlock_wrlock(&reapers);
     reaper->bus->reapers--;
     stop_locked(reaper);
     pthread_rwlock_unlock(&reapers);
+    cancel_restore(cancelling);
     return 0;
 }
 
@@ -711,9 +815,9 @@ int exitbus_reaper_poll(struct exitbus_reaper *reaper)
         return -ESTALE;
     if (!(reaper->flags & EXITBUS_REAPER_POLLED))
         return -ENOTSUP;
-    if (atomic_exchange_explicit(&reaper->polling, true, memory_order_acquire))
+    if (atomic_exchange_explicit(&reaper->polling, 1, memory_order_acquire))
         return -EBUSY;
     int count = pass(reaper, false);
-    atomic_store_explicit(&reaper->polling, false, memory_order_release);
+    atomic_store_explicit(&reaper->polling, 0, memory_order_release);
     return count;
 }

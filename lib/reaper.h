@@ -21,5 +21,7 @@ void watch_discard(struct exitbus_reaper *reaper, struct watch *watch);
 
 /* Hand a child over, with its pidfd. Can't fail, does not wait. */
 void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd);
+/* The same for a child that nobody else can have watched so far. */
+void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd);
 
 #endif

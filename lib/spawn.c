@@ -17,6 +17,7 @@
  * Emulators (valgrind, qemu's user mode) turn such a clone into a fork that copies memory. That is
  * found out once, and there the child waits at a pipe until the parent has subscribed.
  */
+#include "cancel.h"
 #include "fork_guard.h"
 #include "reaper.h"
 #include "spawn_child.h"
@@ -79,18 +80,26 @@ static int check_options(const struct exitbus_spawn_options *options)
     return 0;
 }
 
-/*
- * After clone has come back without an error: has the child exec'd? Until then, and only then, it
- * is a child without an exit signal, for which __WCLONE stands.
- */
-static bool has_execed(pid_t pid)
+/* Is there a child of that pid and of the kind that the options stand for? */
+static bool has_child(pid_t pid, int options)
 {
     siginfo_t info;
     int result;
     do
-        result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | WAIT_CLONE, NULL);
+        result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | options, NULL);
     while (result < 0 && result != -ECHILD); /* only by injection */
-    return result == -ECHILD;
+    return result != -ECHILD;
+}
+
+/*
+ * After clone has come back without an error: has the child exec'd? Until then, and only then, it
+ * is a child without an exit signal, for which __WCLONE stands. But one that has exec'd, and has
+ * made us its tracer since (PTRACE_TRACEME), is found under any options: so ask first whether it is
+ * an ordinary child.
+ */
+static bool has_execed(pid_t pid)
+{
+    return has_child(pid, 0) || !has_child(pid, WAIT_CLONE);
 }
 
 static void reap_unborn(pid_t pid, int options)
@@ -179,11 +188,8 @@ static int subscribe_for(struct child *child, pid_t pid)
     if (!child->subscription)
         return 0;
     child->subscription->pid = pid;
-    reclaim_enter();
-    int result = subscription_activate(child->subscription);
-    reclaim_leave();
-    child->activated = result == 0;
-    return result;
+    subscription_insert(child->subscription);
+    return 0;
 }
 
 static int run_forked(struct child *child, const int gate[2], const int report[2], bool want_pidfd,
@@ -270,7 +276,7 @@ static int spawn(struct child *child, struct exitbus_reaper *reaper, pid_t *pid)
         return result;
     }
     if (watch)
-        watch_begin(reaper, watch, *pid, pidfd);
+        watch_begin_spawned(reaper, watch, *pid, pidfd);
     return 0;
 }
 
@@ -281,6 +287,8 @@ static int prepare_subscription(struct exitbus *bus, struct exitbus_subscription
     reclaim_enter();
     int result = subscription_create(&bus->hub, &topic, EXITBUS_SUBSCRIBE_ONE_SHOT, subscription);
     reclaim_leave();
+    if (result == 0)
+        subscription_announce(*subscription);
     return result;
 }
 
@@ -307,24 +315,27 @@ int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *optio
             child.search = "/bin:/usr/bin";
     }
     struct exitbus_reaper *reaper;
+    int cancelling = cancel_disable();
     result = reaper_begin_spawn(bus, &reaper);
-    if (result < 0)
+    if (result < 0) {
+        cancel_restore(cancelling);
         return result;
+    }
     pid_t started;
     if (subscription)
         result = prepare_subscription(bus, &child.subscription);
     if (result == 0) {
         result = spawn(&child, reaper, &started);
-        if (result == 0) {
+        if (result == 0)
             *pid = started;
-            if (subscription)
-                *subscription = child.subscription;
-        } else if (child.activated) {
-            exitbus_unsubscribe(child.subscription);
-        } else if (child.subscription) {
-            subscription_discard(child.subscription);
+        if (child.subscription && result < 0)
+            subscription_withdraw(child.subscription);
+        if (child.subscription && result == 0) {
+            subscription_adopt(child.subscription);
+            *subscription = child.subscription;
         }
     }
     reaper_end_spawn();
+    cancel_restore(cancelling);
     return result;
 }

@@ -138,11 +138,8 @@ CHILD_CODE static int subscribe(struct child *child)
     if (!child->subscription || mutant(SPAWN_SUBSCRIBES_LATE))
         return 0;
     child->subscription->pid = (pid_t)syscall(SYS_getpid);
-    reclaim_enter();
-    int error = -subscription_activate(child->subscription);
-    reclaim_leave();
-    child->activated = !error;
-    return error;
+    subscription_insert(child->subscription);
+    return 0;
 }
 
 CHILD_CODE int child_main(void *argument)

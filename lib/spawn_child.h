@@ -21,7 +21,6 @@ struct child {
     uint64_t signal_mask;
     struct exitbus_subscription *subscription; /* or NULL */
     int error;                                 /* positive; set by a child that gives up */
-    bool activated;                            /* the subscription is in the registry */
     /* Where memory is copied: wait for a byte here before exec, and report an error there. */
     int gate_fd;
     int gate_other_fd; /* the parent's end, of which the child has a copy */

@@ -107,7 +107,10 @@ static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
     /* Acquire: pairs with decide_start. */
     uint64_t start = atomic_load_explicit(&sub->start, memory_order_acquire);
     if (unlikely(start == 0) && mutant(START_FROM_EVENT))
-        start = atomic_compare_exchange_strong(&sub->start, &start, seq) ? seq : start;
+        start = atomic_compare_exchange_strong_explicit(&sub->start, &start, seq,
+                                                        memory_order_acq_rel, memory_order_acquire)
+                    ? seq
+                    : start;
     if (unlikely(start == 0))
         start = decide_start(sub);
     if (seq < start)
@@ -119,9 +122,7 @@ static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
     test_step(STEP_DELIVER_BEFORE_APPEND);
     int result = queue_append(&sub->tail, &sub->hub->memory, seq, record);
     test_step(STEP_DELIVER_BEFORE_WAKE);
-    if (unlikely(result < 0))
-        wakeup_force(&sub->watch, &sub->wakeup); /* a receiver may be able to finish it */
-    else if (!mutant(WAKE_CHECK_FIRST))
+    if (likely(result == 0) && !mutant(WAKE_CHECK_FIRST))
         wakeup_notify(&sub->watch, &sub->wakeup);
     return result;
 }
@@ -253,6 +254,7 @@ int subscription_create(struct hub *hub, const struct exitbus_topic *topic, uint
     queue_init(&sub->tail, &sub->head, &sub->first);
     wakeup_init(&sub->watch, &sub->wakeup);
     atomic_init(&sub->references, 1);
+    atomic_init(&sub->node.next, 0);
     sub->hub = hub;
     atomic_init(&sub->start, 0);
     atomic_init(&sub->only_event, 0);
@@ -286,22 +288,46 @@ static void close_and_wake(struct exitbus_subscription *sub)
     test_step(STEP_UNSUBSCRIBE_WOKEN);
 }
 
-int subscription_activate(struct exitbus_subscription *sub)
+void subscription_announce(struct exitbus_subscription *sub)
 {
-    struct hub *hub = sub->hub;
-    registry_count(&hub->registry, (enum exitbus_topic_kind)sub->kind, 1);
+    registry_count(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind, 1);
+}
+
+void subscription_insert(struct exitbus_subscription *sub)
+{
     registry_insert(list_of(sub), &sub->node);
     test_step(STEP_SUBSCRIBE_INSERTED);
     decide_start(sub);
     test_step(STEP_SUBSCRIBE_STARTED);
-    atomic_thread_fence(
-        memory_order_seq_cst); /* insert before the look; pairs with bus.c's close */
+}
+
+void subscription_adopt(struct exitbus_subscription *sub)
+{
+    atomic_fetch_add_explicit(&sub->hub->subscriptions, 1, memory_order_relaxed);
+}
+
+void subscription_withdraw(struct exitbus_subscription *sub)
+{
+    reclaim_enter();
+    close_and_wake(sub);
+    remove_from_registry(sub); /* also if it is not there, or half-way in */
+    release(sub);
+    reclaim_leave();
+}
+
+int subscription_activate(struct exitbus_subscription *sub)
+{
+    struct hub *hub = sub->hub;
+    subscription_announce(sub);
+    subscription_insert(sub);
+    /* Insert before the look; pairs with bus.c's close. */
+    atomic_thread_fence(memory_order_seq_cst);
     if (unlikely(atomic_load_explicit(&hub->closed, memory_order_seq_cst))) {
         close_and_wake(sub);
         remove_from_registry(sub);
         return -ESHUTDOWN;
     }
-    atomic_fetch_add_explicit(&hub->subscriptions, 1, memory_order_relaxed);
+    subscription_adopt(sub);
     return 0;
 }
 
@@ -348,14 +374,31 @@ int exitbus_subscription_unref(struct exitbus_subscription *sub)
 
 /* --------------------------------------------------------------------------------- receive */
 
-static bool something_to_receive(const void *head)
+/* Or something that a receive can try to finish. */
+static bool something_to_receive(const void *context)
 {
-    return !queue_empty(head);
+    const struct exitbus_subscription *sub = context;
+    return !queue_empty(&sub->head) || order_stalled(&sub->hub->order);
+}
+
+/*
+ * A one-shot subscription has closed itself: wake who else may wait, since its publisher may have
+ * been stopped before it did. `counted`: whether the caller is one of the sleepers that are
+ * counted.
+ */
+static void one_shot_taken(struct exitbus_subscription *sub, bool counted)
+{
+    barrier_light(); /* the close before the look; pairs with wakeup_announce */
+    uint32_t sleepers = atomic_load_explicit(&sub->wakeup.sleepers, memory_order_relaxed);
+    if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->watch)))
+        wakeup_notify(&sub->watch, &sub->wakeup);
+    remove_from_registry(sub); /* after that, for a helper of the publisher may do it as well */
+    atomic_fetch_add_explicit(&sub->hub->delivered, 1, memory_order_relaxed);
 }
 
 /* One try. Inside a read-side section. */
 static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
-                           size_t capacity)
+                           size_t capacity, bool counted)
 {
     bool one_shot = sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT;
     struct memory *memory = &sub->hub->memory;
@@ -370,20 +413,19 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
         if (count == -EAGAIN && finished < 0)
             return finished;
     }
-    if (one_shot && count > 0) {
-        remove_from_registry(sub);
-        atomic_fetch_add_explicit(&sub->hub->delivered, 1, memory_order_relaxed);
-    }
+    if (one_shot && count > 0)
+        one_shot_taken(sub, counted);
     if (unlikely(wakeup_fd_used(&sub->watch)) && queue_empty(&sub->head))
-        wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, &sub->head);
+        wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, sub);
     return count;
 }
 
+/* By a thread that is counted as a sleeper. */
 static ssize_t try_receive_section(struct exitbus_subscription *sub, struct exitbus_event *events,
                                    size_t capacity)
 {
     reclaim_enter();
-    ssize_t count = try_receive(sub, events, capacity);
+    ssize_t count = try_receive(sub, events, capacity, true);
     reclaim_leave();
     return count;
 }
@@ -428,7 +470,7 @@ static ssize_t receive(struct exitbus_subscription *sub, struct exitbus_event *e
                        size_t capacity, int64_t deadline_ns, bool wait)
 {
     reclaim_enter();
-    ssize_t count = try_receive(sub, events, capacity);
+    ssize_t count = try_receive(sub, events, capacity, false);
     if (likely(count != -EAGAIN) || !wait) {
         reclaim_leave();
         return count;
@@ -478,6 +520,9 @@ int exitbus_wait_pid(struct exitbus_subscription *sub, pid_t pid, int64_t timeou
             *event = next;
             return 0;
         }
+        /* A queue that is never empty must not keep us beyond the timeout. */
+        if (timeout_ns > 0 && sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
+            return -ETIMEDOUT;
     }
 }
 
@@ -490,7 +535,7 @@ int exitbus_subscription_fd(struct exitbus_subscription *sub)
     reclaim_enter();
     int fd = wakeup_fd(&sub->watch, &sub->wakeup);
     if (fd >= 0 && queue_empty(&sub->head))
-        wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, &sub->head);
+        wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, sub);
     reclaim_leave();
     return fd;
 }
@@ -539,6 +584,17 @@ static void visit_close(struct exitbus_subscription *sub, void *context)
 void hub_close_subscriptions(struct hub *hub)
 {
     for_each(hub, visit_close, NULL);
+}
+
+static void visit_wake(struct exitbus_subscription *sub, void *context)
+{
+    (void)context;
+    wakeup_notify(&sub->watch, &sub->wakeup);
+}
+
+void hub_stall(void *hub)
+{
+    for_each(hub, visit_wake, NULL);
 }
 
 static void visit_sum(struct exitbus_subscription *sub, void *context)

@@ -65,16 +65,29 @@ extern const size_t hub_block_sizes[HUB_CLASSES];
 
 /* An order_deliver whose context is the hub. */
 int hub_deliver(void *hub, uint64_t seq, const struct record *record);
+/* An order_stall, likewise. */
+void hub_stall(void *hub);
 
 /*
- * The two halves of subscribe, for spawn, which learns the pid in between. Inside a read-side
- * section, except for discard. activate: 0 or -ESHUTDOWN; it neither allocates nor blocks.
+ * The two halves of subscribe. Inside a read-side section, except for discard. activate: 0 or
+ * -ESHUTDOWN; it neither allocates nor blocks.
  */
 int subscription_create(struct hub *hub, const struct exitbus_topic *topic, uint32_t flags,
                         struct exitbus_subscription **subscription);
 int subscription_activate(struct exitbus_subscription *subscription);
 /* Undo create. */
 void subscription_discard(struct exitbus_subscription *subscription);
+
+/*
+ * Activate in steps, for spawn, whose child inserts it, and may be killed at any instruction of
+ * that: announce; insert, which touches nothing that would have to be put right after it, and needs
+ * no read-side section; then, in the parent, adopt. Withdraw undoes create, announce and as much of
+ * insert as was done. The bus must not be closed meanwhile.
+ */
+void subscription_announce(struct exitbus_subscription *subscription);
+void subscription_insert(struct exitbus_subscription *subscription);
+void subscription_adopt(struct exitbus_subscription *subscription);
+void subscription_withdraw(struct exitbus_subscription *subscription);
 
 /* Close every subscription of the hub and wake its receivers. Inside a read-side section. */
 void hub_close_subscriptions(struct hub *hub);

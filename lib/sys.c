@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -113,6 +114,13 @@ int sys_eventfd_add(int fd)
     return result < 0 ? (int)result : 0;
 }
 
+void sys_eventfd_add_surely(int fd)
+{
+    int result;
+    while ((result = sys_eventfd_add(fd)) < 0 && result != -EBADF)
+        ck_pr_stall();
+}
+
 int sys_eventfd_take(int fd)
 {
     uint64_t value;
@@ -159,6 +167,13 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int t
                       sliced ? SLICE_MS : timeout_ms, 0, 8);
     } while ((result == -EINTR && timeout_ms < 0) || (result == 0 && sliced));
     return (int)result;
+}
+
+bool sys_readable(int fd)
+{
+    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+    const struct timespec now = {0};
+    return call_again(SYS_ppoll, (long)&pollfd, 1, (long)&now, 0, 0, 0) == 1;
 }
 
 int sys_pidfd_open(pid_t pid)

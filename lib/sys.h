@@ -29,6 +29,8 @@ void sys_futex_wake_all(uint32_t *word);
 int sys_eventfd(bool semaphore);
 /* Add one token. */
 int sys_eventfd_add(int fd);
+/* The same, again if a fault is injected; gives up only if somebody has closed the descriptor. */
+void sys_eventfd_add_surely(int fd);
 /* Take a token (or all, without semaphore); -EAGAIN if there is none. */
 int sys_eventfd_take(int fd);
 
@@ -41,6 +43,9 @@ int sys_epoll_add(int epoll_fd, int fd, void *data);
 int sys_epoll_delete(int epoll_fd, int fd);
 /* timeout_ms < 0: for ever. Retries EINTR only if it may wait for ever. */
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int timeout_ms);
+
+/* Does it poll readable now? */
+bool sys_readable(int fd);
 
 int sys_pidfd_open(pid_t pid);
 int sys_close(int fd);

@@ -287,7 +287,8 @@ EXITBUS_API int exitbus_subscription_unref(struct exitbus_subscription *subscrip
  * to one of them. A try is lock-free; only this call's own wait for an event ever blocks. An event
  * wakes every thread that sleeps on the subscription, so that a stopped one holds up none.
  * Errors: -EAGAIN none now (timeout 0); -ETIMEDOUT; -ESHUTDOWN closed by unsubscribe, destroy or
- * one-shot; -ENOMEM an event waits for memory to be queued here: free some and try again.
+ * one-shot; -ENOMEM an event waits for memory to be queued, here or elsewhere before one for here:
+ * free some and try again (receivers are woken for that, and descriptors are readable).
  */
 EXITBUS_API int exitbus_receive(struct exitbus_subscription *subscription,
                                 struct exitbus_event *event, int64_t timeout_ns);
@@ -345,7 +346,13 @@ struct exitbus_reaper_options {
  * nothing runs: no polling, no wake-ups.
  *
  * ALL installs a SIGCHLD handler that goes on to call the one found there; who installs a handler
- * later must do likewise. WATCHED uses pidfds and no signal.
+ * later must do likewise. WATCHED uses pidfds and no signal. A WATCHED reaper takes the place of the
+ * one that exitbus_spawn() may have started. Of several WATCHED reapers on one bus each publishes
+ * what was handed to it: hand a pid to one.
+ *
+ * The exit of a child that another process traces comes when its tracer has seen it. A process that
+ * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and drops
+ * them.
  *
  * Errors: -EBUSY another ALL reaper runs in this process, or a reaper of the other mode on any bus;
  * -ENOTSUP SIGCHLD is ignored or has SA_NOCLDWAIT: the kernel would throw statuses away;
@@ -422,7 +429,7 @@ struct exitbus_spawn_options {
  * Start a child, with a one-shot subscription to its exit in place before it can run: the exit of
  * even the fastest child is seen. `subscription` may be NULL if nobody wants it. The child is
  * handed to the bus's reaper; if it has none, a WATCHED one with a thread is started for it and
- * lives as long as the bus.
+ * lives until the bus is destroyed or exitbus_reaper_start() takes its place.
  *
  * The caller's thread is suspended until the child has exec'd, as by vfork; nothing of the caller's
  * memory is copied. Errors are return values, and then no child is left and no event is published:

@@ -26,7 +26,7 @@
 #define PUBLISHES_MAX 6
 #define SUBSCRIPTIONS_MAX 3
 /* Then at most 40 calls by the threads, and 18 events and three ends to take out. */
-_Static_assert(THREADS * CALLS_EACH + (PUBLISHES_MAX + 1) * SUBSCRIPTIONS_MAX <=
+_Static_assert(THREADS *CALLS_EACH + (PUBLISHES_MAX + 1) * SUBSCRIPTIONS_MAX <=
                    LINEAR_OPERATIONS_MAX,
                "a scene is one history");
 _Static_assert(SUBSCRIPTIONS_MAX <= LINEAR_SUBSCRIPTIONS_MAX, "a scene is one history");
@@ -190,9 +190,7 @@ static bool do_receive(unsigned thread, unsigned number)
     struct subject_event event = {0};
     struct linear_operation *operation = note(thread, LINEAR_RECEIVE, number);
     ssize_t got = call_receive(slot->subscription, &event, 1, 0);
-    operation->result = got == 1            ? LINEAR_VALUE
-                        : got == -ESHUTDOWN ? LINEAR_CLOSED
-                                            : LINEAR_EMPTY;
+    operation->result = got == 1 ? LINEAR_VALUE : got == -ESHUTDOWN ? LINEAR_CLOSED : LINEAR_EMPTY;
     operation->value = (uint32_t)event.number;
     noted(thread, operation, got == -EAGAIN || got == -ESHUTDOWN ? 0 : got, "receive");
     if (got == 1 && !event_whole(&event))
@@ -280,11 +278,10 @@ static void write_line(FILE *file, json_t *line)
 
 static json_t *json_operation(const struct linear_operation *operation, uint64_t zero_ns)
 {
-    json_t *line =
-        json_pack("{s:i, s:s, s:I, s:I}", "thread", (int)operation->thread, "call",
-                  kind_names[operation->kind], "begin_ns",
-                  (json_int_t)(operation->begin_ns - zero_ns), "end_ns",
-                  (json_int_t)(operation->end_ns - zero_ns));
+    json_t *line = json_pack("{s:i, s:s, s:I, s:I}", "thread", (int)operation->thread, "call",
+                             kind_names[operation->kind], "begin_ns",
+                             (json_int_t)(operation->begin_ns - zero_ns), "end_ns",
+                             (json_int_t)(operation->end_ns - zero_ns));
     if (operation->kind != LINEAR_PUBLISH)
         json_object_set_new(line, "subscription", json_integer(operation->subscription));
     if (operation->kind == LINEAR_PUBLISH)
@@ -362,8 +359,10 @@ static void decide(FILE *file, uint64_t number)
     verdict_held(G2, verdict == LINEAR_YES);
     if (verdict != LINEAR_NO || tally.verdicts[LINEAR_NO] > 1)
         return;
-    fprintf(stderr, "history %" PRIu64 " is not linearizable: no order of these calls explains "
-                    "what they returned\n", number);
+    fprintf(stderr,
+            "history %" PRIu64 " is not linearizable: no order of these calls explains "
+            "what they returned\n",
+            number);
     print_history(operations, count_, &why);
 }
 
@@ -424,10 +423,10 @@ static int summarize(FILE *file, double seconds)
     uint64_t histories = tally.verdicts[0] + tally.verdicts[1] + tally.verdicts[2];
     uint64_t no = tally.verdicts[LINEAR_NO];
     bool pass = verdict_good() && (no == 0 || !judged());
-    write_line(file, json_pack("{s:I, s:I, s:I, s:I}", "histories", (json_int_t)histories,
-                               "linearizable", (json_int_t)tally.verdicts[LINEAR_YES],
-                               "not_linearizable", (json_int_t)no, "undecided",
-                               (json_int_t)tally.verdicts[LINEAR_UNDECIDED]));
+    write_line(file,
+               json_pack("{s:I, s:I, s:I, s:I}", "histories", (json_int_t)histories, "linearizable",
+                         (json_int_t)tally.verdicts[LINEAR_YES], "not_linearizable", (json_int_t)no,
+                         "undecided", (json_int_t)tally.verdicts[LINEAR_UNDECIDED]));
     char command[1024];
     report_command_line(command, sizeof command);
     printf("command       %s\nseed          %" PRIu64 "\nsubject       %s: %s\n", command,

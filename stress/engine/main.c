@@ -85,6 +85,21 @@ static void *watchdog_main(void *over)
     return NULL;
 }
 
+static _Atomic bool watchdog_over;
+static pthread_t watchdog;
+
+static void watchdog_start(void)
+{
+    atomic_store(&watchdog_over, false);
+    must(-pthread_create(&watchdog, NULL, watchdog_main, &watchdog_over), "start a thread");
+}
+
+static void watchdog_end(void)
+{
+    atomic_store(&watchdog_over, true);
+    pthread_join(watchdog, NULL);
+}
+
 static double elapsed(void)
 {
     return (double)(now_ns() - world.begin_ns) / 1e9;
@@ -206,6 +221,7 @@ static void warm_up(void)
 {
     if (verdict_claimed(G7))
         run(0);
+    watchdog_end(); /* which looks at what is going to be forgotten */
     malloc_trim(0);
     struct options options = world.options;
     const struct subject *subject = world.subject;
@@ -304,20 +320,18 @@ int main(int argc, char **argv)
     if (!world.subject)
         return EXIT_USAGE;
     begin();
-    static _Atomic bool over;
-    pthread_t watchdog;
-    must(-pthread_create(&watchdog, NULL, watchdog_main, &over), "start a thread");
+    watchdog_start();
     if (world.options.history) {
         world.begin_ns = now_ns();
         return history_run();
     }
     warm_up();
+    watchdog_start();
     result.rss_begin = result.rss_peak = resident_bytes();
     run(world.options.seconds);
     stopper_end();
     sandbox_end();
-    atomic_store(&over, true);
-    pthread_join(watchdog, NULL);
+    watchdog_end();
     malloc_trim(0);
     result.rss_end = resident_bytes();
     if (RESIDENT_IS_OURS && result.rss_end > result.rss_begin + (long)LEFT_LIMIT)

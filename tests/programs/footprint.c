@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define SUBSCRIPTIONS 100000
@@ -47,9 +48,16 @@ static long held(struct exitbus *bus)
     return (long)(stats.bytes + heap.uordblks + heap.hblkhd);
 }
 
+/* Sanitizers keep freed memory for a while. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RESIDENT_IS_OURS false
+#else
+#define RESIDENT_IS_OURS true
+#endif
+
 static void judge(const char *what, double value, double limit)
 {
-    bool over = value > limit;
+    bool over = value > limit && (RESIDENT_IS_OURS || !strstr(what, "resident"));
     printf("  %-52s %10.1f (limit %.0f)%s\n", what, value, limit, over ? "  OVER" : "");
     failed |= over;
 }

@@ -5,6 +5,7 @@
  *     N    exit with code N
  *     kN   die of signal N
  *     p    wait for a signal; after ten minutes nobody is going to send one
+ *     t    make the parent the tracer (PTRACE_TRACEME), and be stopped by a signal
  *     bN   start N children that exit at once, and exit with code 0 before them or after
  *     rW   read a byte from standard input (or its end), then do W (nothing: exit with code 0)
  */
@@ -71,6 +72,10 @@ __attribute__((used, noreturn)) void tiny_main(const long *stack)
     case 'p':
         call(SYS_ppoll, 0, 0, (long)&ten_minutes);
         code = 99;
+        break;
+    case 't': /* makes its parent its tracer, as anti-debugging code does, and is stopped */
+        call(SYS_ptrace, 0, 0, 0);
+        call(SYS_kill, call(SYS_getpid, 0, 0, 0), SIGUSR1, 0);
         break;
     case 'b':
         start_children(number(what + 1));

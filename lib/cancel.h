@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * No call of the library is a cancellation point, though some wait in functions that are: between
+ * disable and restore a pthread_cancel() of the thread waits, too.
+ */
+#ifndef EXITBUS_CANCEL_H
+#define EXITBUS_CANCEL_H
+
+#include <pthread.h>
+
+static inline int cancel_disable(void)
+{
+    int before;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+
+static inline void cancel_restore(int before)
+{
+    pthread_setcancelstate(before, NULL);
+}
+
+#endif

@@ -84,7 +84,7 @@ int exitbus_create(struct exitbus **bus, const struct exitbus_options *options)
         memory_unmap(&first, fresh, sizeof *fresh);
         return result;
     }
-    order_init(&hub->order, &hub->memory, hub_deliver, hub_stall, hub);
+    order_init(&hub->order, &hub->memory, hub_deliver, hub);
     atomic_init(&hub->references, 1);
     hub->last_reference = bus_last_reference;
     *bus = fresh;

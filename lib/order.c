@@ -26,9 +26,10 @@
  * the turn open. Its events are ordered and will be delivered, so its publish has succeeded; the
  * slot is left behind, to be released by whoever finishes. The next publish tries first, and fails
  * with -ENOMEM, unordered, if it can't; an idle receive tries, too (order->stalled tells it to).
- * Nobody sleeps while that is set: first it is set, then all receivers are woken, also those whose
- * own queues lack nothing, since events of the same turn may wait for the one that does. It holds
- * the word of the turn, so that who has finished one turn can't wipe out the note of the next.
+ * Nobody who waits for an event of the turn sleeps while that is set: first it is set, then they
+ * are woken, also those whose own queues lack nothing, since their event may stand behind the one
+ * that does. It holds the word of the turn, so that who has finished one turn can't wipe out the
+ * note of the next.
  */
 #include "order.h"
 
@@ -209,10 +210,10 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
 /* ------------------------------------------------------------------------- distribute, help */
 
 /*
- * Deliver the events of an open turn from its slot. 0: they are in every queue, or others have
- * finished them. -ENOMEM: some queue lacks one.
+ * Go through the events of an open turn, as its slot has them: deliver each, or, with `tell`, only
+ * wake those it is for. 0: all done, or others have finished them. -ENOMEM: some queue lacks one.
  */
-static int distribute(struct order *order, uint64_t word)
+static int walk(struct order *order, uint64_t word, bool tell)
 {
     struct slot *slot = slot_at(order, (uint32_t)((word & WORD_SLOT_MASK) >> WORD_SLOT_SHIFT));
     uint32_t count = atomic_load_explicit(&slot->count, memory_order_acquire);
@@ -225,12 +226,19 @@ static int distribute(struct order *order, uint64_t word)
         if (!mutant(ORDER_COPY_UNCHECKED) &&
             atomic_load_explicit(&order->word, memory_order_acquire) != word)
             return 0;
-        int result = order->deliver(order->context, word_seq(word) - (count - 1) + i, &record);
+        uint64_t seq = word_seq(word) - (count - 1) + i;
+        int result = order->deliver(order->context, tell ? ORDER_TELL : seq, &record);
         if (result < 0) /* the next event may not come before this one */
             return result;
     }
-    test_step(STEP_PUBLISH_DISTRIBUTED);
     return 0;
+}
+
+static int distribute(struct order *order, uint64_t word)
+{
+    int result = walk(order, word, false);
+    test_step(STEP_PUBLISH_DISTRIBUTED);
+    return result;
 }
 
 /* Set the done bit of a turn whose distribution has come to its end. True if this call did it. */
@@ -245,8 +253,8 @@ static bool turn_close(struct order *order, uint64_t word)
 }
 
 /*
- * Note that a turn lacks memory, and tell the receivers: each time, since whoever was the first to
- * note it may have been stopped before it told them.
+ * Note that a turn lacks memory, and tell those who wait for its events: each time, since whoever
+ * was the first to note it may have been stopped before it told them.
  */
 static void turn_stall(struct order *order, uint64_t word)
 {
@@ -254,7 +262,7 @@ static void turn_stall(struct order *order, uint64_t word)
     atomic_thread_fence(memory_order_seq_cst); /* the note before the look for sleepers */
     test_step(STEP_ORDER_STALLED);
     if (!mutant(ORDER_STALL_UNTOLD))
-        order->stall(order->context);
+        walk(order, word, true);
 }
 
 static uint64_t abandoned_state(uint64_t word)
@@ -349,7 +357,7 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
         return result;
     test_step(STEP_PUBLISH_SLOT_CLAIMED);
     struct slot *slot = slot_at(order, index);
-    uint64_t turn;
+    uint64_t turn = 0;
     result = slot_fill(order, slot, events, count);
     test_step(STEP_PUBLISH_SLOT_FILLED);
     if (result == 0)
@@ -413,11 +421,9 @@ uint64_t order_count(const struct order *order)
     return word_seq(atomic_load_explicit(&order->word, memory_order_acquire));
 }
 
-void order_init(struct order *order, struct memory *memory, order_deliver *deliver,
-                order_stall *stall, void *context)
+void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context)
 {
-    *order =
-        (struct order){.deliver = deliver, .stall = stall, .context = context, .memory = memory};
+    *order = (struct order){.deliver = deliver, .context = context, .memory = memory};
     atomic_init(&order->word, WORD_DONE);
 }
 

@@ -22,29 +22,23 @@ struct slot;
 /*
  * Put event `seq` into every matching queue and wake the receivers. Must be idempotent, and is
  * called by any number of threads at once for one seq, but never for two. 0, or -ENOMEM: some queue
- * still lacks it.
+ * still lacks it. For ORDER_TELL append nothing: an event like this lacks memory, and whoever tries
+ * to receive one may be able to finish it, and nobody else may come; so wake them.
  */
+#define ORDER_TELL 0
 typedef int order_deliver(void *context, uint64_t seq, const struct record *record);
-
-/*
- * A turn has been found to lack memory: wake every receiver, since whoever tries to receive may be
- * able to finish it, and nobody else may come. `order_stalled` says so from before this call on.
- */
-typedef void order_stall(void *context);
 
 struct order {
     _Alignas(CACHE_LINE) _Atomic uint64_t word;
     _Alignas(CACHE_LINE) order_deliver *deliver;
     void *context;
     struct memory *memory;
-    order_stall *stall;
     _Atomic uint64_t stalled; /* a turn that lacked memory, as the word was then; 0: none */
     _Atomic uint64_t helped;
     _Atomic(struct slot *) chunks[ORDER_CHUNKS];
 };
 
-void order_init(struct order *order, struct memory *memory, order_deliver *deliver,
-                order_stall *stall, void *context);
+void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context);
 void order_finish(struct order *order);
 
 /*

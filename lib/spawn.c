@@ -14,8 +14,8 @@
  *
  * The child is the parent as far as the fork guard, liburcu and thread-local storage are concerned.
  *
- * Emulators (valgrind, qemu's user mode) turn such a clone into a fork that copies memory. That is
- * found out once, and there the child waits at a pipe until the parent has subscribed.
+ * Emulators (valgrind, qemu's user mode) turn such a clone into a fork that copies memory, or refuse
+ * it. That is found out once, and there the child waits at a pipe until the parent has subscribed.
  */
 #include "cancel.h"
 #include "fork_guard.h"
@@ -158,9 +158,10 @@ static bool memory_is_shared(void)
         _Alignas(16) char stack[CHILD_STACK];
         volatile int seen = 0;
         pid_t pid = clone(probe_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK, (void *)&seen);
-        if (pid < 0)
+        if (pid < 0 && errno != EINVAL)
             return true; /* what it is short of, the spawn itself will report */
-        reap_unborn(pid, __WALL);
+        if (pid >= 0)
+            reap_unborn(pid, __WALL);
         answer = seen ? 1 : 2;
         atomic_store_explicit(&known, answer, memory_order_relaxed);
     }
@@ -328,9 +329,9 @@ int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *optio
         result = spawn(&child, reaper, &started);
         if (result == 0)
             *pid = started;
-        if (child.subscription && result < 0)
+        if (subscription && result < 0)
             subscription_withdraw(child.subscription);
-        if (child.subscription && result == 0) {
+        if (subscription && result == 0) {
             subscription_adopt(child.subscription);
             *subscription = child.subscription;
         }

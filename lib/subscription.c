@@ -113,8 +113,11 @@ static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
                     : start;
     if (unlikely(start == 0))
         start = decide_start(sub);
-    if (seq < start)
+    if (seq < start) {
+        if (unlikely(seq == ORDER_TELL))
+            wakeup_notify(&sub->watch, &sub->wakeup);
         return 0;
+    }
     if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && !one_shot_takes(sub, seq))
         return 0;
     if (mutant(WAKE_CHECK_FIRST))
@@ -584,17 +587,6 @@ static void visit_close(struct exitbus_subscription *sub, void *context)
 void hub_close_subscriptions(struct hub *hub)
 {
     for_each(hub, visit_close, NULL);
-}
-
-static void visit_wake(struct exitbus_subscription *sub, void *context)
-{
-    (void)context;
-    wakeup_notify(&sub->watch, &sub->wakeup);
-}
-
-void hub_stall(void *hub)
-{
-    for_each(hub, visit_wake, NULL);
 }
 
 static void visit_sum(struct exitbus_subscription *sub, void *context)

@@ -65,8 +65,6 @@ extern const size_t hub_block_sizes[HUB_CLASSES];
 
 /* An order_deliver whose context is the hub. */
 int hub_deliver(void *hub, uint64_t seq, const struct record *record);
-/* An order_stall, likewise. */
-void hub_stall(void *hub);
 
 /*
  * The two halves of subscribe. Inside a read-side section, except for discard. activate: 0 or

@@ -212,12 +212,6 @@ void wakeup_notify_slow(struct wakeup_watch *watch, struct wakeup *wakeup)
         fd_signal(watch, wakeup);
 }
 
-void wakeup_force(struct wakeup_watch *watch, struct wakeup *wakeup)
-{
-    wake_sleepers(watch, wakeup);
-    fd_signal(watch, wakeup);
-}
-
 void wakeup_closed(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
     if (mutant(WAKE_CLOSE_SILENT))

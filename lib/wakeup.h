@@ -54,10 +54,6 @@ static inline void wakeup_notify(struct wakeup_watch *watch, struct wakeup *wake
         wakeup_notify_slow(watch, wakeup);
 }
 
-/* Wake every sleeper, whatever they wait for, and look no further; used when something other than
- * an append has happened. */
-void wakeup_force(struct wakeup_watch *watch, struct wakeup *wakeup);
-
 /* After the queue was closed: wake everybody, and leave the eventfd readable for good. */
 void wakeup_closed(struct wakeup_watch *watch, struct wakeup *wakeup);
 

@@ -37,6 +37,17 @@ struct slab {
 
 /* ------------------------------------------------------------------- the default allocator */
 
+/* AddressSanitizer is told of blocks that are free: all but what links them is out of bounds. */
+#ifdef __SANITIZE_ADDRESS__
+void __asan_poison_memory_region(const volatile void *address, size_t size);
+void __asan_unpoison_memory_region(const volatile void *address, size_t size);
+#define out_of_bounds(address, size) __asan_poison_memory_region(address, size)
+#define in_bounds(address, size) __asan_unpoison_memory_region(address, size)
+#else
+#define out_of_bounds(address, size) ((void)(address), (void)(size))
+#define in_bounds(address, size) ((void)(address), (void)(size))
+#endif
+
 static void *map_pages(void *context, size_t size, size_t alignment)
 {
     (void)context;
@@ -82,6 +93,7 @@ void *memory_map(struct memory *memory, size_t size, size_t alignment)
 
 void memory_unmap(struct memory *memory, void *address, size_t size)
 {
+    in_bounds(address, size);
     size = whole_lines(size);
     atomic_fetch_sub_explicit(&memory->bytes, size, memory_order_relaxed);
     memory->allocator.release(memory->allocator.context, address, size);
@@ -160,6 +172,7 @@ static struct block *pop_free(struct pool *pool)
             size_t left = atomic_fetch_sub_explicit(&pool->free_count, 1, memory_order_relaxed) - 1;
             if (left < atomic_load_explicit(&pool->lowest_free, memory_order_relaxed))
                 atomic_store_explicit(&pool->lowest_free, left, memory_order_relaxed);
+            in_bounds(top + 1, pool->block_size - sizeof *top);
             return top;
         }
     }
@@ -207,6 +220,7 @@ static void trim_maybe(struct memory *memory);
 void memory_give(struct memory *memory, unsigned class, void *block)
 {
     struct pool *pool = &memory->pools[class];
+    out_of_bounds((struct block *)block + 1, pool->block_size - sizeof(struct block));
     push_free(pool, block, block, 1);
     trim_maybe(memory);
 }
@@ -217,7 +231,9 @@ static void retired_batch_free(struct rcu_head *rcu)
     struct memory *memory = block->slab->memory;
     while (block) {
         struct block *next = atomic_load_explicit(&block->chain, memory_order_relaxed);
-        push_free(block->slab->pool, block, block, 1);
+        struct pool *pool = block->slab->pool;
+        out_of_bounds(block + 1, pool->block_size - sizeof *block);
+        push_free(pool, block, block, 1);
         block = next;
     }
     trim_maybe(memory);

@@ -46,7 +46,9 @@
  * about what a publish to some tens of subscriptions takes. Helping sooner only moves its cache
  * lines.
  */
+#ifndef HELP_AFTER_PAUSES
 #define HELP_AFTER_PAUSES 40
+#endif
 
 #define RECORD_WORDS (RECORD_CELLS_MAX * CELL_WORDS)
 

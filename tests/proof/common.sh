@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# For the rungs: sourced by bash. A rung ends with `much "…"`, which goes into the table.
+. "$(dirname "${BASH_SOURCE[0]}")/../support/setup.sh"
+set -euo pipefail
+test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev libjs-chart.js jq"
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+much() {
+    echo "= $*"
+}
+
+# suites DIRECTORY CTEST-ARGUMENT…: run ctest in a build; prints how many passed.
+suites() {
+    local directory=$root/build/$1
+    shift
+    (cd "$directory" && ctest --output-on-failure --no-tests=error -j"$(nproc)" "$@")
+}
+
+# count_passed LOG: of a ctest log.
+count_passed() {
+    sed -n 's/.* tests passed, .* out of \([0-9]*\)$/\1/p' "$1" | tail -n 1
+}
+
+# must_fail WHAT COMMAND…: the proof that a rung can fail. A failure is an exit status of its own,
+# not a signal of the shell's and not a command that is not there.
+must_fail() {
+    local what=$1 status=0
+    shift
+    "$@" >"$root/build/must_fail.log" 2>&1 || status=$?
+    [ "$status" -ne 0 ] || fail "$what: nobody has noticed"
+    [ "$status" -ne 126 ] && [ "$status" -ne 127 ] || fail "$what: $* does not run"
+    echo "seen: $what"
+}

@@ -19,7 +19,9 @@
 
 #include <stdatomic.h>
 
+#ifndef REGISTRY_BUCKETS
 #define REGISTRY_BUCKETS ((size_t)1 << 16)
+#endif
 #define REGISTRY_MARK ((uintptr_t)1)
 
 struct registry_node {

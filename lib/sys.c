@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* System calls: see sys.h. */
 #include "sys.h"
+#include "cancel.h"
 #include "platform.h"
 
 #include <errno.h>
@@ -67,7 +68,9 @@ static long call_again(long number, long a, long b, long c, long d, long e, long
 #define SLICE_MS 10
 static void take_signals(void)
 {
+    int cancelling = cancel_disable();
     nanosleep(&(struct timespec){0}, NULL);
+    cancel_restore(cancelling);
 }
 #else
 #define SLICE_MS 0

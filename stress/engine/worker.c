@@ -189,6 +189,13 @@ static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
     self = worker;
+#ifdef __SANITIZE_THREAD__
+    /* It holds signals back from a thread that is stopped or sleeps inside a call: here, for ever. */
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child, NULL);
+#endif
     atomic_store(&worker->tid, gettid());
     void *result;
     pthread_cleanup_push(leave, worker);

@@ -77,7 +77,8 @@ static void run_inside(void)
     snprintf(patience, sizeof patience, "%u", world.options.patience);
     snprintf(json, sizeof json, "/proc/self/fd/%d", findings);
     fcntl(findings, F_SETFD, 0);
-    freopen("/dev/null", "w", stdout);
+    if (!freopen("/dev/null", "w", stdout))
+        _exit(EXIT_ENVIRONMENT);
     execl(program, world.options.argv[0], "--inside", "--scenario", "exits,fork", "--producers",
           "1", "--steady", "1", "--seconds", seconds, "--seed", seed, "--patience", patience,
           "--subject", world.options.subject, "--child", world.options.child, "--json", json,

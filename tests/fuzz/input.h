@@ -36,8 +36,8 @@ static inline uint64_t input_number(struct input *input, unsigned bytes)
 static inline pid_t input_pid(struct input *input)
 {
     /* 65,536 buckets: the first three are in one, and the next two. */
-    static const pid_t pids[] = {1, 65537, 131073, 2, 65538, 65536, 4194304, INT_MAX, 3,
-                                 4, 5,     0,      -1, INT_MIN};
+    static const pid_t pids[] = {1,       65537, 131073, 2, 65538, 65536, 4194304,
+                                 INT_MAX, 3,     4,      5, 0,     -1,    INT_MIN};
     uint8_t byte = input_byte(input);
     if (byte < sizeof pids / sizeof pids[0])
         return pids[byte];

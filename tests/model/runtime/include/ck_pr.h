@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Stands before ConcurrencyKit's: a pause lets another thread go first. */
+#ifndef MODEL_CK_PR_H
+#define MODEL_CK_PR_H
+
+#include "../model.h"
+
+#define ck_pr_stall() model_pause()
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Stands before the system's: threads are the explorer's. */
+#ifndef MODEL_PTHREAD_H
+#define MODEL_PTHREAD_H
+
+#include_next <pthread.h>
+
+#include "../model.h"
+
+#define pthread_create(thread, attributes, body, argument) model_thread_start(thread, body, argument)
+#define pthread_join(thread, result) model_thread_join(thread)
+#define pthread_once(once, function) model_once(once, function)
+#define pthread_setcancelstate(state, before) ((void)(state), (void)(before), 0)
+
+#endif

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the library stands on, for the model: blocks of memory that come back the moment their grace
+ * period ends, last in first out; system calls; grace periods; and what is left out (reapers, forks).
+ */
+#include "library.h"
+#include "barrier.h"
+#include "bus.h"
+#include "fork_guard.h"
+#include "memory.h"
+#include "reclaim.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+int model_blocks_left = INT_MAX;
+
+/* -------------------------------------------------------------------------------------- memory */
+
+#define ARENA (48 << 10)
+static _Alignas(64) char arena[ARENA];
+static size_t used;
+static struct block *free_blocks[MEMORY_CLASSES_MAX];
+
+static void *cut(size_t size)
+{
+    size = (size + 63) & ~(size_t)63;
+    if (used + size > ARENA)
+        model_violation("the arena is used up", __FILE__, __LINE__);
+    used += size;
+    return arena + used - size;
+}
+
+void memory_init(struct memory *memory, const struct exitbus_allocator *allocator,
+                 const size_t *block_sizes, size_t classes)
+{
+    (void)allocator;
+    memset((void *)memory, 0, sizeof *memory);
+    memory->own_allocator = true;
+    for (size_t i = 0; i < classes; i++)
+        memory->pools[i].block_size = block_sizes[i];
+}
+
+void *memory_take(struct memory *memory, unsigned class)
+{
+    if (model_blocks_left <= 0)
+        return NULL;
+    model_blocks_left--;
+    size_t size = memory->pools[class].block_size;
+    struct block *block = free_blocks[class];
+    if (block)
+        free_blocks[class] = (struct block *)(uintptr_t)block->reclaim.rcu.next;
+    else
+        block = cut(size);
+    block->slab = (struct slab *)(uintptr_t)(class + 1);
+    model_alive(block, size);
+    model_forget(block, size);
+    return block;
+}
+
+void memory_give(struct memory *memory, unsigned class, void *address)
+{
+    struct block *block = address;
+    block->reclaim.rcu.next = (void *)free_blocks[class];
+    free_blocks[class] = block;
+    model_dead(block, memory->pools[class].block_size);
+}
+
+static struct memory *the_memory; /* there is one bus in a test */
+
+static void retired(struct rcu_head *rcu)
+{
+    struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
+    memory_give(the_memory, (unsigned)(uintptr_t)block->slab - 1, block);
+}
+
+void memory_retire(struct memory *memory, unsigned class, void *address)
+{
+    struct block *block = address;
+    (void)class;
+    the_memory = memory;
+    reclaim_later(&block->reclaim, retired);
+}
+
+void memory_later(struct memory *memory, struct reclaim_head *head,
+                  void (*callback)(struct rcu_head *))
+{
+    atomic_fetch_add_explicit(&memory->callbacks, 1, memory_order_relaxed);
+    reclaim_later(head, callback);
+}
+
+void memory_callback_end(struct memory *memory)
+{
+    atomic_fetch_sub_explicit(&memory->callbacks, 1, memory_order_relaxed);
+}
+
+void memory_wait_callbacks(struct memory *memory)
+{
+    (void)memory;
+}
+
+void memory_end(struct memory *memory)
+{
+    (void)memory;
+}
+
+void memory_finish(struct memory *memory)
+{
+    (void)memory;
+}
+
+void *memory_map(struct memory *memory, size_t size, size_t alignment)
+{
+    (void)memory;
+    (void)alignment;
+    return cut(size);
+}
+
+void memory_unmap(struct memory *memory, void *address, size_t size)
+{
+    (void)memory;
+    (void)address;
+    (void)size;
+}
+
+static void release_nothing(void *context, void *memory, size_t size)
+{
+    (void)context;
+    (void)memory;
+    (void)size;
+}
+
+/* -------------------------------------------------------------------------------- grace periods */
+
+int reclaim_init(void)
+{
+    return 0;
+}
+
+void reclaim_later(struct reclaim_head *head, void (*callback)(struct rcu_head *))
+{
+    call_rcu(&head->rcu, callback);
+}
+
+void reclaim_wait(void)
+{
+    synchronize_rcu();
+}
+
+/* --------------------------------------------------------------------------------- system calls */
+
+#define FDS 8
+static struct {
+    struct model_channel channel;
+    unsigned tokens;
+    bool open;
+} fds[FDS];
+
+int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadline)
+{
+    (void)deadline;
+    model_step();
+    if (*word != value) /* the kernel reads what is there */
+        return -EAGAIN;
+    model_sleep(word);
+    return 0;
+}
+
+void sys_futex_wake_all(uint32_t *word)
+{
+    model_step();
+    model_wake(word);
+}
+
+int sys_eventfd(bool semaphore)
+{
+    (void)semaphore;
+    for (int fd = 0; fd < FDS; fd++)
+        if (!fds[fd].open) {
+            fds[fd].open = true;
+            fds[fd].tokens = 0;
+            fds[fd].channel.number = (unsigned)fd;
+            return fd;
+        }
+    return -EMFILE;
+}
+
+int sys_eventfd_add(int fd)
+{
+    model_step();
+    if (fd < 0 || fd >= FDS || !fds[fd].open)
+        return -EBADF;
+    fds[fd].tokens++;
+    model_hand_over(&fds[fd].channel);
+    model_wake(&fds[fd].tokens);
+    return 0;
+}
+
+void sys_eventfd_add_surely(int fd)
+{
+    sys_eventfd_add(fd);
+}
+
+int sys_eventfd_take(int fd)
+{
+    model_step();
+    if (fd < 0 || fd >= FDS || !fds[fd].open)
+        return -EBADF;
+    if (fds[fd].tokens == 0)
+        return -EAGAIN;
+    fds[fd].tokens--;
+    model_take_over(&fds[fd].channel);
+    return 0;
+}
+
+void model_await_readable(int fd)
+{
+    model_step();
+    while (fds[fd].tokens == 0)
+        model_sleep(&fds[fd].tokens);
+    model_take_over(&fds[fd].channel);
+}
+
+int sys_close(int fd)
+{
+    fds[fd].open = false;
+    return 0;
+}
+
+int sys_membarrier_register(void)
+{
+    return model_symmetric ? -ENOSYS : 0;
+}
+
+int sys_membarrier(void)
+{
+    model_fence_all();
+    return 0;
+}
+
+int64_t sys_clock_ns(clockid_t clock)
+{
+    (void)clock;
+    return 1;
+}
+
+/* -------------------------------------------------------------------------------- what is left out */
+
+_Atomic(const uint32_t *) fork_guard_page;
+
+int fork_guard_init(void)
+{
+    return 0;
+}
+
+int bus_close(struct exitbus *bus)
+{
+    bus->hub.memory.allocator.release = release_nothing;
+    atomic_store_explicit(&bus->hub.closed, true, memory_order_seq_cst);
+    return 0;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The explorer: runs a program of 2 to 4 threads through all its executions up to a bound. Threads
+ * are coroutines of one thread; each atomic operation is a call here, at which the explorer chooses
+ * who goes on, and which of the stores that the C11 memory model allows a load reads. See
+ * explore.c for the model of memory, and README.md for how to use it.
+ */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum model_rmw_kind { MODEL_EXCHANGE, MODEL_ADD, MODEL_OR, MODEL_AND };
+
+uint64_t model_load(const void *address, size_t size, int order, const char *file, int line);
+void model_store(void *address, size_t size, uint64_t value, int order, const char *file, int line);
+uint64_t model_rmw(void *address, size_t size, enum model_rmw_kind kind, uint64_t operand,
+                   int order, const char *file, int line);
+bool model_cas(void *address, size_t size, void *expected, uint64_t desired, int success,
+               int failure, const char *file, int line);
+void model_fence(int order, const char *file, int line);
+/* A plain store, as to memory that nobody else can see yet. */
+void model_init(void *address, size_t size, uint64_t value);
+
+/* A full fence on every thread, as by membarrier. */
+void model_fence_all(void);
+
+/* A system call: others may go first. What one hands over through it another takes over. */
+struct model_channel {
+    unsigned number;
+};
+void model_step(void);
+void model_hand_over(struct model_channel *channel);
+void model_take_over(struct model_channel *channel);
+
+/* Let another thread take a step first, if one can. */
+void model_pause(void);
+
+/* Sleep until model_wake(address); for the model of the futex. */
+void model_sleep(const void *address);
+void model_wake(const void *address);
+
+struct rcu_head;
+void model_section_begin(void);
+void model_section_end(void);
+int model_section_inside(void);
+void model_later(struct rcu_head *head, void (*callback)(struct rcu_head *));
+void model_grace_period(void);
+
+int model_thread_start(unsigned long *thread, void *(*body)(void *), void *argument);
+int model_thread_join(unsigned long thread);
+int model_once(void *once, void (*function)(void));
+
+/* Atomic operations on [address, address + size) are violations from now on, or not. */
+void model_dead(const void *address, size_t size);
+void model_alive(const void *address, size_t size);
+/* Forget what atomics there were: the memory is used anew, with what it holds now. */
+void model_forget(const void *address, size_t size);
+
+_Noreturn void model_violation(const char *what, const char *file, int line);
+
+#endif

@@ -551,7 +551,10 @@ ssize_t exitbus_pending(struct exitbus_subscription *sub)
         return -ESTALE;
     reclaim_enter();
     ssize_t pending = 0;
-    if (!queue_closed(&sub->head)) {
+    /* A one-shot that a publisher has taken out of the registry is not met by destroy. */
+    bool gone = (sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) &&
+                atomic_load_explicit(&sub->hub->closed, memory_order_acquire);
+    if (!gone && !queue_closed(&sub->head)) {
         uint64_t taken = queue_taken(&sub->head); /* first: so the difference can't be negative */
         pending = (ssize_t)(queue_appended(&sub->tail) - taken);
     }

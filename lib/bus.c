@@ -55,6 +55,7 @@ static int process_init(void)
     if (fork_guard_in_child())
         return -ESTALE;
     pthread_once(&barrier_once, barrier_init);
+    epoch_init();
     int result = fork_guard_init();
     return result < 0 ? result : reclaim_init();
 }

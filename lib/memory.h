@@ -36,6 +36,27 @@ struct pool {
     _Atomic size_t lowest_free; /* of free_count, since the last look of the trim */
     _Atomic size_t slab_bytes;
     size_t block_size;
+    /* Written by those who retire: */
+    _Alignas(CACHE_LINE) _Atomic(struct block *) retired; /* waiting to make up a batch */
+    _Atomic size_t retired_count;
+};
+
+/* Blocks that are linked by `chain`. */
+struct chain {
+    struct block *first, *last;
+    size_t count;
+};
+
+/* Where retired blocks wait for a polled grace period: see retire.c. */
+struct limbo {
+    _Alignas(CACHE_LINE) _Atomic uint32_t busy; /* somebody is at it; guards what has no atomic */
+    _Atomic uint32_t occupied;                  /* there is something to come back */
+    _Atomic uint32_t watched;                   /* a callback is on its way */
+    bool graced;                                /* a grace period for `waiting` has begun */
+    struct chain open[MEMORY_CLASSES_MAX];
+    struct chain waiting[MEMORY_CLASSES_MAX];
+    struct epoch_grace grace;
+    struct reclaim_head reclaim;
 };
 
 struct memory {
@@ -43,9 +64,7 @@ struct memory {
     bool own_allocator;                                /* the default one: may use huge pages */
     _Alignas(CACHE_LINE) _Atomic(struct slab *) slabs; /* all of them */
     _Atomic size_t bytes;                              /* held from the allocator */
-    _Atomic(struct block *) retired;                   /* waiting to make up a batch */
-    _Atomic size_t retired_count;
-    _Atomic size_t callbacks; /* reclaim callbacks on their way */
+    _Atomic size_t callbacks;                          /* reclaim callbacks on their way */
     /* Words, since not every machine exchanges single bytes. */
     _Atomic uint32_t trimming;   /* one trim at a time */
     _Atomic uint32_t trim_again; /* something has come back since the last look */
@@ -59,6 +78,7 @@ struct memory {
     struct slab *trim_slabs;   /* on their way back to the allocator */
     struct reclaim_head trim_reclaim;
     struct pool pools[MEMORY_CLASSES_MAX];
+    struct limbo limbo;
 };
 
 /* Block sizes are multiples of CACHE_LINE. Takes no memory yet. */
@@ -81,8 +101,8 @@ void *memory_take(struct memory *memory, unsigned class);
 void memory_give(struct memory *memory, unsigned class, void *block);
 
 /*
- * Make a block of `class` free after a grace period. Goes to the callback in batches, which costs a
- * sixteenth of a callback each; up to a batch may stay behind until the next is full. Lock-free.
+ * Make a block of `class` free after a grace period, soon. Up to 15 of a class may stay behind
+ * until there are 16. Inside a read-side section. Lock-free.
  */
 void memory_retire(struct memory *memory, unsigned class, void *block);
 

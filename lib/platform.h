@@ -20,6 +20,19 @@ _Static_assert(CK_MD_CACHELINE == 64, "shared structs are laid out for 64-byte l
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/*
+ * Fetch a cache line for writing. Compilers turn __builtin_prefetch(…, 1) into a fetch for reading
+ * unless told that the processor is a recent one; where prefetchw is not known it does nothing.
+ */
+static inline void prefetch_for_write(const void *address)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)address));
+#else
+    __builtin_prefetch(address, 1);
+#endif
+}
+
 #define container_of(pointer, type, member)                                                        \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 

@@ -26,7 +26,7 @@ struct cell {
 struct segment {
     struct block block;             /* unused in a queue's first segment */
     _Atomic(struct segment *) next; /* linked once */
-    uint64_t base;                  /* the event that it was linked for; in the pool: see below */
+    uint64_t base;                  /* the event that it was linked for */
     uint64_t first_ordinal;         /* events put into the queue before this segment */
     uint32_t capacity;              /* cells */
     uint32_t class;                 /* of its memory */
@@ -57,12 +57,33 @@ struct queue_tail {
     _Atomic uint64_t hint;             /* segment and first cell that may be empty; may lag */
 };
 
-/* Written by receivers: segment, cell and closed bit of the next event, packed. */
+/* Written by receivers: segment and cell of the next event, closed and one-shot bit, packed. */
 struct queue_head {
     _Atomic uint64_t position;
 };
 
+/* A place in a queue, packed: the index of the cell, the segment's address, and flags. */
+#define POSITION_INDEX_SHIFT 48
+#define POSITION_SEGMENT ((((uint64_t)1 << POSITION_INDEX_SHIFT) - 1) & ~(uint64_t)(CACHE_LINE - 1))
+
+static inline struct segment *position_segment(uint64_t position)
+{
+    return (struct segment *)(uintptr_t)(position & POSITION_SEGMENT);
+}
+
 void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_segment *first);
+
+/* Before anybody else sees it: the first take closes. */
+void queue_set_one_shot(struct queue_head *head);
+bool queue_one_shot(const struct queue_head *head);
+
+/* Begin to fetch what an append is going to write. Only a hint. */
+static inline void queue_prefetch(const struct queue_tail *tail)
+{
+    uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_relaxed);
+    prefetch_for_write(
+        segment_cell(position_segment(hint), (unsigned)(hint >> POSITION_INDEX_SHIFT)));
+}
 
 /*
  * Append event `seq`, unless it is there already. All threads that append a given seq must carry
@@ -73,11 +94,11 @@ int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
                  const struct record *record);
 
 /*
- * Take up to `capacity` events, oldest first; with `close`, take one and close. Returns how many,
+ * Take up to `capacity` events, oldest first; if one-shot, take one and close. Returns how many,
  * -EAGAIN if there is none, -ESHUTDOWN if closed. Lock-free.
  */
 ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memory *memory,
-                   struct exitbus_event *events, size_t capacity, bool close);
+                   struct exitbus_event *events, size_t capacity);
 
 /* No take succeeds from here on (G3). True for the first caller. */
 bool queue_close(struct queue_head *head);

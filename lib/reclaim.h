@@ -2,7 +2,8 @@
 /*
  * Grace periods: the one seam to liburcu (flavour bp: no thread registers itself). Memory that
  * another thread may still touch goes through reclaim_later(), and comes out in a callback when
- * every read-side section that could have seen it has ended (G6). Uses: platform.
+ * every read-side section that could have seen it has ended (G6). A section is one of epoch.h, too,
+ * which finds the end of a grace period sooner. Uses: platform, epoch.
  *
  * liburcu synchronises by inline assembly, which ThreadSanitizer can't see; the annotations here
  * tell it: what happened in a read-side section that ended before a grace period, and before
@@ -11,6 +12,7 @@
 #ifndef EXITBUS_RECLAIM_H
 #define EXITBUS_RECLAIM_H
 
+#include "epoch.h"
 #include "platform.h"
 
 #if !defined(_LGPL_SOURCE) && !defined(EXITBUS_URCU_CALLS)
@@ -52,6 +54,7 @@ int reclaim_init(void);
 /* A read-side section: may nest, never blocks, never fails. */
 static inline void reclaim_enter(void)
 {
+    epoch_enter();
     rcu_read_lock();
 }
 
@@ -59,6 +62,7 @@ static inline void reclaim_leave(void)
 {
     reclaim_annotate_release();
     rcu_read_unlock();
+    epoch_leave();
 }
 
 static inline bool reclaim_inside(void)

@@ -133,7 +133,11 @@ static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
 static int deliver_list(const registry_list *list, uint64_t seq, const struct record *record)
 {
     int result = 0;
-    for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
+    struct registry_node *next;
+    for (struct registry_node *node = registry_first(list); node; node = next) {
+        next = registry_next(node);
+        if (next) /* while this one is written */
+            queue_prefetch(&of_node(next)->tail);
         int delivered = deliver_one(of_node(node), seq, record);
         if (unlikely(delivered < 0))
             result = delivered;
@@ -255,6 +259,8 @@ int subscription_create(struct hub *hub, const struct exitbus_topic *topic, uint
     if (!sub)
         return -ENOMEM;
     queue_init(&sub->tail, &sub->head, &sub->first);
+    if (flags & EXITBUS_SUBSCRIBE_ONE_SHOT)
+        queue_set_one_shot(&sub->head);
     wakeup_init(&sub->watch, &sub->wakeup);
     atomic_init(&sub->references, 1);
     atomic_init(&sub->node.next, 0);
@@ -393,7 +399,7 @@ static void one_shot_taken(struct exitbus_subscription *sub, bool counted)
 {
     barrier_light(); /* the close before the look; pairs with wakeup_announce */
     uint32_t sleepers = atomic_load_explicit(&sub->wakeup.sleepers, memory_order_relaxed);
-    if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->watch)))
+    if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->wakeup)))
         wakeup_notify(&sub->watch, &sub->wakeup);
     remove_from_registry(sub); /* after that, for a helper of the publisher may do it as well */
     atomic_fetch_add_explicit(&sub->hub->delivered, 1, memory_order_relaxed);
@@ -403,22 +409,21 @@ static void one_shot_taken(struct exitbus_subscription *sub, bool counted)
 static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
                            size_t capacity, bool counted)
 {
-    bool one_shot = sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT;
+    bool one_shot = queue_one_shot(&sub->head); /* not from sub->flags: the publishers' line */
     struct memory *memory = &sub->hub->memory;
     /* A publisher may have taken it out of the registry, so that destroy did not meet it there. */
     if (one_shot && atomic_load_explicit(&sub->hub->closed, memory_order_acquire))
         queue_close(&sub->head);
-    ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity,
-                               one_shot && !mutant(ONE_SHOT_TWICE));
+    ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
     int finished;
     if (unlikely(count == -EAGAIN && order_finish_stalled(&sub->hub->order, &finished))) {
-        count = queue_take(&sub->tail, &sub->head, memory, events, capacity, one_shot);
+        count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
         if (count == -EAGAIN && finished < 0)
             return finished;
     }
     if (one_shot && count > 0)
         one_shot_taken(sub, counted);
-    if (unlikely(wakeup_fd_used(&sub->watch)) && queue_empty(&sub->head))
+    if (unlikely(wakeup_fd_used(&sub->wakeup)) && queue_empty(&sub->head))
         wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, sub);
     return count;
 }

@@ -74,9 +74,10 @@ int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup);
 void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
                      bool (*pending)(const void *context), const void *context);
 
-static inline bool wakeup_fd_used(const struct wakeup_watch *watch)
+/* Asked on the receivers' line; it is set before fd_state is. */
+static inline bool wakeup_fd_used(const struct wakeup *wakeup)
 {
-    return atomic_load_explicit(&watch->fd_state, memory_order_relaxed) != WAKEUP_FD_NONE;
+    return atomic_load_explicit(&wakeup->fd, memory_order_relaxed) >= 0;
 }
 
 #endif

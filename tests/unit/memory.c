@@ -11,7 +11,7 @@ enum { SMALL, LARGE, CLASSES };
 #define SMALL_BYTES ((size_t)320)
 #define LARGE_BYTES ((size_t)4160)
 #define SLAB_BYTES ((size_t)64 << 10)
-#define RETIRED_TOGETHER 16
+#define RETIRED_TOGETHER 32
 #define LITTLE ((size_t)512 << 10) /* as good as nothing */
 
 struct fixture {

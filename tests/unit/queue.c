@@ -81,8 +81,7 @@ static int append(struct fixture *fixture, uint64_t seq, unsigned cells)
 static ssize_t take(struct fixture *fixture, struct exitbus_event *events, size_t capacity)
 {
     reclaim_enter();
-    ssize_t count =
-        queue_take(&fixture->tail, &fixture->head, &fixture->memory, events, capacity, false);
+    ssize_t count = queue_take(&fixture->tail, &fixture->head, &fixture->memory, events, capacity);
     reclaim_leave();
     return count;
 }
@@ -301,16 +300,16 @@ TEST(queue, take_and_close)
     struct fixture fixture;
     fixture_begin(&fixture);
     struct exitbus_event events[4];
+    queue_set_one_shot(&fixture.head);
+    check(queue_one_shot(&fixture.head));
     reclaim_enter();
-    check_equal(queue_take(&fixture.tail, &fixture.head, &fixture.memory, events, 4, true),
-                -EAGAIN);
+    check_equal(queue_take(&fixture.tail, &fixture.head, &fixture.memory, events, 4), -EAGAIN);
     check(!queue_closed(&fixture.head));
     check_equal(append(&fixture, 1, 1), 0);
     check_equal(append(&fixture, 2, 1), 0);
-    check_equal(queue_take(&fixture.tail, &fixture.head, &fixture.memory, events, 4, true), 1);
+    check_equal(queue_take(&fixture.tail, &fixture.head, &fixture.memory, events, 4), 1);
     check(queue_closed(&fixture.head));
-    check_equal(queue_take(&fixture.tail, &fixture.head, &fixture.memory, events, 4, true),
-                -ESHUTDOWN);
+    check_equal(queue_take(&fixture.tail, &fixture.head, &fixture.memory, events, 4), -ESHUTDOWN);
     reclaim_leave();
     must_be_event(&events[0], 1, 1);
     check_equal(taken(&fixture), 1);
@@ -393,7 +392,8 @@ TEST(queue, appending_again_with_an_old_hint_changes_nothing)
 static enum test_step interrupted_step;
 static unsigned interrupted_number; /* of the event that is being appended */
 
-/* Between two steps of an append, other threads append the events before once more, and this one. */
+/* Between two steps of an append, other threads append the events before once more, and this one.
+ */
 static void append_in_between(enum test_step step)
 {
     if (step != interrupted_step)

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Blocks on their way through a grace period back to their pool (G6), and callbacks.
+ *
+ * Retired blocks are gathered to batches, and a batch goes to limbo: `open`, until a polled grace
+ * period (epoch.h) begins, `waiting` until it is over. Whoever brings a batch, and whoever finds
+ * the pool empty, looks whether it is. So a segment comes back within microseconds, while it is
+ * still in the caches. Limbo is guarded by a flag that nobody waits for: who finds it taken (its
+ * holder may be stopped for ever) goes by liburcu's callbacks. So does everything where too many
+ * threads are inside to be noted.
+ *
+ * When traffic ends nobody looks any more: as long as there is something in limbo a callback of
+ * liburcu's, every 10 ms, does. At rest limbo is empty, and nothing runs.
+ */
+#include "pool.h"
+#include "sys.h"
+
+/*
+ * A grace period costs a membarrier, which on a virtual machine interrupts the other processors for
+ * some microseconds, and a look at each thread: shared by a batch.
+ */
+#define RETIRE_BATCH 32
+
+static struct block *chain_next(const struct block *block)
+{
+    return atomic_load_explicit(&block->chain, memory_order_relaxed);
+}
+
+/* Into its pool, after the grace period. */
+static void chain_free(struct memory *memory, unsigned class, struct chain *chain)
+{
+    struct pool *pool = &memory->pools[class];
+    struct block *next;
+    for (struct block *block = chain->first; POISONS && block; block = next) {
+        next = block == chain->last ? NULL : chain_next(block);
+        out_of_bounds(block + 1, pool->block_size - sizeof *block);
+    }
+    pool_push(pool, chain->first, chain->last, chain->count);
+    *chain = (struct chain){0};
+}
+
+/* A chain of its own comes back by liburcu's callback, too: its first block's head is for that. */
+static void chain_freed_late(struct rcu_head *rcu)
+{
+    struct block *first = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
+    struct memory *memory = first->slab->memory;
+    struct chain chain = {.first = first, .last = first, .count = 1};
+    for (struct block *next; (next = chain_next(chain.last)); chain.count++)
+        chain.last = next;
+    chain_free(memory, (unsigned)(first->slab->pool - memory->pools), &chain);
+    trim_maybe(memory);
+    memory_callback_end(memory);
+}
+
+static void chain_later(struct memory *memory, struct chain *chain)
+{
+    if (!chain->first)
+        return;
+    atomic_store_explicit(&chain->last->chain, NULL, memory_order_relaxed);
+    memory_later(memory, &chain->first->reclaim, chain_freed_late);
+    *chain = (struct chain){0};
+}
+
+/* ---------------------------------------------------------------------------------------- limbo */
+
+static bool limbo_enter(struct limbo *limbo)
+{
+    /* Acquire: pairs with limbo_leave, for what the flag guards. */
+    return !atomic_load_explicit(&limbo->busy, memory_order_relaxed) &&
+           !atomic_exchange_explicit(&limbo->busy, 1, memory_order_acquire);
+}
+
+static void limbo_leave(struct limbo *limbo, bool occupied)
+{
+    /* Sequentially consistent: either limbo_look sees it, or limbo_watch that there is no look. */
+    atomic_store_explicit(&limbo->occupied, occupied, memory_order_seq_cst);
+    atomic_store_explicit(&limbo->busy, 0, memory_order_release);
+}
+
+static bool limbo_open_grace(struct memory *memory)
+{
+    struct limbo *limbo = &memory->limbo;
+    bool any = false;
+    for (unsigned class = 0; class < MEMORY_CLASSES_MAX; class ++)
+        any |= limbo->open[class].first != NULL;
+    if (!any)
+        return false;
+    bool begun = epoch_grace_begin(&limbo->grace);
+    for (unsigned class = 0; class < MEMORY_CLASSES_MAX; class ++) {
+        if (!begun) {
+            chain_later(memory, &limbo->open[class]);
+            continue;
+        }
+        limbo->waiting[class] = limbo->open[class];
+        limbo->open[class] = (struct chain){0};
+    }
+    return begun;
+}
+
+/* Inside limbo: free what has come through; begin a grace period for what has come since. */
+static bool limbo_go_on(struct memory *memory)
+{
+    struct limbo *limbo = &memory->limbo;
+    bool freed = false;
+    if (limbo->graced && epoch_grace_over(&limbo->grace)) {
+        for (unsigned class = 0; class < MEMORY_CLASSES_MAX; class ++)
+            if (limbo->waiting[class].first)
+                chain_free(memory, class, &limbo->waiting[class]);
+        limbo->graced = false;
+        freed = true;
+    }
+    if (!limbo->graced)
+        limbo->graced = limbo_open_grace(memory);
+    return freed;
+}
+
+bool limbo_poll(struct memory *memory)
+{
+    struct limbo *limbo = &memory->limbo;
+    if (!atomic_load_explicit(&limbo->occupied, memory_order_relaxed) || !limbo_enter(limbo))
+        return false;
+    bool freed = limbo_go_on(memory);
+    limbo_leave(limbo, limbo->graced);
+    return freed;
+}
+
+static void limbo_watch(struct memory *memory);
+
+static void limbo_look(struct rcu_head *rcu)
+{
+    struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, limbo.reclaim);
+    /* First, so that who brings a batch from here on sees to it that there is another look. */
+    atomic_store_explicit(&memory->limbo.watched, 0, memory_order_seq_cst);
+    limbo_poll(memory);
+    if (atomic_load_explicit(&memory->limbo.occupied, memory_order_seq_cst))
+        limbo_watch(memory);
+    else
+        trim_maybe(memory);
+    memory_callback_end(memory);
+}
+
+static void limbo_watch(struct memory *memory)
+{
+    if (!atomic_load_explicit(&memory->limbo.watched, memory_order_seq_cst) &&
+        !atomic_exchange_explicit(&memory->limbo.watched, 1, memory_order_seq_cst))
+        memory_later(memory, &memory->limbo.reclaim, limbo_look);
+}
+
+/* -------------------------------------------------------------------------------------- retire */
+
+/* All that was retired to a pool, as a chain. */
+static struct chain retired_chain(struct pool *pool)
+{
+    /* Acquire: pairs with the release in memory_retire. */
+    struct chain chain = {.first =
+                              atomic_exchange_explicit(&pool->retired, NULL, memory_order_acquire)};
+    if (!chain.first)
+        return chain;
+    chain.last = chain.first;
+    chain.count = 1;
+    for (struct block *next; (next = chain_next(chain.last)); chain.count++)
+        chain.last = next;
+    return chain;
+}
+
+static void retire_batch(struct memory *memory, unsigned class)
+{
+    struct limbo *limbo = &memory->limbo;
+    struct chain chain = retired_chain(&memory->pools[class]);
+    if (!chain.first)
+        return;
+    if (!limbo_enter(limbo)) {
+        chain_later(memory, &chain);
+        return;
+    }
+    struct chain *open = &limbo->open[class];
+    if (open->first) {
+        atomic_store_explicit(&chain.last->chain, open->first, memory_order_relaxed);
+        chain.last = open->last;
+        chain.count += open->count;
+    }
+    *open = chain;
+    limbo_go_on(memory);
+    limbo_leave(limbo, limbo->graced);
+    if (atomic_load_explicit(&limbo->occupied, memory_order_seq_cst))
+        limbo_watch(memory);
+}
+
+void retire_rest(struct memory *memory)
+{
+    for (unsigned class = 0; class < MEMORY_CLASSES_MAX; class ++)
+        retire_batch(memory, class);
+}
+
+void memory_retire(struct memory *memory, unsigned class, void *address)
+{
+    struct pool *pool = &memory->pools[class];
+    struct block *block = address;
+    invariant(block->slab->pool == pool);
+    struct block *top = atomic_load_explicit(&pool->retired, memory_order_relaxed);
+    do
+        atomic_store_explicit(&block->chain, top, memory_order_relaxed);
+    /* Release: pairs with the acquire in retired_chain, in whichever thread closes the batch. */
+    while (!atomic_compare_exchange_weak_explicit(&pool->retired, &top, block, memory_order_release,
+                                                  memory_order_relaxed));
+    size_t count = atomic_fetch_add_explicit(&pool->retired_count, 1, memory_order_relaxed) + 1;
+    if (count % RETIRE_BATCH == 0)
+        retire_batch(memory, class);
+}
+
+/* ------------------------------------------------------------------------------------ callbacks */
+
+void memory_later(struct memory *memory, struct reclaim_head *head,
+                  void (*callback)(struct rcu_head *))
+{
+    atomic_fetch_add_explicit(&memory->callbacks, 1, memory_order_relaxed);
+    reclaim_later(head, callback);
+}
+
+/*
+ * Callbacks that have ended while somebody waits for that, in any bus: a futex. Not in struct
+ * memory, which may be gone as soon as its count is zero.
+ */
+static _Atomic uint32_t ended;
+static _Atomic uint32_t waiting;
+
+void memory_callback_end(struct memory *memory)
+{
+    /* Release: pairs with the acquire in memory_wait_callbacks. */
+    if (atomic_fetch_sub_explicit(&memory->callbacks, 1, memory_order_seq_cst) > 1)
+        return;
+    if (atomic_load_explicit(&waiting, memory_order_seq_cst) > 0) {
+        atomic_fetch_add_explicit(&ended, 1, memory_order_seq_cst);
+        sys_futex_wake_all((uint32_t *)&ended);
+    }
+}
+
+void memory_wait_callbacks(struct memory *memory)
+{
+    atomic_fetch_add_explicit(&waiting, 1, memory_order_seq_cst);
+    for (;;) {
+        uint32_t before = atomic_load_explicit(&ended, memory_order_seq_cst);
+        if (memory_callbacks(memory) == 0)
+            break;
+        sys_futex_wait((uint32_t *)&ended, before, NULL);
+    }
+    atomic_fetch_sub_explicit(&waiting, 1, memory_order_relaxed);
+}

@@ -2,6 +2,7 @@
 # For the rungs: sourced by bash. A rung ends with `much "…"`, which goes into the table.
 . "$(dirname "${BASH_SOURCE[0]}")/../support/setup.sh"
 set -euo pipefail
+mkdir -p "$root/build"
 test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev libjs-chart.js jq"
 
 fail() {

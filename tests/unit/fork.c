@@ -10,6 +10,7 @@
 #include "support/children.h"
 #include "support/harness.h"
 
+#include <limits.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 
@@ -221,4 +222,6 @@ TEST(process, texts)
         check(exitbus_strerror(-error) == exitbus_strerror(error));
     }
     check(strstr(exitbus_strerror(-ESHUTDOWN), "closed") != NULL);
+    check(strcmp(exitbus_strerror(INT_MIN), "unknown error") == 0);
+    check(strcmp(exitbus_strerror(INT_MAX), "unknown error") == 0);
 }

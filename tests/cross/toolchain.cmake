@@ -16,3 +16,6 @@ set(libraries ${EXITBUS_CROSS_SYSROOT}/usr/lib/${EXITBUS_CROSS_TRIPLET})
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-L${libraries} -Wl,--disable-new-dtags,-rpath,${libraries} -Wl,-rpath-link,${libraries} -Wl,--allow-shlib-undefined")
 set(CMAKE_SHARED_LINKER_FLAGS_INIT ${CMAKE_EXE_LINKER_FLAGS_INIT})
 set(CMAKE_MODULE_LINKER_FLAGS_INIT ${CMAKE_EXE_LINKER_FLAGS_INIT})
+if(EXITBUS_CROSS_TRIPLET MATCHES riscv64)
+    set(CMAKE_C_STANDARD_LIBRARIES_INIT -latomic) # for atomics of less than a word, in the tests
+endif()

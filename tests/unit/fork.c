@@ -8,6 +8,7 @@
 #include <urcu-bp.h>
 
 #include "support/children.h"
+#include "support/coverage.h"
 #include "support/harness.h"
 
 #include <limits.h>
@@ -75,7 +76,7 @@ static int fork_and_try(const struct handles *h, bool exec)
         int wrong = all_stale(h);
         if (exec && wrong == 0)
             execl(TINY_CHILD, TINY_CHILD, "0", (char *)NULL);
-        _exit(wrong);
+        leave_process(wrong);
     }
     must(pid > 0);
     int code = receive_pid(any, pid).exit_code;

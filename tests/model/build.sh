@@ -23,6 +23,7 @@ publish 1 3
 slot 1 3
 helped_sleep 1 3
 sleep 2 2
+fences 2 2
 recycle 1 3
 close 2 2
 start 1 2

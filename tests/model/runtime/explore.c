@@ -611,11 +611,21 @@ static uint64_t mask_of(size_t size)
     return size == 8 ? UINT64_MAX : ((uint64_t)1 << 8 * size) - 1;
 }
 
+static void plain_access(const void *address, size_t size, bool store);
+
+/* Where an atomic access may go: what has made the object there, by plain stores, must be known. */
+static unsigned atomic_access(const void *address, size_t size, const struct model_site *site)
+{
+    unsigned index = locate(address, size, site);
+    reach(index);
+    plain_access(address, size, false);
+    return index;
+}
+
 uint64_t model_load(const void *address, size_t size, int order, const struct model_site *site)
 {
     order = weakened("load", order, __ATOMIC_RELAXED, site);
-    unsigned index = locate(address, size, site);
-    reach(index);
+    unsigned index = atomic_access(address, size, site);
     unsigned number = choose_store(index, order, NULL);
     uint64_t value = store_of(&now->locations[index], number)->value;
     note("load", address, value, order, number + 1 < now->locations[index].count, site);
@@ -627,8 +637,7 @@ void model_store(void *address, size_t size, uint64_t value, int order,
                  const struct model_site *site)
 {
     order = weakened("store", order, __ATOMIC_RELAXED, site);
-    unsigned index = locate(address, size, site);
-    reach(index);
+    unsigned index = atomic_access(address, size, site);
     if (is_dead(address))
         model_violation("memory is written that is free", site->file, site->line);
     note("store", address, value, order, false, site);
@@ -639,6 +648,7 @@ void model_init(void *address, size_t size, uint64_t value)
 {
     unsigned index = locate(address, size, &here);
     write_latest(index, value & mask_of(size), __ATOMIC_RELAXED, (struct message){0});
+    plain_access(address, size, true);
 }
 
 static void read_modify_write(unsigned index, uint64_t value, int order)
@@ -654,8 +664,7 @@ uint64_t model_rmw(void *address, size_t size, enum model_rmw_kind kind, uint64_
                    int order, const struct model_site *site)
 {
     order = weakened("rmw", order, __ATOMIC_RELAXED, site);
-    unsigned index = locate(address, size, site);
-    reach(index);
+    unsigned index = atomic_access(address, size, site);
     struct location *location = &now->locations[index];
     uint64_t before = store_of(location, location->count - 1)->value;
     uint64_t after = kind == MODEL_EXCHANGE ? operand
@@ -673,8 +682,7 @@ bool model_cas(void *address, size_t size, void *expected, uint64_t desired, int
     int order = weakened("cas", success, failure, site);
     if (weakens("failure", site))
         failure = __ATOMIC_RELAXED;
-    unsigned index = locate(address, size, site);
-    reach(index);
+    unsigned index = atomic_access(address, size, site);
     uint64_t wanted = read_memory(expected, size);
     unsigned number = choose_store(index, failure, &wanted);
     uint64_t value = store_of(&now->locations[index], number)->value;
@@ -803,6 +811,12 @@ void __tsan_write_range(const void *address, unsigned long size)
 {
     for (unsigned long i = 0; i < size; i += sizeof(uint64_t))
         plain_access((const char *)address + i, sizeof(uint64_t), true);
+}
+
+void *model_memset(void *address, int byte, size_t size)
+{
+    __tsan_write_range(address, size);
+    return memset(address, byte, size);
 }
 
 void __tsan_init(void);

@@ -28,7 +28,8 @@ uint64_t model_rmw(void *address, size_t size, enum model_rmw_kind kind, uint64_
 bool model_cas(void *address, size_t size, void *expected, uint64_t desired, int success,
                int failure, const struct model_site *site);
 void model_fence(int order, const struct model_site *site);
-/* A plain store, as to memory that nobody else can see yet. */
+/* A plain store, as to memory that nobody else can see yet; and of many. */
+void *model_memset(void *address, int byte, size_t size);
 void model_init(void *address, size_t size, uint64_t value);
 
 /* A full fence on every thread, as by membarrier. */

@@ -3,6 +3,7 @@
 #include <exitbus/exitbus.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #define TEXT(x) TEXT_(x)
@@ -16,7 +17,9 @@ const char *exitbus_version(void)
 
 const char *exitbus_strerror(int error)
 {
-    switch (error < 0 ? -error : error) {
+    if (error < 0 && error >= -INT_MAX) /* INT_MIN has no opposite */
+        error = -error;
+    switch (error) {
     case 0:
         return "success";
     case EINVAL:
@@ -50,7 +53,7 @@ const char *exitbus_strerror(int error)
     case EOVERFLOW:
         return "the bus has used up its sequence numbers";
     default: {
-        const char *text = strerrordesc_np(error < 0 ? -error : error);
+        const char *text = strerrordesc_np(error);
         return text ? text : "unknown error";
     }
     }

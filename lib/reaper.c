@@ -492,11 +492,13 @@ static int start_mode_all(struct exitbus_reaper *reaper)
     if (result < 0)
         return result;
     reaper->old_subreaper = -1;
-    if (reaper->flags & EXITBUS_REAPER_SUBREAPER) {
-        prctl(PR_GET_CHILD_SUBREAPER, &reaper->old_subreaper);
-        prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if ((reaper->flags & EXITBUS_REAPER_SUBREAPER) &&
+        (prctl(PR_GET_CHILD_SUBREAPER, &reaper->old_subreaper) < 0 ||
+         prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)) {
+        result = -errno;
+        sigchld_remove();
     }
-    return 0;
+    return result;
 }
 
 static void stop_mode_all(struct exitbus_reaper *reaper)

@@ -16,7 +16,8 @@
  *
  * Emulators (valgrind, qemu's user mode) turn such a clone into a fork that copies memory, or
  * refuse it. That is found out once, and there the child waits at a pipe until the parent has
- * subscribed.
+ * subscribed. Such a child has an exit signal from the beginning (qemu insists): if it fails to
+ * exec, an ALL reaper publishes its exit, besides the error that is returned.
  */
 #include "cancel.h"
 #include "fork_guard.h"
@@ -151,7 +152,8 @@ CHILD_CODE static int probe_main(void *argument)
     __builtin_unreachable();
 }
 
-static bool memory_is_shared(void)
+/* 1 or 0; or a negative errno: it could not be found out. */
+static int memory_is_shared(void)
 {
     static _Atomic int known; /* 1: shared, 2: copied */
     int answer = atomic_load_explicit(&known, memory_order_relaxed);
@@ -160,7 +162,7 @@ static bool memory_is_shared(void)
         volatile int seen = 0;
         pid_t pid = clone(probe_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK, (void *)&seen);
         if (pid < 0 && errno != EINVAL)
-            return true; /* what it is short of, the spawn itself will report */
+            return -errno;
         if (pid >= 0)
             reap_unborn(pid, __WALL);
         answer = seen ? 1 : 2;
@@ -253,8 +255,10 @@ static int run_child(struct child *child, bool want_pidfd, pid_t *pid, int *pidf
     child->signal_mask = before;
     if (child->options->flags & EXITBUS_SPAWN_SIGMASK)
         memcpy(&child->signal_mask, child->options->signal_mask, sizeof child->signal_mask);
-    int result = memory_is_shared() ? run_shared(child, want_pidfd, pid, pidfd)
-                                    : run_copied(child, want_pidfd, pid, pidfd);
+    int shared = memory_is_shared();
+    int result = shared < 0    ? shared
+                 : shared == 1 ? run_shared(child, want_pidfd, pid, pidfd)
+                               : run_copied(child, want_pidfd, pid, pidfd);
     restore_signals(before);
     if (mutant(SPAWN_SUBSCRIBES_LATE) && result == 0)
         result = subscribe_for(child, *pid);

@@ -33,7 +33,7 @@ void latency_init(void)
 
 void latency_add(enum latency which, uint64_t ns)
 {
-    double value = ns > LOWEST_NS ? (double)ns : (double)LOWEST_NS;
+    double value = fmax((double)ns, LOWEST_NS);
     pthread_mutex_lock(&lock);
     gsl_histogram_increment(histograms[which], value);
     counts[which]++;

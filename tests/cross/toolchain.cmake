@@ -13,6 +13,9 @@ set(ENV{PKG_CONFIG_LIBDIR}
     ${EXITBUS_CROSS_SYSROOT}/usr/lib/${EXITBUS_CROSS_TRIPLET}/pkgconfig:${EXITBUS_CROSS_SYSROOT}/usr/share/pkgconfig)
 set(ENV{PKG_CONFIG_SYSROOT_DIR} ${EXITBUS_CROSS_SYSROOT})
 set(libraries ${EXITBUS_CROSS_SYSROOT}/usr/lib/${EXITBUS_CROSS_TRIPLET})
-set(CMAKE_EXE_LINKER_FLAGS_INIT "-L${libraries} -Wl,-rpath,${libraries} -Wl,-rpath-link,${libraries} -Wl,--allow-shlib-undefined")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-L${libraries} -Wl,--disable-new-dtags,-rpath,${libraries} -Wl,-rpath-link,${libraries} -Wl,--allow-shlib-undefined")
 set(CMAKE_SHARED_LINKER_FLAGS_INIT ${CMAKE_EXE_LINKER_FLAGS_INIT})
 set(CMAKE_MODULE_LINKER_FLAGS_INIT ${CMAKE_EXE_LINKER_FLAGS_INIT})
+if(EXITBUS_CROSS_TRIPLET MATCHES riscv64)
+    set(CMAKE_C_STANDARD_LIBRARIES_INIT -latomic) # for atomics of less than a word, in the tests
+endif()

@@ -2,7 +2,10 @@
 # For the rungs: sourced by bash. A rung ends with `much "…"`, which goes into the table.
 . "$(dirname "${BASH_SOURCE[0]}")/../support/setup.sh"
 set -euo pipefail
+mkdir -p "$root/build"
 test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev libjs-chart.js jq"
+# The suites of 15-faults.
+fault_suites="faults|calls|helping|late|hostile|fork|stepping"
 
 fail() {
     echo "FAILED: $*" >&2
@@ -34,4 +37,10 @@ must_fail() {
     [ "$status" -ne 0 ] || fail "$what: nobody has noticed"
     [ "$status" -ne 126 ] && [ "$status" -ne 127 ] || fail "$what: $* does not run"
     echo "seen: $what"
+}
+
+# defect NAME MUTANT: the tests with a deliberate defect (lib/mutants.h), in build/defect-NAME.
+defect() {
+    build "defect-$1" -DCMAKE_BUILD_TYPE=Release -DEXITBUS_TESTS=ON -DEXITBUS_STRESS=OFF \
+        -DEXITBUS_MUTANT="$2"
 }

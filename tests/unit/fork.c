@@ -8,8 +8,10 @@
 #include <urcu-bp.h>
 
 #include "support/children.h"
+#include "support/coverage.h"
 #include "support/harness.h"
 
+#include <limits.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 
@@ -74,7 +76,7 @@ static int fork_and_try(const struct handles *h, bool exec)
         int wrong = all_stale(h);
         if (exec && wrong == 0)
             execl(TINY_CHILD, TINY_CHILD, "0", (char *)NULL);
-        _exit(wrong);
+        leave_process(wrong);
     }
     must(pid > 0);
     int code = receive_pid(any, pid).exit_code;
@@ -221,4 +223,6 @@ TEST(process, texts)
         check(exitbus_strerror(-error) == exitbus_strerror(error));
     }
     check(strstr(exitbus_strerror(-ESHUTDOWN), "closed") != NULL);
+    check(strcmp(exitbus_strerror(INT_MIN), "unknown error") == 0);
+    check(strcmp(exitbus_strerror(INT_MAX), "unknown error") == 0);
 }

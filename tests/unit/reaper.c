@@ -99,7 +99,8 @@ TEST(reaper, zombies_from_before)
     await(is_zombie(child.pid));
     struct exitbus_reaper *watching = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
     struct exitbus_subscription *own;
-    check_equal(receive_pid(own, spawn_tiny(bus, "0", &own)).exit_code, 0);
+    pid_t spawned = spawn_tiny(bus, "0", &own);
+    check_equal(receive_pid(own, spawned).exit_code, 0);
     check_ok(exitbus_unsubscribe(own));
     check(is_zombie(child.pid));
     check_ok(exitbus_reaper_stop(watching));

@@ -186,12 +186,13 @@ TEST(spawn, failures)
     for (int with = 0; with < 3; with++) {
         struct exitbus_reaper *reaper = NULL;
         struct exitbus_subscription *own;
-        if (with == 0) /* spawn's own: make it start */
-            check_equal(receive_pid(own, spawn_tiny(bus, "0", &own)).exit_code, 0);
-        else
-            reaper = reaper_of(bus, with == 1 ? EXITBUS_REAPER_ALL : EXITBUS_REAPER_WATCHED, 0);
-        if (with == 0)
+        if (with == 0) { /* spawn's own: make it start */
+            pid_t spawned = spawn_tiny(bus, "0", &own);
+            check_equal(receive_pid(own, spawned).exit_code, 0);
             check_ok(exitbus_unsubscribe(own));
+        } else {
+            reaper = reaper_of(bus, with == 1 ? EXITBUS_REAPER_ALL : EXITBUS_REAPER_WATCHED, 0);
+        }
         await(no_children());
         char *argv[] = {"/nonexistent", NULL};
         struct exitbus_spawn_options options = {.argv = argv};

@@ -47,6 +47,8 @@
 #define SHARED_BITS 16
 #define SITES_MAX 512
 #define CHANNELS_MAX 16
+#define CHANGES_MAX 16 /* of priority; so the largest depth is one more */
+#define MEASURED 100   /* executions from which the number of steps is taken */
 
 enum { MODE_EXHAUSTIVE, MODE_RANDOM };
 
@@ -74,6 +76,7 @@ struct location {
     uint32_t count;
     uint8_t size;
     uint8_t users; /* threads, a bit each */
+    bool plain;    /* not atomic: its stores are only counted */
 };
 
 enum status { UNUSED, RUNNABLE, PAUSED, ASLEEP, JOINING, GRACE, ENDED };
@@ -101,8 +104,8 @@ struct callback {
 
 struct event {
     uint8_t thread;
-    const char *what, *file;
-    int line;
+    const char *what;
+    const struct model_site *site;
     const void *address;
     uint64_t value;
     int order;
@@ -131,7 +134,7 @@ static struct state {
     unsigned preemptions, stale, depth, steps;
     unsigned events;
     ucontext_t outside;
-} *now;
+} * now;
 
 static struct kept {
     struct choice choices[CHOICES_MAX];
@@ -140,16 +143,17 @@ static struct kept {
     uint8_t shared[1 << SHARED_BITS];
     bool shared_grew;
     struct site {
-        const char *file;
-        int line, order;
+        const struct model_site *site;
+        const char *kind;
+        int order, failure;
     } sites[SITES_MAX];
     unsigned site_count;
     uint8_t *dead; /* one for each cache line of the dead range */
     uint64_t random, seed;
-    unsigned change_points[16];
+    unsigned change_points[CHANGES_MAX];
     char violation[512];
     char *data; /* the program's variables as they are before main */
-} *kept;
+} * kept;
 
 #define VIEWS_BYTES ((size_t)256 << 20)
 
@@ -157,7 +161,7 @@ static struct {
     int mode;
     unsigned preemptions, stale, depth;
     uint64_t executions_max, seed;
-    const char *weaken_file;
+    const char *weaken_file, *weaken_part;
     int weaken_line;
     bool sites, trace, quiet;
 } options = {.preemptions = 2, .stale = 2, .depth = 3, .executions_max = UINT64_MAX};
@@ -181,16 +185,19 @@ static void print_trace(FILE *out)
         const struct event *e = &kept->trace[i];
         fprintf(out, "%5u  %*sT%u %-8s %-8s %#" PRIx64 " at %p, %s:%d%s\n", i, e->thread * 2, "",
                 e->thread, e->what, e->order < 0 ? "" : order_names[e->order], e->value, e->address,
-                base(e->file), e->line, e->stale ? "  (not the latest)" : "");
+                base(e->site->file), e->site->line, e->stale ? "  (not the latest)" : "");
     }
 }
 
+/* For what the model itself does. */
+static const struct model_site here = {__FILE__, "", "", __LINE__};
+
 static void note(const char *what, const void *address, uint64_t value, int order, bool stale,
-                 const char *file, int line)
+                 const struct model_site *site)
 {
     if (now->events < TRACE_MAX)
-        kept->trace[now->events] = (struct event){
-            (uint8_t)now->current, what, file, line, address, value, order, stale};
+        kept->trace[now->events] =
+            (struct event){(uint8_t)now->current, what, site, address, value, order, stale};
     now->events++;
 }
 
@@ -260,7 +267,7 @@ static void run_callbacks(void);
 
 static unsigned pick_random(const unsigned *enabled, unsigned count)
 {
-    for (unsigned i = 0; i + 1 < options.depth && i < 16; i++)
+    for (unsigned i = 0; i + 1 < options.depth && i < CHANGES_MAX; i++)
         if (kept->change_points[i] == now->steps)
             me()->priority = -(int)i - 1;
     unsigned best = enabled[0];
@@ -332,7 +339,7 @@ static void wait_as(enum status status)
 void model_sleep(const void *address)
 {
     me()->waits_for = address;
-    note("sleep", address, 0, -1, false, __FILE__, __LINE__);
+    note("sleep", address, 0, -1, false, &here);
     wait_as(ASLEEP);
 }
 
@@ -341,7 +348,7 @@ void model_wake(const void *address)
     for (unsigned i = 0; i < now->thread_count; i++)
         if (now->threads[i].status == ASLEEP && now->threads[i].waits_for == address)
             now->threads[i].status = RUNNABLE;
-    note("wake", address, 0, -1, false, __FILE__, __LINE__);
+    note("wake", address, 0, -1, false, &here);
 }
 
 /* --------------------------------------------------------------------------------------- views */
@@ -425,35 +432,63 @@ static const struct store *store_of(const struct location *location, unsigned nu
     return &now->stores[location->stores[number % 64]];
 }
 
-static bool is_dead(const void *address);
+extern char __data_start[], _end[];
 
-static unsigned locate(const void *address, size_t size, const char *file, int line)
+/* One byte for each line of the program's variables, in which the model's memory lies, too. */
+static size_t line_of(const void *address)
 {
-    if (is_dead(address))
-        model_violation("memory is touched that is free", file, line);
-    unsigned place = hash(address);
-    while (now->table[place]) {
-        unsigned index = now->table[place] - 1u;
-        if (now->locations[index].address == address)
-            return index;
-        place = (place + 1) % (1 << SHARED_BITS);
+    return (size_t)((const char *)address - __data_start) / 64;
+}
+
+static bool is_variable(const void *address)
+{
+    return (const char *)address >= __data_start && (const char *)address < _end;
+}
+
+static bool is_dead(const void *address)
+{
+    return is_variable(address) && kept->dead[line_of(address)];
+}
+
+/* The location's number plus one; or 0, and *place is where in the table it goes. */
+static unsigned find(const void *address, bool plain, unsigned *place)
+{
+    *place = hash(address);
+    for (; now->table[*place]; *place = (*place + 1) % (1 << SHARED_BITS)) {
+        const struct location *location = &now->locations[now->table[*place] - 1u];
+        if (location->address == address && location->plain == plain)
+            return now->table[*place];
     }
+    return 0;
+}
+
+static unsigned add_location(const void *address, size_t size, bool plain, unsigned place)
+{
     if (now->location_count == LOCATIONS_MAX)
-        model_violation("too many locations for the explorer", file, line);
+        model_violation("too many locations for the explorer", here.file, here.line);
     unsigned index = now->location_count++;
     now->table[place] = (uint16_t)(index + 1);
-    struct location *location = &now->locations[index];
-    *location = (struct location){.address = address, .size = (uint8_t)size};
-    append_store(location, read_memory(address, size), (struct message){0});
+    now->locations[index] = (struct location){
+        .address = address, .size = (uint8_t)size, .plain = plain, .count = plain};
+    return index;
+}
+
+static unsigned locate(const void *address, size_t size, const struct model_site *site)
+{
+    if (is_dead(address))
+        model_violation("memory is touched that is free", site->file, site->line);
+    unsigned place, number = find(address, false, &place);
+    if (number > 0)
+        return number - 1;
+    unsigned index = add_location(address, size, false, place);
+    append_store(&now->locations[index], read_memory(address, size), (struct message){0});
     return index;
 }
 
 /* Is it worth a switch? Only if others use the location, too. */
-static void reach(unsigned index, const char *file, int line)
+static void reach(unsigned index)
 {
     struct location *location = &now->locations[index];
-    (void)file;
-    (void)line;
     if (now->in_callback)
         return;
     unsigned place = hash(location->address);
@@ -466,23 +501,6 @@ static void reach(unsigned index, const char *file, int line)
     }
 }
 
-static int weakened(int order, const char *file, int line)
-{
-    if (order == __ATOMIC_RELAXED)
-        return order;
-    if (options.sites) {
-        unsigned i = 0;
-        while (i < kept->site_count &&
-               (kept->sites[i].line != line || strcmp(kept->sites[i].file, file) != 0))
-            i++;
-        if (i == kept->site_count && i < SITES_MAX)
-            kept->sites[kept->site_count++] = (struct site){file, line, order};
-    }
-    bool here = options.weaken_line == line && options.weaken_file &&
-                strcmp(options.weaken_file, base(file)) == 0;
-    return here ? __ATOMIC_RELAXED : order;
-}
-
 static bool acquires(int order)
 {
     return order == __ATOMIC_ACQUIRE || order == __ATOMIC_CONSUME || order == __ATOMIC_ACQ_REL ||
@@ -492,6 +510,47 @@ static bool acquires(int order)
 static bool releases(int order)
 {
     return order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
+}
+
+/* Remember an operation that is not relaxed, for --sites. */
+static void list_site(const char *kind, int order, int failure, const struct model_site *site)
+{
+    for (unsigned i = 0; i < kept->site_count; i++)
+        if (kept->sites[i].site->line == site->line && kept->sites[i].kind == kind &&
+            strcmp(kept->sites[i].site->file, site->file) == 0)
+            return;
+    if (kept->site_count < SITES_MAX)
+        kept->sites[kept->site_count++] = (struct site){site, kind, order, failure};
+}
+
+static bool weakens(const char *part, const struct model_site *site)
+{
+    return options.weaken_line == site->line && options.weaken_file &&
+           strcmp(options.weaken_file, base(site->file)) == 0 &&
+           (strcmp(options.weaken_part, part) == 0 || strcmp(options.weaken_part, "all") == 0);
+}
+
+/* The order as written, or without the part of it that --weaken names. */
+static int weakened(const char *kind, int order, int failure, const struct model_site *site)
+{
+    if (order == __ATOMIC_RELAXED && failure == __ATOMIC_RELAXED)
+        return order;
+    if (options.sites)
+        list_site(kind, order, failure, site);
+    bool acquire = acquires(order) && strcmp(kind, "store") != 0;
+    bool release = releases(order) && strcmp(kind, "load") != 0;
+    bool total = order == __ATOMIC_SEQ_CST;
+    if (weakens("acquire", site))
+        acquire = total = false;
+    if (weakens("release", site))
+        release = total = false;
+    if (weakens("total", site))
+        total = false;
+    return total                ? __ATOMIC_SEQ_CST
+           : acquire && release ? __ATOMIC_ACQ_REL
+           : acquire            ? __ATOMIC_ACQUIRE
+           : release            ? __ATOMIC_RELEASE
+                                : __ATOMIC_RELAXED;
 }
 
 static void has_read(unsigned index, unsigned number, int order)
@@ -552,33 +611,44 @@ static uint64_t mask_of(size_t size)
     return size == 8 ? UINT64_MAX : ((uint64_t)1 << 8 * size) - 1;
 }
 
-uint64_t model_load(const void *address, size_t size, int order, const char *file, int line)
+static void plain_access(const void *address, size_t size, bool store);
+
+/* Where an atomic access may go: what has made the object there, by plain stores, must be known. */
+static unsigned atomic_access(const void *address, size_t size, const struct model_site *site)
 {
-    order = weakened(order, file, line);
-    unsigned index = locate(address, size, file, line);
-    reach(index, file, line);
+    unsigned index = locate(address, size, site);
+    reach(index);
+    plain_access(address, size, false);
+    return index;
+}
+
+uint64_t model_load(const void *address, size_t size, int order, const struct model_site *site)
+{
+    order = weakened("load", order, __ATOMIC_RELAXED, site);
+    unsigned index = atomic_access(address, size, site);
     unsigned number = choose_store(index, order, NULL);
     uint64_t value = store_of(&now->locations[index], number)->value;
-    note("load", address, value, order, number + 1 < now->locations[index].count, file, line);
+    note("load", address, value, order, number + 1 < now->locations[index].count, site);
     has_read(index, number, order);
     return value;
 }
 
-void model_store(void *address, size_t size, uint64_t value, int order, const char *file, int line)
+void model_store(void *address, size_t size, uint64_t value, int order,
+                 const struct model_site *site)
 {
-    order = weakened(order, file, line);
-    unsigned index = locate(address, size, file, line);
-    reach(index, file, line);
+    order = weakened("store", order, __ATOMIC_RELAXED, site);
+    unsigned index = atomic_access(address, size, site);
     if (is_dead(address))
-        model_violation("memory is written that is free", file, line);
-    note("store", address, value, order, false, file, line);
+        model_violation("memory is written that is free", site->file, site->line);
+    note("store", address, value, order, false, site);
     write_latest(index, value & mask_of(size), order, (struct message){0});
 }
 
 void model_init(void *address, size_t size, uint64_t value)
 {
-    unsigned index = locate(address, size, __FILE__, __LINE__);
+    unsigned index = locate(address, size, &here);
     write_latest(index, value & mask_of(size), __ATOMIC_RELAXED, (struct message){0});
+    plain_access(address, size, true);
 }
 
 static void read_modify_write(unsigned index, uint64_t value, int order)
@@ -591,39 +661,37 @@ static void read_modify_write(unsigned index, uint64_t value, int order)
 }
 
 uint64_t model_rmw(void *address, size_t size, enum model_rmw_kind kind, uint64_t operand,
-                   int order, const char *file, int line)
+                   int order, const struct model_site *site)
 {
-    order = weakened(order, file, line);
-    unsigned index = locate(address, size, file, line);
-    reach(index, file, line);
+    order = weakened("rmw", order, __ATOMIC_RELAXED, site);
+    unsigned index = atomic_access(address, size, site);
     struct location *location = &now->locations[index];
     uint64_t before = store_of(location, location->count - 1)->value;
     uint64_t after = kind == MODEL_EXCHANGE ? operand
                      : kind == MODEL_ADD    ? before + operand
                      : kind == MODEL_OR     ? before | operand
                                             : before & operand;
-    note("rmw", address, after & mask_of(size), order, false, file, line);
+    note("rmw", address, after & mask_of(size), order, false, site);
     read_modify_write(index, after, order);
     return before;
 }
 
 bool model_cas(void *address, size_t size, void *expected, uint64_t desired, int success,
-               int failure, const char *file, int line)
+               int failure, const struct model_site *site)
 {
-    int order = weakened(success, file, line);
-    if (order != success)
+    int order = weakened("cas", success, failure, site);
+    if (weakens("failure", site))
         failure = __ATOMIC_RELAXED;
-    unsigned index = locate(address, size, file, line);
-    reach(index, file, line);
+    unsigned index = atomic_access(address, size, site);
     uint64_t wanted = read_memory(expected, size);
     unsigned number = choose_store(index, failure, &wanted);
     uint64_t value = store_of(&now->locations[index], number)->value;
     if (value == wanted) {
-        note("cas", address, desired, order, false, file, line);
+        note("cas", address, desired, order, false, site);
         read_modify_write(index, desired, order);
         return true;
     }
-    note("cas not", address, value, failure, number + 1 < now->locations[index].count, file, line);
+    note("cas not", address, value, failure, number + 1 < now->locations[index].count, site);
     has_read(index, number, failure);
     memcpy(expected, &value, size);
     return false;
@@ -641,11 +709,11 @@ static void fence(struct thread *thread, int order)
         view_join(&thread->released, thread->view.at, thread->view.count);
 }
 
-void model_fence(int order, const char *file, int line)
+void model_fence(int order, const struct model_site *site)
 {
-    order = weakened(order, file, line);
+    order = weakened("fence", order, __ATOMIC_RELAXED, site);
     step();
-    note("fence", NULL, 0, order, false, file, line);
+    note("fence", NULL, 0, order, false, site);
     if (order != __ATOMIC_RELAXED)
         fence(me(), order);
 }
@@ -670,10 +738,90 @@ void model_take_over(struct model_channel *channel)
 void model_fence_all(void)
 {
     step();
-    note("barrier", NULL, 0, -1, false, __FILE__, __LINE__);
+    note("barrier", NULL, 0, -1, false, &here);
     for (int round = 0; round < 2; round++)
         for (unsigned i = 0; i < now->thread_count; i++)
             fence(&now->threads[i], __ATOMIC_SEQ_CST);
+}
+
+/* ------------------------------------------------------------------------------ plain accesses */
+
+/* Variables that would be thread-local are one for all here: a choice of where to look first. */
+extern char __start_model_local[] __attribute__((weak)), __stop_model_local[] __attribute__((weak));
+
+static bool is_thread_local(const void *address)
+{
+    return (const char *)address >= __start_model_local &&
+           (const char *)address < __stop_model_local;
+}
+
+/*
+ * The library is compiled as for ThreadSanitizer, whose calls come here. A plain access must know
+ * of the latest plain store to its address: else there is a data race, which is how a publication
+ * without its release or acquire shows. (That a store must know of earlier plain loads is left to
+ * ThreadSanitizer itself.) Stores from before there was a second thread are known to all.
+ */
+static void plain_access(const void *address, size_t size, bool store)
+{
+    if (!now || now->thread_count <= 1 || !is_variable(address) || is_thread_local(address))
+        return;
+    if (is_dead(address))
+        model_violation("memory is touched that is free, by a plain access", here.file, here.line);
+    unsigned place, number = find(address, true, &place);
+    if (number == 0 && !store)
+        return;
+    unsigned index = number > 0 ? number - 1 : add_location(address, size, true, place);
+    struct location *location = &now->locations[index];
+    if (view_at(&me()->view, index) + 1u != location->count) {
+        note(store ? "plain st" : "plain ld", address, 0, -1, false, &here);
+        model_violation("a data race: a plain store is not known here", here.file, here.line);
+    }
+    if (store)
+        view_raise(&me()->view, index, location->count++);
+}
+
+#define PLAIN(size)                                                                                \
+    void __tsan_read##size(const void *address);                                                   \
+    void __tsan_read##size(const void *address)                                                    \
+    {                                                                                              \
+        plain_access(address, size, false);                                                        \
+    }                                                                                              \
+    void __tsan_write##size(const void *address);                                                  \
+    void __tsan_write##size(const void *address)                                                   \
+    {                                                                                              \
+        plain_access(address, size, true);                                                         \
+    }
+
+PLAIN(1)
+PLAIN(2)
+PLAIN(4)
+PLAIN(8)
+PLAIN(16)
+
+/* Of structs, by words. */
+void __tsan_read_range(const void *address, unsigned long size);
+void __tsan_read_range(const void *address, unsigned long size)
+{
+    for (unsigned long i = 0; i < size; i += sizeof(uint64_t))
+        plain_access((const char *)address + i, sizeof(uint64_t), false);
+}
+
+void __tsan_write_range(const void *address, unsigned long size);
+void __tsan_write_range(const void *address, unsigned long size)
+{
+    for (unsigned long i = 0; i < size; i += sizeof(uint64_t))
+        plain_access((const char *)address + i, sizeof(uint64_t), true);
+}
+
+void *model_memset(void *address, int byte, size_t size)
+{
+    __tsan_write_range(address, size);
+    return memset(address, byte, size);
+}
+
+void __tsan_init(void);
+void __tsan_init(void)
+{
 }
 
 /* ------------------------------------------------------------------------------- grace periods */
@@ -744,8 +892,7 @@ void model_later(struct rcu_head *head, void (*callback)(struct rcu_head *))
         model_violation("too many callbacks for the explorer", __FILE__, __LINE__);
     view_join(&now->grace, me()->view.at, me()->view.count);
     view_join(&now->ended_sections, me()->view.at, me()->view.count);
-    now->callbacks[now->callback_count++] =
-        (struct callback){head, callback, now->sections, false};
+    now->callbacks[now->callback_count++] = (struct callback){head, callback, now->sections, false};
 }
 
 void model_grace_period(void)
@@ -783,8 +930,8 @@ static void thread_new(void *(*body)(void *), void *argument)
     unsigned index = now->thread_count++;
     struct thread *thread = &now->threads[index];
     char *stack = thread->stack;
-    *thread = (struct thread){
-        .status = RUNNABLE, .stack = stack, .body = body, .argument = argument};
+    *thread =
+        (struct thread){.status = RUNNABLE, .stack = stack, .body = body, .argument = argument};
     thread->priority = 1000 + (int)(random_next() % 1000);
     if (index > 0)
         thread->view = me()->view;
@@ -825,24 +972,6 @@ int model_once(void *once, void (*function)(void))
 
 /* ------------------------------------------------------------------------------ memory's state */
 
-extern char __data_start[], _end[];
-
-/* One byte for each line of the program's variables, in which the model's memory lies, too. */
-static size_t line_of(const void *address)
-{
-    return (size_t)((const char *)address - __data_start) / 64;
-}
-
-static bool is_variable(const void *address)
-{
-    return (const char *)address >= __data_start && (const char *)address < _end;
-}
-
-static bool is_dead(const void *address)
-{
-    return is_variable(address) && kept->dead[line_of(address)];
-}
-
 void model_dead(const void *address, size_t size)
 {
     memset(kept->dead + line_of(address), 1, size / 64);
@@ -857,16 +986,16 @@ void model_forget(const void *address, size_t size)
 {
     for (unsigned i = 0; i < now->location_count; i++) {
         struct location *location = &now->locations[i];
-        if (location->address >= address &&
-            (const char *)location->address < (const char *)address + size) {
-            /* Old stores can't be read any more by anybody. */
-            uint64_t value = read_memory(location->address, location->size);
-            if (value != store_of(location, location->count - 1)->value)
-                append_store(location, value, (struct message){0}); /* by a plain store */
-            unsigned latest = location->count - 1u;
-            for (unsigned t = 0; t < now->thread_count; t++)
-                view_raise(&now->threads[t].view, i, latest);
-        }
+        const char *at = location->address;
+        if (at < (const char *)address || at >= (const char *)address + size)
+            continue;
+        /* Old stores can't be read any more by anybody. */
+        uint64_t value = location->plain ? 0 : read_memory(at, location->size);
+        if (!location->plain && value != store_of(location, location->count - 1)->value)
+            append_store(location, value, (struct message){0}); /* by a plain store */
+        unsigned latest = location->count - 1u;
+        for (unsigned t = 0; t < now->thread_count; t++)
+            view_raise(&now->threads[t].view, i, latest);
     }
 }
 
@@ -990,27 +1119,33 @@ static int run_exhaustively(void)
     return 0;
 }
 
-/* Random priorities, lowered at `depth` - 1 random steps (Burckhardt et al., PCT). */
+/*
+ * Random priorities, lowered at `depth` - 1 random steps (Burckhardt et al., PCT). The steps are
+ * those of the longest of some executions with seeds of their own, so that a seed alone decides.
+ */
 static int run_randomly(void)
 {
-    unsigned longest = 100;
-    for (uint64_t i = 0; i < options.executions_max; i++) {
-        kept->seed = options.seed + i;
+    memset(kept->shared, 1, sizeof kept->shared);
+    unsigned longest = 1;
+    for (uint64_t i = 0; i < MEASURED + options.executions_max; i++) {
+        bool measuring = i < MEASURED;
+        kept->seed = measuring ? i : options.seed + (i - MEASURED);
         kept->random = kept->seed * 0x9e3779b97f4a7c15u;
-        for (unsigned c = 0; c < 16; c++)
+        for (unsigned c = 0; c < CHANGES_MAX; c++)
             kept->change_points[c] = (unsigned)(random_next() % longest);
-        memset(kept->shared, 1, sizeof kept->shared);
         execute();
-        if (kept->violation[0]) {
-            report(i + 1);
+        if (measuring && now->steps > longest)
+            longest = now->steps;
+        if (!measuring && kept->violation[0]) {
+            report(i + 1 - MEASURED);
             printf("repeat it with --random 1 --depth %u --stale %u --seed %" PRIu64 "\n",
                    options.depth, options.stale, kept->seed);
             return 1;
         }
     }
     if (!options.quiet)
-        printf("%" PRIu64 " random schedules of depth %u from seed %" PRIu64 "\n",
-               options.executions_max, options.depth, options.seed);
+        printf("%" PRIu64 " random schedules of depth %u from seed %" PRIu64 ", up to %u steps\n",
+               options.executions_max, options.depth, options.seed, longest);
     return 0;
 }
 
@@ -1018,7 +1153,8 @@ static void usage(const char *program)
 {
     fprintf(stderr,
             "usage: %s [--preemptions N] [--stale N] [--max EXECUTIONS] [--quiet]\n"
-            "       [--random SCHEDULES [--depth N] [--seed N]] [--weaken FILE:LINE] [--sites]\n",
+            "       [--random SCHEDULES [--depth N] [--seed N]] [--weaken FILE:LINE[:PART]] "
+            "[--sites]\n",
             program);
     exit(2);
 }
@@ -1058,6 +1194,8 @@ static void parse(int argc, char **argv)
             *colon = '\0';
             options.weaken_file = argv[i];
             options.weaken_line = atoi(colon + 1);
+            colon = strchr(colon + 1, ':');
+            options.weaken_part = colon ? colon + 1 : "all";
         } else {
             usage(argv[0]);
         }
@@ -1069,8 +1207,11 @@ int main(int argc, char **argv)
     parse(argc, argv);
     begin();
     int result = options.mode == MODE_RANDOM ? run_randomly() : run_exhaustively();
-    for (unsigned i = 0; i < kept->site_count; i++)
-        printf("site %s:%d %s\n", base(kept->sites[i].file), kept->sites[i].line,
-               order_names[kept->sites[i].order]);
+    for (unsigned i = 0; i < kept->site_count; i++) {
+        const struct site *site = &kept->sites[i];
+        printf("site %s %d %s %s %s %s %s\n", base(site->site->file), site->site->line,
+               site->site->function, site->kind, order_names[site->order],
+               order_names[site->failure], site->site->object);
+    }
     return result;
 }

@@ -3,7 +3,6 @@
  * What the library stands on, for the model: blocks of memory that come back the moment their grace
  * period ends, last in first out; system calls; grace periods; and what is left out (reapers, forks).
  */
-#include "library.h"
 #include "barrier.h"
 #include "bus.h"
 #include "fork_guard.h"
@@ -12,10 +11,7 @@
 #include "sys.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
-
-int model_blocks_left = INT_MAX;
 
 /* -------------------------------------------------------------------------------------- memory */
 
@@ -36,18 +32,30 @@ static void *cut(size_t size)
 void memory_init(struct memory *memory, const struct exitbus_allocator *allocator,
                  const size_t *block_sizes, size_t classes)
 {
-    (void)allocator;
     memset((void *)memory, 0, sizeof *memory);
     memory->own_allocator = true;
+    if (allocator)
+        memory->allocator = *allocator;
     for (size_t i = 0; i < classes; i++)
         memory->pools[i].block_size = block_sizes[i];
 }
 
+/* The blocks are the model's own; a test's allocator is only asked whether there are any. */
+static bool lacks_memory(struct memory *memory)
+{
+    const struct exitbus_allocator *allocator = &memory->allocator;
+    if (!allocator->allocate)
+        return false;
+    void *token = allocator->allocate(allocator->context, 64, 64);
+    if (token)
+        allocator->release(allocator->context, token, 64);
+    return !token;
+}
+
 void *memory_take(struct memory *memory, unsigned class)
 {
-    if (model_blocks_left <= 0)
+    if (lacks_memory(memory))
         return NULL;
-    model_blocks_left--;
     size_t size = memory->pools[class].block_size;
     struct block *block = free_blocks[class];
     if (block)
@@ -229,9 +237,12 @@ int sys_close(int fd)
     return 0;
 }
 
+/* A test may have this, to run on a kernel without membarrier. */
+extern const bool model_without_membarrier __attribute__((weak));
+
 int sys_membarrier_register(void)
 {
-    return model_symmetric ? -ENOSYS : 0;
+    return &model_without_membarrier ? -ENOSYS : 0;
 }
 
 int sys_membarrier(void)

@@ -14,14 +14,22 @@
 
 enum model_rmw_kind { MODEL_EXCHANGE, MODEL_ADD, MODEL_OR, MODEL_AND };
 
-uint64_t model_load(const void *address, size_t size, int order, const char *file, int line);
-void model_store(void *address, size_t size, uint64_t value, int order, const char *file, int line);
+/* An operation's place in the source. */
+struct model_site {
+    const char *file, *function, *object;
+    int line;
+};
+
+uint64_t model_load(const void *address, size_t size, int order, const struct model_site *site);
+void model_store(void *address, size_t size, uint64_t value, int order,
+                 const struct model_site *site);
 uint64_t model_rmw(void *address, size_t size, enum model_rmw_kind kind, uint64_t operand,
-                   int order, const char *file, int line);
+                   int order, const struct model_site *site);
 bool model_cas(void *address, size_t size, void *expected, uint64_t desired, int success,
-               int failure, const char *file, int line);
-void model_fence(int order, const char *file, int line);
-/* A plain store, as to memory that nobody else can see yet. */
+               int failure, const struct model_site *site);
+void model_fence(int order, const struct model_site *site);
+/* A plain store, as to memory that nobody else can see yet; and of many. */
+void *model_memset(void *address, int byte, size_t size);
 void model_init(void *address, size_t size, uint64_t value);
 
 /* A full fence on every thread, as by membarrier. */

@@ -18,7 +18,12 @@ typedef enum {
     memory_order_seq_cst = __ATOMIC_SEQ_CST
 } memory_order;
 
-#define MODEL_HERE __FILE__, __LINE__
+/* Where an operation stands, and what on. */
+#define MODEL_HERE(object)                                                                         \
+    ({                                                                                             \
+        static const struct model_site site_ = {__FILE__, __func__, #object, __LINE__};            \
+        &site_;                                                                                    \
+    })
 #define MODEL_TYPE(object) __typeof__((void)0, *(object))
 
 /* Values of up to eight bytes travel as uint64_t. */
@@ -48,26 +53,26 @@ typedef enum {
     model_init((void *)(uintptr_t)(object), sizeof *(object), model_bits_as(object, value))
 #define atomic_load_explicit(object, order)                                                        \
     model_value(MODEL_TYPE(object), model_load((const void *)(uintptr_t)(object), sizeof *(object), \
-                                               order, MODEL_HERE))
+                                               order, MODEL_HERE(object)))
 #define atomic_store_explicit(object, value, order)                                                \
     model_store((void *)(uintptr_t)(object), sizeof *(object), model_bits_as(object, value), order, \
-                MODEL_HERE)
-#define model_rmw_(object, kind, bits, order)                                                      \
+                MODEL_HERE(object))
+#define model_rmw_(object, kind, bits, order, site)                                                \
     model_value(MODEL_TYPE(object), model_rmw((void *)(uintptr_t)(object), sizeof *(object), kind,  \
-                                              bits, order, MODEL_HERE))
+                                              bits, order, site))
 #define atomic_exchange_explicit(object, value, order)                                             \
-    model_rmw_(object, MODEL_EXCHANGE, model_bits_as(object, value), order)
+    model_rmw_(object, MODEL_EXCHANGE, model_bits_as(object, value), order, MODEL_HERE(object))
 #define atomic_fetch_add_explicit(object, value, order)                                            \
-    model_rmw_(object, MODEL_ADD, (uint64_t)(int64_t)(value), order)
+    model_rmw_(object, MODEL_ADD, (uint64_t)(int64_t)(value), order, MODEL_HERE(object))
 #define atomic_fetch_sub_explicit(object, value, order)                                            \
-    model_rmw_(object, MODEL_ADD, (uint64_t) - (int64_t)(value), order)
+    model_rmw_(object, MODEL_ADD, (uint64_t) - (int64_t)(value), order, MODEL_HERE(object))
 #define atomic_fetch_or_explicit(object, value, order)                                             \
-    model_rmw_(object, MODEL_OR, (uint64_t)(value), order)
+    model_rmw_(object, MODEL_OR, (uint64_t)(value), order, MODEL_HERE(object))
 #define atomic_fetch_and_explicit(object, value, order)                                            \
-    model_rmw_(object, MODEL_AND, (uint64_t)(value), order)
+    model_rmw_(object, MODEL_AND, (uint64_t)(value), order, MODEL_HERE(object))
 #define atomic_compare_exchange_strong_explicit(object, expected, desired, success, failure)       \
     model_cas((void *)(uintptr_t)(object), sizeof *(object), (void *)(expected),                   \
-              model_bits_as(object, desired), success, failure, MODEL_HERE)
+              model_bits_as(object, desired), success, failure, MODEL_HERE(object))
 #define atomic_compare_exchange_weak_explicit atomic_compare_exchange_strong_explicit
 
 #define atomic_load(object) atomic_load_explicit(object, memory_order_seq_cst)
@@ -80,7 +85,7 @@ typedef enum {
 #define atomic_compare_exchange_strong(object, expected, desired)                                  \
     atomic_compare_exchange_strong_explicit(object, expected, desired, memory_order_seq_cst,       \
                                             memory_order_seq_cst)
-#define atomic_thread_fence(order) model_fence(order, MODEL_HERE)
+#define atomic_thread_fence(order) model_fence(order, MODEL_HERE())
 #define atomic_signal_fence(order) ((void)(order))
 
 #endif

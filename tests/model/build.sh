@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Sourced by the programs here: compile the library's own sources against the model; and the tests,
+# each with its bounds.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/exitbus-model.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+local='-D_Thread_local=__attribute__((section("model_local")))'
+flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -I$root/include
+    -I$root/lib -DEXITBUS_CHECKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH $local"
+# Plain accesses, too, become calls into the explorer, which finds data races.
+races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_THREAD__"
+
+# TEST PREEMPTIONS STALE-LOADS, the quickest first.
+bounds="fd 1 3
+epoch 3 3
+take 2 2
+memory 2 2
+end 2 2
+batch 1 3
+wide 1 3
+publish 1 3
+slot 1 3
+helped_sleep 1 3
+sleep 2 2
+fences 2 2
+recycle 1 3
+close 2 2
+start 1 2
+one_shot 2 2
+share 2 2
+publish 2 1
+leave 2 2"
+
+fail() {
+    echo "model: $*" >&2
+    exit 1
+}
+
+cc -O2 -g -w -D_GNU_SOURCE -c "$here/runtime/explore.c" -o "$work/explore.o"
+
+# library NAME FLAG: the library's own sources, against the model.
+library() {
+    local source
+    mkdir -p "$work/$1"
+    for source in order queue registry event topic subscription wakeup bus barrier epoch error; do
+        cc $flags $races $2 -c "$root/lib/$source.c" -o "$work/$1/$source.o"
+    done
+    cc $flags $2 -c "$here/runtime/library.c" -o "$work/$1/library.o"
+}
+
+# program LIBRARY TEST FLAG: prints its path.
+program() {
+    cc $flags $races $3 -Dmain=model_test_main -c "$here/$2.c" -o "$work/$2.o"
+    cc -no-pie "$work/$2.o" $([ "$1" = none ] || echo "$work/$1"/*.o) "$work/explore.o" -o "$work/$1-$2"
+    echo "$work/$1-$2"
+}

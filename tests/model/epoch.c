@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Polled grace periods (lib/epoch.h): one thread reads and writes, in sections, what another makes
+ * unreachable and uses anew as soon as it is told that nobody can be at it any more.
+ */
+#include "epoch.h"
+
+#include <assert.h>
+#include <pthread.h>
+
+enum { OLD = 1, NEW = 2, SECTIONS = 2, LOOKS = 3 };
+
+static _Atomic int block;
+static _Atomic(_Atomic int *) place;
+static bool reused;
+
+/* Thread-local variables are one for all in the model: who is meant is said before each call. */
+static void enter(struct epoch_record *own)
+{
+    epoch_own = own;
+    epoch_enter();
+}
+
+static void leave(struct epoch_record *own)
+{
+    epoch_own = own;
+    epoch_leave();
+}
+
+static void *visit(void *own)
+{
+    for (int i = 0; i < SECTIONS; i++) {
+        enter(own);
+        _Atomic int *found = atomic_load_explicit(&place, memory_order_acquire);
+        if (found) {
+            assert(atomic_load_explicit(found, memory_order_relaxed) == OLD);
+            atomic_store_explicit(found, OLD, memory_order_relaxed); /* as a late helper does */
+        }
+        leave(own);
+    }
+    return NULL;
+}
+
+static void *retire(void *own)
+{
+    struct epoch_grace grace;
+    enter(own); /* a receiver is inside one itself when it retires */
+    _Atomic int *found = atomic_exchange_explicit(&place, NULL, memory_order_acq_rel);
+    bool begun = epoch_grace_begin(&grace);
+    assert(begun);
+    leave(own);
+    for (int i = 0; i < LOOKS && !reused; i++) {
+        if (epoch_grace_over(&grace)) {
+            atomic_store_explicit(found, NEW, memory_order_relaxed);
+            reused = true;
+        }
+    }
+    return NULL;
+}
+
+int main(void)
+{
+    pthread_t threads[2];
+    struct epoch_record *records[2];
+    for (int i = 0; i < 2; i++) {
+        epoch_own = NULL;
+        records[i] = epoch_register();
+    }
+    atomic_init(&block, OLD);
+    atomic_init(&place, &block);
+    pthread_create(&threads[0], NULL, visit, records[0]);
+    pthread_create(&threads[1], NULL, retire, records[1]);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    assert(atomic_load_explicit(&block, memory_order_relaxed) == (reused ? NEW : OLD));
+    return 0;
+}

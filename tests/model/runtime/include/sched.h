@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Stands before the system's: another thread goes first. */
+#ifndef MODEL_SCHED_H
+#define MODEL_SCHED_H
+
+#include_next <sched.h>
+
+#include "../model.h"
+
+#define sched_yield() (model_pause(), 0)
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The names of all peers. */
+#ifndef BENCH_PEERS_ALL_H
+#define BENCH_PEERS_ALL_H
+
+#include "../peers.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+extern const struct peer exitbus_peer, moodycamel_token_peer, moodycamel_peer;
+#ifdef BENCH_RUST
+extern const struct peer rust_crossbeam_peer;
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

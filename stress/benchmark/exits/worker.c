@@ -28,11 +28,13 @@
 
 const struct exit_peer *const exit_peers[] = {
     &peer_exitbus_watched,
+    &peer_exitbus_polled,
     &peer_exitbus_all,
     &peer_exitbus_all_vfork,
     &peer_bare_vfork,
     &peer_bare_posix_spawn,
     &peer_bare_wait_any,
+    &peer_bare_relay,
     &peer_libuv,
     &peer_glib,
     &peer_sd_event,

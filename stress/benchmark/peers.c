@@ -7,11 +7,9 @@
 #include <string.h>
 
 const struct peer *const peers[] = {
-    &exitbus_peer,
-    &moodycamel_token_peer,
-    &moodycamel_peer,
+    &exitbus_peer,        &moodycamel_token_peer, &moodycamel_peer,
 #ifdef BENCH_RUST
-    &rust_crossbeam_peer,
+    &rust_crossbeam_peer, &rust_std_peer,         &rust_tokio_peer, &rust_broadcast_peer,
 #endif
 };
 const size_t peer_count = sizeof peers / sizeof *peers;

@@ -11,7 +11,7 @@ extern "C" {
 
 extern const struct peer exitbus_peer, moodycamel_token_peer, moodycamel_peer;
 #ifdef BENCH_RUST
-extern const struct peer rust_crossbeam_peer;
+extern const struct peer rust_crossbeam_peer, rust_std_peer, rust_tokio_peer, rust_broadcast_peer;
 #endif
 
 #ifdef __cplusplus

@@ -11,7 +11,7 @@ const char *argp_program_version = "exitbus-bench " BENCH_VERSION;
 #define DEFAULT_ROUNDS 5
 #define QUICK_SECONDS 60
 
-enum { KEY_PEER = 256, KEY_JSON, KEY_PLOT, KEY_CHECK, KEY_LIST, KEY_QUICK };
+enum { KEY_PEER = 256, KEY_JSON, KEY_PLOT, KEY_CHECK, KEY_LIST, KEY_QUICK, KEY_BACKLOG };
 
 static const struct argp_option known[] = {
     {NULL, 0, NULL, 0, "What to run:", 1},
@@ -26,6 +26,7 @@ static const struct argp_option known[] = {
     {"json", KEY_JSON, "FILE", 0, "write every number of every round as JSON", 3},
     {"plot", KEY_PLOT, "DIR", 0, "draw the curves there, by gnuplot", 3},
     {"check", KEY_CHECK, NULL, 0, "fail if a target is missed", 3},
+    {"backlog-alone", KEY_BACKLOG, "PEER:EVENTS", OPTION_HIDDEN, NULL, 3},
     {0}};
 
 static double number(const char *text, double lowest, double highest,
@@ -65,6 +66,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_CHECK:
         options->check = true;
+        return 0;
+    case KEY_BACKLOG:
+        options->backlog = text;
         return 0;
     case KEY_LIST:
         options->list = true;

@@ -23,6 +23,8 @@ const struct target targets[] = {
     {"filtered", "100000", "publish", EXITBUS, "10", AT_MOST, 1.3},
     {"wake", "receive", "p50", "futex", NULL, AT_MOST, 1.15},
     {"wake", "receive", "p99", "futex", NULL, AT_MOST, 1.15},
+    {"wake", "epoll", "p50", "eventfd", NULL, AT_MOST, 1.15},
+    {"wake", "epoll", "p99", "eventfd", NULL, AT_MOST, 1.15},
     {"exits", "", "p50", "waitid", NULL, AT_MOST, 1.2},
     {"exits", "", "exits", "waitid", NULL, FASTER, 0.97},
     {"exits", "10000 watched", "CPU", EXITBUS, "1 watched", AT_MOST, 1.2},

@@ -164,8 +164,10 @@ static void check(const struct stream *stream)
 
 double stream_measure(const struct peer *peer, const struct stream_plan *plan)
 {
-    const struct shape shape = {plan->subscriptions, plan->producers, plan->consumers, plan->window,
-                                false};
+    const struct shape shape = {.subscriptions = plan->subscriptions,
+                                .producers = plan->producers,
+                                .consumers = plan->consumers,
+                                .pending = plan->window};
     struct stream stream = {.peer = peer, .plan = plan, .bus = peer->create(&shape)};
     atomic_store(&stream.total, UINT64_MAX);
     start_ends(&stream, plan->producers, 0, produce);

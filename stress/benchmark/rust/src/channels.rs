@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //! The channels, each at its best: `try_recv` until there is none, no wake-ups of anybody.
 
-use crate::peer::{peer, Channel, Event, Peer, Shape, BOUNDED, FIFO, ONE_CONSUMER};
+use crate::peer::{peer, Channel, Event, Peer, Shape, Waiting, BOUNDED, FIFO, ONE_CONSUMER};
 use std::sync::mpsc;
 use tokio::sync::{broadcast, mpsc as tokio_mpsc};
 
@@ -36,6 +36,12 @@ impl Channel for Crossbeam {
     }
 }
 
+impl Waiting for Crossbeam {
+    fn wait(receiver: &mut Self::Receiver) -> Event {
+        receiver.recv().expect(GONE)
+    }
+}
+
 struct Std;
 
 impl Channel for Std {
@@ -61,6 +67,12 @@ impl Channel for Std {
     }
 }
 
+impl Waiting for Std {
+    fn wait(receiver: &mut Self::Receiver) -> Event {
+        receiver.recv().expect(GONE)
+    }
+}
+
 struct Tokio;
 
 impl Channel for Tokio {
@@ -83,6 +95,12 @@ impl Channel for Tokio {
     #[inline]
     fn take(receiver: &mut Self::Receiver) -> Option<Event> {
         receiver.try_recv().ok()
+    }
+}
+
+impl Waiting for Tokio {
+    fn wait(receiver: &mut Self::Receiver) -> Event {
+        receiver.blocking_recv().expect(GONE)
     }
 }
 
@@ -117,16 +135,18 @@ impl Channel for Broadcast {
 
 #[no_mangle]
 pub static rust_crossbeam_peer: Peer =
-    peer::<Crossbeam>(b"crossbeam\0", b"crossbeam_channel::unbounded (Rust)\0", FIFO);
+    peer::<Crossbeam>(b"crossbeam\0", b"crossbeam_channel::unbounded (Rust)\0", FIFO).waiting::<Crossbeam>();
 #[no_mangle]
 pub static rust_std_peer: Peer =
-    peer::<Std>(b"std-mpsc\0", b"std::sync::mpsc::channel (Rust)\0", FIFO | ONE_CONSUMER);
+    peer::<Std>(b"std-mpsc\0", b"std::sync::mpsc::channel (Rust)\0", FIFO | ONE_CONSUMER)
+        .waiting::<Std>();
 #[no_mangle]
 pub static rust_tokio_peer: Peer = peer::<Tokio>(
     b"tokio-mpsc\0",
     b"tokio::sync::mpsc::unbounded_channel (Rust)\0",
     FIFO | ONE_CONSUMER,
-);
+)
+.waiting::<Tokio>();
 #[no_mangle]
 pub static rust_broadcast_peer: Peer = peer::<Broadcast>(
     b"tokio-broadcast\0",

@@ -26,6 +26,7 @@ pub struct Shape {
     pub consumers: c_uint,
     pub pending: usize,
     pub grows: bool,
+    pub one_pid: bool,
 }
 
 #[repr(C)]
@@ -41,6 +42,8 @@ pub struct Peer {
     consumer_end: extern "C" fn(*mut c_void),
     publish: extern "C" fn(*mut c_void, u64, c_uint),
     receive: extern "C" fn(*mut c_void, c_uint, c_uint, *mut u64) -> c_uint,
+    wait: Option<extern "C" fn(*mut c_void, c_uint)>,
+    churn: Option<extern "C" fn(*mut c_void, c_uint)>,
 }
 
 // The pointers are to constants.
@@ -56,6 +59,11 @@ pub trait Channel: Sized {
     fn share(receiver: &mut Option<Self::Receiver>) -> Self::Receiver;
     fn put(sender: &Self::Sender, event: Event);
     fn take(receiver: &mut Self::Receiver) -> Option<Event>;
+}
+
+/// One that a thread can sleep on.
+pub trait Waiting: Channel {
+    fn wait(receiver: &mut Self::Receiver) -> Event;
 }
 
 struct Bus<C: Channel> {
@@ -141,6 +149,12 @@ extern "C" fn receive<C: Channel>(
     taken as c_uint
 }
 
+extern "C" fn wait<C: Waiting>(consumer: *mut c_void, subscription: c_uint) {
+    let consumer = unsafe { &mut *consumer.cast::<Consumer<C>>() };
+    let event = C::wait(&mut consumer.receivers[subscription as usize]);
+    consumer.events[0].write(event);
+}
+
 /// `name` and `what` end with a NUL.
 pub const fn peer<C: Channel>(name: &'static [u8], what: &'static [u8], features: c_uint) -> Peer {
     Peer {
@@ -155,5 +169,13 @@ pub const fn peer<C: Channel>(name: &'static [u8], what: &'static [u8], features
         consumer_end: consumer_end::<C>,
         publish: publish::<C>,
         receive: receive::<C>,
+        wait: None,
+        churn: None,
+    }
+}
+
+impl Peer {
+    pub const fn waiting<C: Waiting>(self) -> Peer {
+        Peer { wait: Some(wait::<C>), ..self }
     }
 }

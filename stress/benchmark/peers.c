@@ -15,6 +15,7 @@ const struct peer *const peers[] = {
     &glib_peer,
     &ck_fifo_peer,
     &ck_ring_peer,
+    &bare_ring_peer,
     &wfcqueue_peer,
     &lfqueue_peer,
     &mutex_deque_peer,

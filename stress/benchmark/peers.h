@@ -44,6 +44,7 @@ struct shape {
 #define PEER_PRODUCER_FIFO (1u << 1)
 #define PEER_ONE_CONSUMER (1u << 2) /* one thread may receive from a queue */
 #define PEER_BOUNDED (1u << 3)      /* as large as `pending` says, from the beginning */
+#define PEER_ONE_TO_ONE (1u << 5)   /* one thread may send, too */
 #define PEER_TOPICS (1u << 4)       /* finds the subscriptions of a pid without asking all */
 
 struct peer {

@@ -43,7 +43,7 @@ static bool is_base(const struct target *target, const char *peer)
     if (strcmp(peer, EXITBUS) == 0)
         return strcmp(target->peers, EXITBUS) == 0;
     if (strcmp(target->peers, BEST_PEER) == 0)
-        return true;
+        return !result_is_floor(peer);
     if (strcmp(target->peers, BEST_FIFO) == 0)
         return peer_keeps_fifo(peer);
     return options_named(target->peers, peer);

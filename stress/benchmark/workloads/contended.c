@@ -25,7 +25,9 @@ static void run(void)
                 snprintf(parameter, sizeof parameter, "%u+%u", threads[n], threads[n]);
                 if (!bench_wants(peer->name))
                     continue;
-                if (peer->features & PEER_ONE_CONSUMER)
+                if (peer->features & PEER_ONE_TO_ONE)
+                    result_leave_out("contended", peer->name, "one producer, one consumer");
+                else if (peer->features & PEER_ONE_CONSUMER)
                     result_leave_out("contended", peer->name, "one consumer only");
                 else
                     result_add("contended", parameter, peer->name, "event", "ns",

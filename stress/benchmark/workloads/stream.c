@@ -11,6 +11,7 @@
 #define WARM_UP 0.2
 /* Fewer events than so many windows are no stream: on a loaded machine a slice may pass idly. */
 #define LEAST_WINDOWS 4u
+#define MOST_SLICES 5u
 
 struct stream;
 
@@ -177,11 +178,14 @@ double stream_measure(const struct peer *peer, const struct stream_plan *plan)
     double slice_ns = (double)bench_slice(plan->slice_ms);
     sleep_ns(slice_ns * WARM_UP);
     uint64_t begin = now_ns(), before = sum_of(stream.consumers, plan->consumers), end, after;
+    unsigned slices = 0;
     do {
         sleep_ns(slice_ns);
         end = now_ns();
         after = sum_of(stream.consumers, plan->consumers);
-    } while (after < before + LEAST_WINDOWS * plan->window);
+        slices++;
+    } while (after < before + LEAST_WINDOWS * plan->window &&
+             (slices < MOST_SLICES || after == before));
     atomic_store(&stream.stop, true);
     join_ends(stream.producers, plan->producers);
     atomic_store_explicit(&stream.total, sum_of(stream.producers, plan->producers),

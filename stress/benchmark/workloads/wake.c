@@ -16,9 +16,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SLICE_MS 300
+#define SLICE_MS 500
 #define SAMPLES_MAX 100000u
-#define ASLEEP_AFTER_NS 30000u
+/* Also for a receiver that passes a barrier of all cores first: 50 µs where cores are virtual. */
+#define ASLEEP_AFTER_NS 100000u
 
 struct scene {
     const struct waker *waker;

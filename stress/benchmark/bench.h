@@ -45,6 +45,7 @@ struct bench_options {
     const char *json;      /* file to write, or NULL */
     const char *plots;     /* directory to write, or NULL */
     bool check;            /* a missed target is a failure */
+    const char *backlog;   /* PEER:EVENTS: be the process of workload backlog */
     bool list;             /* name workloads and peers, and end */
 };
 
@@ -79,6 +80,7 @@ extern const struct workload *const workloads[]; /* in the order of a run; ends 
  * One number of one round. `parameter` is the variant ("N=16", "4+4"; "" if there is but one),
  * `metric` what was measured ("publish", "p99"). A unit that ends in "/s" is better when higher,
  * every other when lower. The n-th call with the same names is the n-th round. Strings are copied.
+ * A contender whose name begins with "bare" is a floor: it is shown, but is nobody's best peer.
  */
 void result_add(const char *workload, const char *parameter, const char *peer, const char *metric,
                 const char *unit, double value);

@@ -8,6 +8,7 @@
 #include "peers.h"
 #include "results.h"
 #include "targets.h"
+#include "workloads/backlog.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -86,6 +87,8 @@ int main(int argc, char **argv)
     options_parse(argc, argv);
     if (bench.list)
         return list();
+    if (bench.backlog)
+        return backlog_alone(bench.backlog);
     check_workloads();
     for (size_t i = 0; workloads[i]; i++)
         if (!bench.workloads || options_named(bench.workloads, workloads[i]->name))

@@ -10,8 +10,9 @@ const char *argp_program_version = "exitbus-bench " BENCH_VERSION;
 
 #define DEFAULT_ROUNDS 5
 #define QUICK_SECONDS 60
+#define QUICK_ROUNDS 3
 
-enum { KEY_PEER = 256, KEY_JSON, KEY_PLOT, KEY_CHECK, KEY_LIST, KEY_QUICK };
+enum { KEY_PEER = 256, KEY_JSON, KEY_PLOT, KEY_CHECK, KEY_LIST, KEY_QUICK, KEY_BACKLOG };
 
 static const struct argp_option known[] = {
     {NULL, 0, NULL, 0, "What to run:", 1},
@@ -21,11 +22,12 @@ static const struct argp_option known[] = {
     {NULL, 0, NULL, 0, "How long:", 2},
     {"rounds", 'r', "N", 0, "measure every number so many times (5)", 2},
     {"seconds", 's', "N", 0, "about how long all workloads take together (480)", 2},
-    {"quick", KEY_QUICK, NULL, 0, "as --seconds 60", 2},
+    {"quick", KEY_QUICK, NULL, 0, "as --seconds 60 --rounds 3", 2},
     {NULL, 0, NULL, 0, "What to do with it:", 3},
     {"json", KEY_JSON, "FILE", 0, "write every number of every round as JSON", 3},
     {"plot", KEY_PLOT, "DIR", 0, "draw the curves there, by gnuplot", 3},
     {"check", KEY_CHECK, NULL, 0, "fail if a target is missed", 3},
+    {"backlog-alone", KEY_BACKLOG, "PEER:EVENTS", OPTION_HIDDEN, NULL, 3},
     {0}};
 
 static double number(const char *text, double lowest, double highest,
@@ -53,6 +55,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_QUICK:
         options->seconds = QUICK_SECONDS;
+        options->rounds = QUICK_ROUNDS;
         return 0;
     case KEY_PEER:
         options->peers = text;
@@ -65,6 +68,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_CHECK:
         options->check = true;
+        return 0;
+    case KEY_BACKLOG:
+        options->backlog = text;
         return 0;
     case KEY_LIST:
         options->list = true;

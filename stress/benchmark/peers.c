@@ -10,8 +10,21 @@ const struct peer *const peers[] = {
     &exitbus_peer,
     &moodycamel_token_peer,
     &moodycamel_peer,
+    &boost_peer,
+    &tbb_peer,
+    &glib_peer,
+    &ck_fifo_peer,
+    &ck_ring_peer,
+    &bare_ring_peer,
+    &wfcqueue_peer,
+    &lfqueue_peer,
+    &mutex_deque_peer,
+    &shim_peer,
 #ifdef BENCH_RUST
     &rust_crossbeam_peer,
+    &rust_std_peer,
+    &rust_tokio_peer,
+    &rust_broadcast_peer,
 #endif
 };
 const size_t peer_count = sizeof peers / sizeof *peers;

@@ -34,6 +34,8 @@ struct shape {
     unsigned producers, consumers; /* threads */
     size_t pending;                /* most events in one subscription at a time */
     bool grows;                    /* that is not known beforehand: no preallocation */
+    bool one_pid; /* PEER_TOPICS: subscription i wants only events whose number modulo
+                     `subscriptions` is i */
 };
 
 /* Strict FIFO: one order for all producers of a queue, which respects real time. */
@@ -42,6 +44,7 @@ struct shape {
 #define PEER_PRODUCER_FIFO (1u << 1)
 #define PEER_ONE_CONSUMER (1u << 2) /* one thread may receive from a queue */
 #define PEER_BOUNDED (1u << 3)      /* as large as `pending` says, from the beginning */
+#define PEER_ONE_TO_ONE (1u << 5)   /* one thread may send, too */
 #define PEER_TOPICS (1u << 4)       /* finds the subscriptions of a pid without asking all */
 
 struct peer {
@@ -59,6 +62,10 @@ struct peer {
     void (*publish)(void *producer, uint64_t first, unsigned count);
     /* Up to `limit` events of one subscription, of those there are; their numbers are added up. */
     unsigned (*receive)(void *consumer, unsigned subscription, unsigned limit, uint64_t *sum);
+    /* Sleep until there is an event, and take it. NULL: it has no such call. */
+    void (*wait)(void *consumer, unsigned subscription);
+    /* Subscribe, to pids that never come, and unsubscribe, `count` times. NULL: likewise. */
+    void (*churn)(void *bus, unsigned count);
 };
 
 extern const struct peer *const peers[]; /* exitbus first */

@@ -62,13 +62,21 @@ static void style(FILE *gnuplot, const char *directory, const char *file, const 
             directory, file, title, x_label, y_label);
 }
 
-/* exitbus stands out: thick and black. */
-static void line_style(FILE *gnuplot, const char *peer, unsigned number)
+/* exitbus stands out: thick and black. Floors are grey; peers have a colour, then that colour
+ * dashed. */
+static void line_style(FILE *gnuplot, const char *peer, const char *title, unsigned number)
 {
+    static const char *const colours[] = {"#1f77b4", "#ff7f0e", "#2ca02c", "#d62728",
+                                          "#9467bd", "#8c564b", "#e377c2", "#17becf"};
+    const unsigned count = sizeof colours / sizeof *colours;
+    fprintf(gnuplot, "title \"%s\" ", title);
     if (strcmp(peer, EXITBUS) == 0)
-        fprintf(gnuplot, "title '%s' lw 3 lc rgb 'black' pt 7", peer);
+        fprintf(gnuplot, "lw 3 lc rgb 'black' dt %u", number / count % 2 + 1);
+    else if (result_is_floor(peer))
+        fprintf(gnuplot, "lw 2 lc rgb '#999999' dt 3");
     else
-        fprintf(gnuplot, "title '%s' lw 1.5 lt %u pt %u", peer, number, number);
+        fprintf(gnuplot, "lw 1.5 lc rgb '%s' dt %u", colours[number % count],
+                number / count % 2 + 1);
 }
 
 static void chart_write(FILE *gnuplot, const char *directory, const struct chart *chart)
@@ -95,8 +103,10 @@ static void chart_write(FILE *gnuplot, const char *directory, const struct chart
     for (size_t i = 0; i < results.count; i++) {
         if (!first_of_peer(chart, i))
             continue;
-        fprintf(gnuplot, "%s $data%u using 1:2 with linespoints ", line == 0 ? "plot" : ",", line);
-        line_style(gnuplot, results.series[i].peer, line + 1);
+        const char *peer = results.series[i].peer;
+        fprintf(gnuplot, "%s $data%u using 1:2 with linespoints pt 7 ps 0.7 ",
+                line == 0 ? "plot" : ",", line);
+        line_style(gnuplot, peer, peer, line);
         line++;
     }
     fprintf(gnuplot, "\n");
@@ -138,7 +148,9 @@ static void distribution_write(FILE *gnuplot, const char *directory, const char 
         return;
     char file[64];
     snprintf(file, sizeof file, "%s-latency", workload);
-    style(gnuplot, directory, file, "Latency", "percentile", "µs");
+    char heading[96];
+    snprintf(heading, sizeof heading, "Latency of %s", workload);
+    style(gnuplot, directory, file, heading, "percentile", "µs");
     fprintf(gnuplot, "set logscale x\nset xrange [1:10000]\n"
                      "set xtics ('0' 1, '50' 2, '90' 10, '99' 100, '99.9' 1000, '99.99' 10000)\n");
     unsigned line = 0;
@@ -148,8 +160,8 @@ static void distribution_write(FILE *gnuplot, const char *directory, const char 
             continue;
         char title[128];
         snprintf(title, sizeof title, "%s %s", series->peer, series->parameter);
-        fprintf(gnuplot, "%s $data%u using 1:2 with lines title '%s' lw 2",
-                line == 0 ? "plot" : ",", line, title);
+        fprintf(gnuplot, "%s $data%u using 1:2 with lines ", line == 0 ? "plot" : ",", line);
+        line_style(gnuplot, series->peer, title, line);
         line++;
     }
     fprintf(gnuplot, "\n");

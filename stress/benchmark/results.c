@@ -89,6 +89,11 @@ bool series_higher_is_better(const struct series *series)
     return size >= 2 && strcmp(series->unit + size - 2, "/s") == 0;
 }
 
+bool result_is_floor(const char *peer)
+{
+    return strncmp(peer, "bare", strlen("bare")) == 0;
+}
+
 const struct series *result_best_peer(const struct series *of)
 {
     const struct series *best = NULL;
@@ -96,7 +101,7 @@ const struct series *result_best_peer(const struct series *of)
         const struct series *series = &results.series[i];
         if (strcmp(series->workload, of->workload) != 0 || strcmp(series->peer, EXITBUS) == 0 ||
             strcmp(series->parameter, of->parameter) != 0 ||
-            strcmp(series->metric, of->metric) != 0)
+            strcmp(series->metric, of->metric) != 0 || result_is_floor(series->peer))
             continue;
         bool higher = best && series->median > best->median;
         if (!best || higher == series_higher_is_better(of))

@@ -48,7 +48,11 @@ bool series_higher_is_better(const struct series *series);
 const struct series *result_find(const char *workload, const char *parameter, const char *peer,
                                  const char *metric);
 
-/* The best peer's series beside `series` (same workload, parameter, metric), exitbus excluded. */
+/* A contender that shows what the machine can do at best, and promises too little to be a peer. */
+bool result_is_floor(const char *peer);
+
+/* The best peer's series beside `series` (same workload, parameter, metric), exitbus and floors
+ * excluded. */
 const struct series *result_best_peer(const struct series *series);
 
 void results_free(void);

@@ -63,7 +63,8 @@ static void cell_text(char *cell, const struct series *series)
     number(most, sizeof most, series->max);
     int used = snprintf(cell, CELL_SIZE, "%s (%s–%s)", median, least, most);
     const struct series *best = result_best_peer(series);
-    if (best && best->median > 0)
+    bool is_ratio = strcmp(series->unit, "%") == 0; /* of which no ratio makes sense */
+    if (best && best->median > 0 && !is_ratio)
         snprintf(cell + used, CELL_SIZE - (size_t)used, " %.2f×", series->median / best->median);
 }
 

@@ -2,9 +2,11 @@
 /* All workloads, in the order of a run. */
 #include "bench.h"
 
-extern const struct workload burst_workload;
+extern const struct workload limit_workload, burst_workload, pair_workload, fanout_workload;
+extern const struct workload contended_workload, filtered_workload, churn_workload;
+extern const struct workload wake_workload, backlog_workload;
 
 const struct workload *const workloads[] = {
-    &burst_workload,
-    NULL,
+    &limit_workload,    &burst_workload, &pair_workload, &fanout_workload,  &contended_workload,
+    &filtered_workload, &churn_workload, &wake_workload, &backlog_workload, NULL,
 };

@@ -13,6 +13,7 @@
 struct bus {
     struct exitbus *bus;
     unsigned count;
+    bool one_pid;
     struct exitbus_subscription **subscriptions;
 };
 
@@ -28,8 +29,11 @@ static void *create(const struct shape *shape)
     must(exitbus_create(&bus->bus, NULL), "exitbus_create");
     bus->count = shape->subscriptions;
     bus->subscriptions = peer_memory(bus->count * sizeof(void *));
+    bus->one_pid = shape->one_pid;
     for (unsigned i = 0; i < bus->count; i++)
-        must(exitbus_subscribe(bus->bus, exitbus_topic_any_pid(), 0, &bus->subscriptions[i]),
+        must(exitbus_subscribe(
+                 bus->bus, bus->one_pid ? exitbus_topic_pid((pid_t)i + 1) : exitbus_topic_any_pid(),
+                 0, &bus->subscriptions[i]),
              "exitbus_subscribe");
     return bus;
 }
@@ -66,6 +70,8 @@ static void publish(void *opaque, uint64_t first, unsigned count)
                                   .max_rss_kib = 1};
     for (uint64_t number = first; number < first + count; number++) {
         event.user_us = number;
+        if (bus->one_pid)
+            event.pid = (int32_t)(number % bus->count) + 1;
         int result = exitbus_publish(bus->bus, &event, NULL);
         if (result < 0)
             must(result, "exitbus_publish");
@@ -89,6 +95,28 @@ static unsigned receive(void *opaque, unsigned subscription, unsigned limit, uin
     return taken;
 }
 
+static void wait(void *opaque, unsigned subscription)
+{
+    struct bus *bus = opaque;
+    struct exitbus_event event;
+    must(exitbus_receive(bus->subscriptions[subscription], &event, -1), "exitbus_receive");
+}
+
+#define CHURN_PID_FIRST 1000000
+#define CHURN_PIDS 4096
+
+static void churn(void *opaque, unsigned count)
+{
+    struct bus *bus = opaque;
+    for (unsigned i = 0; i < count; i++) {
+        struct exitbus_subscription *subscription;
+        pid_t pid = CHURN_PID_FIRST + (pid_t)(i % CHURN_PIDS);
+        must(exitbus_subscribe(bus->bus, exitbus_topic_pid(pid), 0, &subscription),
+             "exitbus_subscribe");
+        must(exitbus_unsubscribe(subscription), "exitbus_unsubscribe");
+    }
+}
+
 const struct peer exitbus_peer = {.name = EXITBUS,
                                   .what = "this library",
                                   .features = PEER_FIFO | PEER_TOPICS,
@@ -99,4 +127,6 @@ const struct peer exitbus_peer = {.name = EXITBUS,
                                   .consumer = end_open,
                                   .consumer_end = end_close,
                                   .publish = publish,
-                                  .receive = receive};
+                                  .receive = receive,
+                                  .wait = wait,
+                                  .churn = churn};

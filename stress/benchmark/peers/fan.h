@@ -132,21 +132,39 @@ static unsigned fan_receive(void *opaque, unsigned subscription, unsigned limit,
     return taken;
 }
 
+#ifdef FAN_WAITS
+static void fan_wait(void *opaque, unsigned subscription)
+{
+    struct fan_consumer *consumer = (struct fan_consumer *)opaque;
+    struct event event;
+    queue_wait(&consumer->bus->queues[subscription], &event);
+    __asm__ volatile("" : : "r"(&event) : "memory");
+}
+#endif
+
 #ifdef __cplusplus
 } // namespace
 #endif
 
-/* A queue_take of what takes one event at a time: take(queue, taker, event) says whether it did. */
-#define TAKE_EACH(take, queue, taker, events, capacity)                                            \
-    size_t count = 0;                                                                              \
-    while (count < (capacity) && take(queue, taker, &(events)[count]))                             \
-        count++;                                                                                   \
-    return count
+#ifdef FAN_WAITS
+#define FAN_WAIT fan_wait
+#else
+#define FAN_WAIT NULL
+#endif
 
 #define FAN_PEER(symbol, peer_name, peer_what, peer_features)                                      \
-    const struct peer symbol = {(peer_name),      (peer_what),       (peer_features),              \
-                                fan_create,       fan_destroy,       fan_producer_open,            \
-                                fan_producer_end, fan_consumer_open, fan_consumer_end,             \
-                                fan_publish,      fan_receive}
+    const struct peer symbol = {(peer_name),                                                       \
+                                (peer_what),                                                       \
+                                (peer_features),                                                   \
+                                fan_create,                                                        \
+                                fan_destroy,                                                       \
+                                fan_producer_open,                                                 \
+                                fan_producer_end,                                                  \
+                                fan_consumer_open,                                                 \
+                                fan_consumer_end,                                                  \
+                                fan_publish,                                                       \
+                                fan_receive,                                                       \
+                                FAN_WAIT,                                                          \
+                                NULL}
 
 #endif

@@ -9,6 +9,7 @@
 
 #define EVENTS 1000u
 #define SLICE_MS 60
+#define WARM_UP_PART 4
 
 static void receive_all(const struct peer *peer, void *consumer, unsigned subscriptions)
 {
@@ -29,13 +30,17 @@ static void receive_all(const struct peer *peer, void *consumer, unsigned subscr
 
 static void measure(const struct peer *peer, unsigned subscriptions, const char *parameter)
 {
-    const struct shape shape = {subscriptions, 1, 1, EVENTS, false};
+    const struct shape shape = {
+        .subscriptions = subscriptions, .producers = 1, .consumers = 1, .pending = EVENTS};
     void *bus = peer->create(&shape), *producer = peer->producer(bus);
     void *consumer = peer->consumer(bus);
     uint64_t publish_ns = 0, receive_ns = 0, bursts = 0;
-    peer->publish(producer, 1, EVENTS); /* warms up */
-    receive_all(peer, consumer, subscriptions);
-    for (uint64_t until = now_ns() + bench_slice(SLICE_MS); now_ns() < until; bursts++) {
+    uint64_t slice = bench_slice(SLICE_MS);
+    for (uint64_t warm = now_ns() + slice / WARM_UP_PART; now_ns() < warm;) {
+        peer->publish(producer, 1, EVENTS);
+        receive_all(peer, consumer, subscriptions);
+    }
+    for (uint64_t until = now_ns() + slice; now_ns() < until; bursts++) {
         uint64_t begin = now_ns();
         peer->publish(producer, 1, EVENTS);
         uint64_t between = now_ns();

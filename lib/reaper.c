@@ -257,7 +257,8 @@ static struct watch **watch_bucket(struct exitbus_reaper *reaper, pid_t pid)
     return &reaper->watches[(size_t)pid % WATCH_BUCKETS];
 }
 
-/* Out of the epoll set, for certain: closing would not do while a forked child has a copy. */
+/* Out of the epoll set, for certain: closing would not do while a forked child has a copy, unless
+ * epoll has named it, which it does but once. */
 static void watch_unpoll(struct exitbus_reaper *reaper, struct watch *watch)
 {
     int result = 0;
@@ -358,6 +359,8 @@ static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, 
     }
     if (result > 0) {
         (*count)++;
+        /* epoll names a child once: nothing to undo, even if a forked child keeps the pidfd open. */
+        watch->polled = watch->polled && !ready;
         watch_done(reaper, watch);
     } else if (result == 0 && !ready) {
         watch_poll(reaper, watch);

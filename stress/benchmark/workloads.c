@@ -4,9 +4,10 @@
 
 extern const struct workload limit_workload, burst_workload, pair_workload, fanout_workload;
 extern const struct workload contended_workload, filtered_workload, churn_workload;
-extern const struct workload wake_workload, backlog_workload;
+extern const struct workload wake_workload, backlog_workload, exits_workload, fork_workload;
 
 const struct workload *const workloads[] = {
     &limit_workload,    &burst_workload, &pair_workload, &fanout_workload,  &contended_workload,
-    &filtered_workload, &churn_workload, &wake_workload, &backlog_workload, NULL,
+    &filtered_workload, &churn_workload, &wake_workload, &backlog_workload, &exits_workload,
+    &fork_workload,     NULL,
 };

@@ -123,7 +123,7 @@ static pid_t await_relayed(void)
     return relayed[taken_count++ % RELAYED_MAX];
 }
 
-const struct exit_peer peer_bare_relay = {"waitid-relay", "vfork and exec; a thread in waitid(P_ALL)",
+const struct exit_peer peer_bare_relay = {"bare-relay", "vfork and exec; a thread in waitid(P_ALL)",
                                           start_relay, spawn_relayed, await_relayed};
 const struct exit_peer peer_bare_vfork = {
     "waitid", "vfork and exec; waitid(P_PID)", start, spawn_vfork, await_oldest};

@@ -11,10 +11,10 @@
  *     dW   be killed when the thread that has started it ends, and do W
  *     cN   sleep for a millisecond, write the CLOCK_MONOTONIC time to descriptor N, and exit
  */
+#include <linux/time.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 static long call(long number, long a, long b, long c)
 {

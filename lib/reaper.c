@@ -207,11 +207,12 @@ void watch_discard(struct exitbus_reaper *reaper, struct watch *watch)
     memory_retire(&reaper->bus->hub.memory, WATCH_CLASS, watch);
 }
 
-static void watch_fill(struct watch *watch, pid_t pid, int pidfd)
+static void watch_fill(struct watch *watch, pid_t pid, int pidfd, bool polled)
 {
     watch->pid = pid;
     watch->pidfd = pidfd;
-    watch->polled = watch->held = watch->listed = watch->early = watch->ended = false;
+    watch->polled = polled;
+    watch->held = watch->listed = watch->early = watch->ended = false;
     /* Release: pairs with the acquire in handle_watch. */
     atomic_store_explicit(&watch->made, true, memory_order_release);
 }
@@ -228,7 +229,7 @@ static void watch_push(struct exitbus_reaper *reaper, struct watch *watch)
 
 void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd)
 {
-    watch_fill(watch, pid, pidfd);
+    watch_fill(watch, pid, pidfd, false);
     watch_push(reaper, watch);
     sys_eventfd_add_surely(reaper->control_fd);
 }
@@ -237,16 +238,18 @@ void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, 
  * Nobody else can know of this child, so it can go into the epoll set here, and the reaper need not
  * wake up before the child exits: that was half of what it did for a short-lived child. If it is
  * named by epoll before it has been pushed, the reaper counts it as early and looks at `incoming`
- * once more; here it is pushed, and then the count is read. Both sequentially consistent: one of the
- * two sees the other. The watch belongs to the reaper once it is pushed.
+ * once more; here it is pushed, and then the count is read. Both sequentially consistent: one of
+ * the two sees the other. The watch belongs to the reaper once it is pushed.
  */
 void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd)
 {
     /* What was published of an earlier child of that pid is none of this one's. */
     watch->since = atomic_load_explicit(&reaper->ends, memory_order_seq_cst);
-    watch_fill(watch, pid, pidfd);
+    watch_fill(watch, pid, pidfd, true);
     bool polled = sys_epoll_add(reaper->epoll_fd, pidfd, true, watch) == 0;
-    watch->polled = polled;
+    if (!polled)
+        watch->polled = false;
+    test_step(STEP_WATCH_POLLED);
     watch_push(reaper, watch);
     if (!polled || atomic_load_explicit(&reaper->early, memory_order_seq_cst) > 0)
         sys_eventfd_add_surely(reaper->control_fd);
@@ -359,7 +362,8 @@ static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, 
     }
     if (result > 0) {
         (*count)++;
-        /* epoll names a child once: nothing to undo, even if a forked child keeps the pidfd open. */
+        /* epoll names a child once: nothing to undo, even if a forked child keeps the pidfd open.
+         */
         watch->polled = watch->polled && !ready;
         watch_done(reaper, watch);
     } else if (result == 0 && !ready) {

@@ -14,8 +14,9 @@
  *
  * The child is the parent as far as the fork guard, liburcu and thread-local storage are concerned.
  *
- * Emulators (valgrind, qemu's user mode) turn such a clone into a fork that copies memory, or refuse
- * it. That is found out once, and there the child waits at a pipe until the parent has subscribed.
+ * Emulators (valgrind, qemu's user mode) turn such a clone into a fork that copies memory, or
+ * refuse it. That is found out once, and there the child waits at a pipe until the parent has
+ * subscribed.
  */
 #include "cancel.h"
 #include "fork_guard.h"

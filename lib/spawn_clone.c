@@ -34,8 +34,8 @@ static long clone3(const struct clone_args *args, size_t size, int (*main)(void 
                      "ud2\n"
                      "1:"
                      : "=a"(result)
-                     : "a"((long)SYS_clone3), "D"(args), "S"(size), [main] "r"(main),
-                       [argument] "r"(argument)
+                     : "a"((long)SYS_clone3), "D"(args),
+                       "S"(size), [main] "r"(main), [argument] "r"(argument)
                      : "rcx", "r11", "cc", "memory");
 #elif defined(__aarch64__)
     register long number __asm__("x8") = SYS_clone3;

@@ -11,10 +11,9 @@
 
 /*
  * Run main(argument), which must not return, in such a child whose signal handlers are all reset to
- * their defaults; what is ignored stays so. Its pid, and a pidfd for it if `pidfd` is not NULL; or a
- * negative errno: -ENOSYS where the kernel, or what stands before it, does not do that.
+ * their defaults; what is ignored stays so. Its pid, and a pidfd for it if `pidfd` is not NULL; or
+ * a negative errno: -ENOSYS where the kernel, or what stands before it, does not do that.
  */
-pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes,
-                  int *pidfd);
+pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, int *pidfd);
 
 #endif

@@ -7,7 +7,7 @@ extern const struct workload contended_workload, filtered_workload, churn_worklo
 extern const struct workload wake_workload, backlog_workload, exits_workload, fork_workload;
 
 const struct workload *const workloads[] = {
-    &limit_workload,    &burst_workload, &pair_workload, &fanout_workload,  &contended_workload,
-    &filtered_workload, &churn_workload, &wake_workload, &backlog_workload, &exits_workload,
-    &fork_workload,     NULL,
+    &limit_workload,     &burst_workload,    &pair_workload,  &fanout_workload,
+    &contended_workload, &filtered_workload, &churn_workload, &wake_workload,
+    &backlog_workload,   &exits_workload,    &fork_workload,  NULL,
 };

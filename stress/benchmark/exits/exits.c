@@ -8,8 +8,8 @@
  * on a second core: "bare-relay" is what that costs without any library, and so what a bus with a
  * thread of its own can reach at best. "exitbus-polled" has no such thread, like the event loops.
  */
-#include "../bench.h"
 #include "exits.h"
+#include "../bench.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,9 +26,12 @@
 #define MANY 10000
 
 static const char *const names[] = {
-    EXITBUS,  "exitbus-polled",     "exitbus-all", "exitbus-all+vfork",
-    "waitid", "waitid+posix_spawn", "waitid-any",  "bare-relay",
-    "libuv",  "glib",               "sd-event",    "tokio",
+    EXITBUS,       "exitbus-polled",
+    "exitbus-all", "exitbus-all+vfork",
+    "waitid",      "waitid+posix_spawn",
+    "waitid-any",  "bare-relay",
+    "libuv",       "glib",
+    "sd-event",    "tokio",
 };
 #define NAMES (sizeof names / sizeof *names)
 

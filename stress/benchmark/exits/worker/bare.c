@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * No library: start a child, block in waitid. For one pid at a time this is the floor, and no answer
- * for a program that has more than one child to wait for; any child at once is what a loop does.
- * The relay is the least that a thread which waits for all children can do for the others: hand the
- * pid over and wake one. What it costs over waitid alone is the second wake, whoever writes it.
+ * No library: start a child, block in waitid. For one pid at a time this is the floor, and no
+ * answer for a program that has more than one child to wait for; any child at once is what a loop
+ * does. The relay is the least that a thread which waits for all children can do for the others:
+ * hand the pid over and wake one. What it costs over waitid alone is the second wake, whoever
+ * writes it.
  */
 #include "peer.h"
 
@@ -125,9 +126,9 @@ static pid_t await_relayed(void)
 
 const struct exit_peer peer_bare_relay = {"bare-relay", "vfork and exec; a thread in waitid(P_ALL)",
                                           start_relay, spawn_relayed, await_relayed};
-const struct exit_peer peer_bare_vfork = {
-    "waitid", "vfork and exec; waitid(P_PID)", start, spawn_vfork, await_oldest};
-const struct exit_peer peer_bare_posix_spawn = {
-    "waitid+posix_spawn", "posix_spawn; waitid(P_PID)", start, spawn_posix, await_oldest};
-const struct exit_peer peer_bare_wait_any = {
-    "waitid-any", "vfork and exec; waitid(P_ALL)", start, spawn_vfork, await_any};
+const struct exit_peer peer_bare_vfork = {"waitid", "vfork and exec; waitid(P_PID)", start,
+                                          spawn_vfork, await_oldest};
+const struct exit_peer peer_bare_posix_spawn = {"waitid+posix_spawn", "posix_spawn; waitid(P_PID)",
+                                                start, spawn_posix, await_oldest};
+const struct exit_peer peer_bare_wait_any = {"waitid-any", "vfork and exec; waitid(P_ALL)", start,
+                                             spawn_vfork, await_any};

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * exitbus in both modes, each child with a one-shot subscription of its own as exitbus_spawn() makes
- * it; with children that other code has started, which an ALL reaper sees as well; and without a
- * second thread: the one that waits for its child drives a POLLED reaper, as an event loop does.
+ * exitbus in both modes, each child with a one-shot subscription of its own as exitbus_spawn()
+ * makes it; with children that other code has started, which an ALL reaper sees as well; and
+ * without a second thread: the one that waits for its child drives a POLLED reaper, as an event
+ * loop does.
  */
 #include "peer.h"
 
@@ -103,12 +104,12 @@ static pid_t await_any(void)
     return receive(any_pid);
 }
 
-const struct exit_peer peer_exitbus_watched = {
-    "exitbus", "exitbus_spawn; WATCHED reaper", start_watched, spawn, await_oldest};
+const struct exit_peer peer_exitbus_watched = {"exitbus", "exitbus_spawn; WATCHED reaper",
+                                               start_watched, spawn, await_oldest};
 const struct exit_peer peer_exitbus_polled = {"exitbus-polled",
                                               "exitbus_spawn; WATCHED reaper without a thread",
                                               start_polled, spawn, await_polled};
-const struct exit_peer peer_exitbus_all = {
-    "exitbus-all", "exitbus_spawn; ALL reaper", start_all, spawn, await_oldest};
-const struct exit_peer peer_exitbus_all_vfork = {
-    "exitbus-all+vfork", "vfork and exec; ALL reaper", start_all_any_pid, spawn_foreign, await_any};
+const struct exit_peer peer_exitbus_all = {"exitbus-all", "exitbus_spawn; ALL reaper", start_all,
+                                           spawn, await_oldest};
+const struct exit_peer peer_exitbus_all_vfork = {"exitbus-all+vfork", "vfork and exec; ALL reaper",
+                                                 start_all_any_pid, spawn_foreign, await_any};

@@ -7,12 +7,13 @@
  * timer brings the next attempt, at growing intervals.
  *
  * ALL waits for SIGCHLD and then collects until no child is waitable, since one signal can stand
- * for many exits. WATCHED waits for pidfds. Both sleep in one epoll_wait, in a thread of the
- * reaper's own or in the caller's loop, and nothing wakes them at rest.
+ * for many exits. WATCHED waits for pidfds, so that an exit costs the same however many other
+ * children live. Both sleep in one epoll_wait, in a thread of the reaper's own or in the caller's
+ * loop, and nothing wakes them at rest.
  *
- * Everything in struct exitbus_reaper belongs to the thread that makes the pass, except `incoming`:
- * children to be watched are pushed there without a lock, so whoever is stopped in the middle of a
- * watch or a spawn does not hold up the reaper. `reapers` (the lock) guards only who runs; it is
+ * Everything in struct exitbus_reaper belongs to the thread that makes the pass, except `incoming`
+ * and `early`: children to be watched are pushed there without a lock, so whoever is stopped in the
+ * middle of a watch or a spawn does not hold up the reaper. `reapers` (the lock) guards only who runs; it is
  * never taken by a pass.
  */
 #include "reaper.h"

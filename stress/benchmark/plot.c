@@ -104,9 +104,9 @@ static void chart_write(FILE *gnuplot, const char *directory, const struct chart
         if (!first_of_peer(chart, i))
             continue;
         const char *peer = results.series[i].peer;
-        fprintf(gnuplot, "%s $data%u using 1:2 with linespoints pt 7 ps 0.7 ",
-                line == 0 ? "plot" : ",", line);
+        fprintf(gnuplot, "%s $data%u using 1:2 with linespoints ", line == 0 ? "plot" : ",", line);
         line_style(gnuplot, peer, peer, line);
+        fprintf(gnuplot, " pt 7 ps 0.7");
         line++;
     }
     fprintf(gnuplot, "\n");

@@ -33,7 +33,7 @@ static void run(void)
                     result_add("contended", parameter, peer->name, "event", "ns",
                                stream_measure(peer, &plan));
             }
-    result_note("contended", "producers are together at most %u events ahead", WINDOW);
+    result_note("contended", "producers are together some %u events ahead, at most", WINDOW);
 }
 
 extern const struct workload contended_workload;

@@ -43,8 +43,10 @@ static uint64_t sum_of(const struct end *ends, unsigned count)
 
 /* ---------------------------------------------------------------------------------- producers */
 
-/* How many this producer may send now: its share of what is left of the window. 0: it was told to
- * stop. */
+/*
+ * How many this producer may send now: its share of what is left of the window. Others may still
+ * hold shares of theirs, so that all together stay below twice the window. 0: it was told to stop.
+ */
 static size_t wait_for_credit(struct stream *stream)
 {
     const struct stream_plan *plan = stream->plan;
@@ -119,19 +121,17 @@ static void *consume(void *argument)
 
 /* ---------------------------------------------------------------------------------------- run */
 
-static struct end *start_ends(struct stream *stream, unsigned count, unsigned first_core,
-                              void *(*body)(void *))
+static struct end *make_ends(struct stream *stream, unsigned count, unsigned first_core)
 {
     struct end *ends = peer_memory(count * sizeof *ends);
     for (unsigned i = 0; i < count; i++) {
         ends[i].stream = stream;
         ends[i].core = first_core + i;
     }
-    *(body == produce ? &stream->producers : &stream->consumers) = ends;
     return ends;
 }
 
-static void run_ends(struct end *ends, unsigned count, void *(*body)(void *))
+static void start_ends(struct end *ends, unsigned count, void *(*body)(void *))
 {
     for (unsigned i = 0; i < count; i++)
         start_thread(&ends[i].thread, body, &ends[i]);
@@ -168,13 +168,13 @@ double stream_measure(const struct peer *peer, const struct stream_plan *plan)
     const struct shape shape = {.subscriptions = plan->subscriptions,
                                 .producers = plan->producers,
                                 .consumers = plan->consumers,
-                                .pending = plan->window};
+                                .pending = 2 * plan->window};
     struct stream stream = {.peer = peer, .plan = plan, .bus = peer->create(&shape)};
     atomic_store(&stream.total, UINT64_MAX);
-    start_ends(&stream, plan->producers, 0, produce);
-    start_ends(&stream, plan->consumers, plan->producers, consume);
-    run_ends(stream.consumers, plan->consumers, consume);
-    run_ends(stream.producers, plan->producers, produce);
+    stream.producers = make_ends(&stream, plan->producers, 0);
+    stream.consumers = make_ends(&stream, plan->consumers, plan->producers);
+    start_ends(stream.consumers, plan->consumers, consume);
+    start_ends(stream.producers, plan->producers, produce);
     double slice_ns = (double)bench_slice(plan->slice_ms);
     sleep_ns(slice_ns * WARM_UP);
     uint64_t begin = now_ns(), before = sum_of(stream.consumers, plan->consumers), end, after;

@@ -7,12 +7,13 @@
  * timer brings the next attempt, at growing intervals.
  *
  * ALL waits for SIGCHLD and then collects until no child is waitable, since one signal can stand
- * for many exits. WATCHED waits for pidfds. Both sleep in one epoll_wait, in a thread of the
- * reaper's own or in the caller's loop, and nothing wakes them at rest.
+ * for many exits. WATCHED waits for pidfds, so that an exit costs the same however many other
+ * children live. Both sleep in one epoll_wait, in a thread of the reaper's own or in the caller's
+ * loop, and nothing wakes them at rest.
  *
- * Everything in struct exitbus_reaper belongs to the thread that makes the pass, except `incoming`:
- * children to be watched are pushed there without a lock, so whoever is stopped in the middle of a
- * watch or a spawn does not hold up the reaper. `reapers` (the lock) guards only who runs; it is
+ * Everything in struct exitbus_reaper belongs to the thread that makes the pass, except `incoming`
+ * and `early`: children to be watched are pushed there without a lock, so whoever is stopped in the
+ * middle of a watch or a spawn does not hold up the reaper. `reapers` (the lock) guards only who runs; it is
  * never taken by a pass.
  */
 #include "reaper.h"
@@ -46,8 +47,12 @@ struct watch {
     uint64_t since;     /* `ends` of the reaper when the watch was made */
     pid_t pid;
     int pidfd;
-    bool polled; /* in the epoll set; otherwise it waits for the timer */
-    bool held;   /* it has exited, but another process traces it and has not seen that yet */
+    _Atomic bool made; /* all above is written: for who learns of the watch from epoll alone */
+    bool polled;       /* in the epoll set; otherwise it waits for the timer */
+    bool held;         /* it has exited, but another process traces it and has not seen that yet */
+    bool listed;       /* taken out of `incoming`, and in its bucket */
+    bool early;        /* epoll has named it before it was in `incoming` */
+    bool ended;        /* to be discarded when this round is over; until then epoll may name it */
 };
 
 /* The latest child of a bucket whose exit was published, and the value that `ends` had then. */
@@ -75,7 +80,9 @@ struct exitbus_reaper {
     _Atomic uint32_t polling; /* a pass is being made by exitbus_reaper_poll() */
     pthread_mutex_t gate;     /* held while exits are collected: see exitbus_reaper_start */
     _Atomic(struct watch *) incoming;
-    _Atomic uint64_t ends; /* watches that have come to their end */
+    _Atomic uint32_t early; /* watches that epoll has named too early */
+    _Atomic uint64_t ends;  /* watches that have come to their end */
+    struct watch *ended;    /* in this round */
     struct watch *watches[WATCH_BUCKETS];
     struct recent recent[WATCH_BUCKETS];
 };
@@ -201,25 +208,52 @@ void watch_discard(struct exitbus_reaper *reaper, struct watch *watch)
     memory_retire(&reaper->bus->hub.memory, WATCH_CLASS, watch);
 }
 
-void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd)
+static void watch_fill(struct watch *watch, pid_t pid, int pidfd, bool polled)
 {
     watch->pid = pid;
     watch->pidfd = pidfd;
-    watch->polled = watch->held = false;
+    watch->polled = polled;
+    watch->held = watch->listed = watch->early = watch->ended = false;
+    /* Release: pairs with the acquire in handle_watch. */
+    atomic_store_explicit(&watch->made, true, memory_order_release);
+}
+
+static void watch_push(struct exitbus_reaper *reaper, struct watch *watch)
+{
     struct watch *top = atomic_load_explicit(&reaper->incoming, memory_order_relaxed);
     do
         watch->next = top;
-    /* Release: pairs with the exchange in take_incoming. */
+    /* Release: pairs with the exchange in take_incoming; and see watch_begin_spawned. */
     while (!atomic_compare_exchange_weak_explicit(&reaper->incoming, &top, watch,
-                                                  memory_order_release, memory_order_relaxed));
+                                                  memory_order_seq_cst, memory_order_relaxed));
+}
+
+void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd)
+{
+    watch_fill(watch, pid, pidfd, false);
+    watch_push(reaper, watch);
     sys_eventfd_add_surely(reaper->control_fd);
 }
 
+/*
+ * Nobody else can know of this child, so it can go into the epoll set here, and the reaper need not
+ * wake up before the child exits: that was half of what it did for a short-lived child. If it is
+ * named by epoll before it has been pushed, the reaper counts it as early and looks at `incoming`
+ * once more; here it is pushed, and then the count is read. Both sequentially consistent: one of
+ * the two sees the other. The watch belongs to the reaper once it is pushed.
+ */
 void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd)
 {
     /* What was published of an earlier child of that pid is none of this one's. */
     watch->since = atomic_load_explicit(&reaper->ends, memory_order_seq_cst);
-    watch_begin(reaper, watch, pid, pidfd);
+    watch_fill(watch, pid, pidfd, true);
+    bool polled = sys_epoll_add(reaper->epoll_fd, pidfd, true, watch) == 0;
+    if (!polled)
+        watch->polled = false;
+    test_step(STEP_WATCH_POLLED);
+    watch_push(reaper, watch);
+    if (!polled || atomic_load_explicit(&reaper->early, memory_order_seq_cst) > 0)
+        sys_eventfd_add_surely(reaper->control_fd);
 }
 
 static struct watch **watch_bucket(struct exitbus_reaper *reaper, pid_t pid)
@@ -227,7 +261,8 @@ static struct watch **watch_bucket(struct exitbus_reaper *reaper, pid_t pid)
     return &reaper->watches[(size_t)pid % WATCH_BUCKETS];
 }
 
-/* Out of the epoll set, for certain: closing would not do while a forked child has a copy. */
+/* Out of the epoll set, for certain: closing would not do while a forked child has a copy, unless
+ * epoll has named it, which it does but once. */
 static void watch_unpoll(struct exitbus_reaper *reaper, struct watch *watch)
 {
     int result = 0;
@@ -237,15 +272,33 @@ static void watch_unpoll(struct exitbus_reaper *reaper, struct watch *watch)
     watch->polled = false;
 }
 
+/* It is in no list any more. Its memory stays until no event of this round can name it. */
+static void watch_release(struct exitbus_reaper *reaper, struct watch *watch)
+{
+    watch_unpoll(reaper, watch);
+    sys_close(watch->pidfd);
+    watch->ended = true;
+    watch->next = reaper->ended;
+    reaper->ended = watch;
+}
+
+static void discard_ended(struct exitbus_reaper *reaper)
+{
+    struct watch *next;
+    for (struct watch *watch = reaper->ended; watch; watch = next) {
+        next = watch->next;
+        watch_discard(reaper, watch);
+    }
+    reaper->ended = NULL;
+}
+
 static void watch_end(struct exitbus_reaper *reaper, struct watch *watch)
 {
     struct watch **link = watch_bucket(reaper, watch->pid);
     while (*link != watch)
         link = &(*link)->next;
     *link = watch->next;
-    watch_unpoll(reaper, watch);
-    sys_close(watch->pidfd);
-    watch_discard(reaper, watch);
+    watch_release(reaper, watch);
 }
 
 /* Wait for the child to exit by epoll, or, if the kernel has no memory for that, by the timer. */
@@ -253,7 +306,7 @@ static void watch_poll(struct exitbus_reaper *reaper, struct watch *watch)
 {
     watch->held = watch->held && sys_readable(watch->pidfd); /* epoll would return at once */
     if (!watch->polled && !watch->held)
-        watch->polled = sys_epoll_add(reaper->epoll_fd, watch->pidfd, watch) == 0;
+        watch->polled = sys_epoll_add(reaper->epoll_fd, watch->pidfd, true, watch) == 0;
     if (!watch->polled)
         retry_later(reaper);
 }
@@ -310,6 +363,9 @@ static void collect_watched(struct exitbus_reaper *reaper, struct watch *watch, 
     }
     if (result > 0) {
         (*count)++;
+        /* epoll names a child once: nothing to undo, even if a forked child keeps the pidfd open.
+         */
+        watch->polled = watch->polled && !ready;
         watch_done(reaper, watch);
     } else if (result == 0 && !ready) {
         watch_poll(reaper, watch);
@@ -343,20 +399,37 @@ static bool is_watched(struct exitbus_reaper *reaper, pid_t pid, int *count)
                               NULL) != -ECHILD;
 }
 
-/* Children handed over since the last pass. */
-static void take_incoming(struct exitbus_reaper *reaper, int *count)
+/* Those handed over since the last pass, the oldest first: of two for a pid the first one stays. */
+static struct watch *incoming_in_order(struct exitbus_reaper *reaper)
 {
-    struct watch *watch = atomic_exchange_explicit(&reaper->incoming, NULL, memory_order_acquire);
+    struct watch *watch = atomic_exchange_explicit(&reaper->incoming, NULL, memory_order_seq_cst);
+    struct watch *ordered = NULL;
     while (watch) {
         struct watch *next = watch->next;
+        watch->next = ordered;
+        ordered = watch;
+        watch = next;
+    }
+    return ordered;
+}
+
+static void take_incoming(struct exitbus_reaper *reaper, int *count)
+{
+    struct watch *watch = incoming_in_order(reaper);
+    while (watch) {
+        struct watch *next = watch->next;
+        bool early = watch->early;
+        if (early)
+            atomic_fetch_sub_explicit(&reaper->early, 1, memory_order_relaxed);
         if (is_watched(reaper, watch->pid, count)) {
-            sys_close(watch->pidfd);
-            watch_discard(reaper, watch);
+            watch_release(reaper, watch);
         } else {
             struct watch **bucket = watch_bucket(reaper, watch->pid);
             watch->next = *bucket;
+            watch->listed = true;
             *bucket = watch;
-            collect_watched(reaper, watch, false, count); /* it may have exited already */
+            if (early || !watch->polled) /* it may have exited already */
+                collect_watched(reaper, watch, early, count);
         }
         watch = next;
     }
@@ -387,6 +460,25 @@ static void retry(struct exitbus_reaper *reaper, int *count)
         reaper->retry_ns = 0;
 }
 
+/* epoll has named this child. */
+static void handle_watch(struct exitbus_reaper *reaper, struct watch *watch, int *count)
+{
+    /* Acquire: pairs with watch_fill. Always true. */
+    if (!atomic_load_explicit(&watch->made, memory_order_acquire) || watch->ended)
+        return;
+    if (!watch->listed)
+        take_incoming(reaper, count);
+    if (watch->ended)
+        return;
+    if (watch->listed) {
+        collect_watched(reaper, watch, true, count);
+        return;
+    }
+    watch->early = true; /* epoll names it once only, and it will come with `incoming` */
+    atomic_fetch_add_explicit(&reaper->early, 1, memory_order_seq_cst);
+    take_incoming(reaper, count);
+}
+
 static void handle(struct exitbus_reaper *reaper, void *source, int *count)
 {
     if (source == &reaper->control_fd) {
@@ -400,7 +492,7 @@ static void handle(struct exitbus_reaper *reaper, void *source, int *count)
         sys_eventfd_take(reaper->timer_fd);
         retry(reaper, count);
     } else {
-        collect_watched(reaper, source, true, count);
+        handle_watch(reaper, source, count);
     }
 }
 
@@ -408,9 +500,9 @@ static void handle_round(struct exitbus_reaper *reaper, const struct epoll_event
                          int *count)
 {
     pthread_mutex_lock(&reaper->gate);
-    /* A watch that ends takes no other source of this round with it: each has one event. */
     for (int i = 0; i < ready && !atomic_load(&reaper->stopping); i++)
         handle(reaper, events[i].data.ptr, count);
+    discard_ended(reaper);
     pthread_mutex_unlock(&reaper->gate);
 }
 
@@ -465,7 +557,7 @@ static int open_all(struct exitbus_reaper *reaper)
         *fds[i] = fds[i] == &reaper->timer_fd ? sys_timerfd() : sys_eventfd(false);
         if (*fds[i] < 0)
             return *fds[i];
-        int result = sys_epoll_add(reaper->epoll_fd, *fds[i], fds[i]);
+        int result = sys_epoll_add(reaper->epoll_fd, *fds[i], false, fds[i]);
         if (result < 0)
             return result;
     }
@@ -577,6 +669,7 @@ static void drop_watches(struct exitbus_reaper *reaper)
     for (size_t i = 0; i < WATCH_BUCKETS; i++)
         while (reaper->watches[i])
             watch_end(reaper, reaper->watches[i]);
+    discard_ended(reaper);
 }
 
 static void stop_thread(struct exitbus_reaper *reaper)

@@ -23,6 +23,7 @@
 #include "fork_guard.h"
 #include "reaper.h"
 #include "spawn_child.h"
+#include "spawn_clone.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -132,9 +133,16 @@ static int run_shared(struct child *child, bool want_pidfd, pid_t *pid, int *pid
     _Alignas(16) char stack[CHILD_STACK];
     /* No exit signal: see the top of this file. */
     int flags = CLONE_VM | CLONE_VFORK | (want_pidfd ? CLONE_PIDFD : 0);
-    *pid = clone(child_main, stack + sizeof stack, flags, child, pidfd);
+    child->handlers_reset = true;
+    *pid = spawn_clone(child_main, child, stack, sizeof stack, want_pidfd ? pidfd : NULL);
+    if (*pid == -ENOSYS) {
+        child->handlers_reset = false;
+        *pid = clone(child_main, stack + sizeof stack, flags, child, pidfd);
+        if (*pid < 0)
+            *pid = -errno;
+    }
     if (*pid < 0)
-        return -errno;
+        return *pid;
     if (!child->error && has_execed(*pid))
         return 0;
     reap_unborn(*pid, WAIT_CLONE);

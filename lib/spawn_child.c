@@ -23,6 +23,8 @@ CHILD_CODE static int reset_signals(const struct child *child)
 {
     const sigset_t *defaults =
         child->options->flags & EXITBUS_SPAWN_SIGDEFAULT ? child->options->signal_default : NULL;
+    if (child->handlers_reset && !defaults)
+        return 0;
     for (int signal = 1; signal <= SIGNALS; signal++) {
         struct kernel_sigaction action;
         if (syscall(SYS_rt_sigaction, signal, NULL, &action, SIGNAL_SET_BYTES) != 0)

@@ -19,6 +19,7 @@ struct child {
     char *const *envp;
     const char *search; /* PATH, or NULL: `path` as it is */
     uint64_t signal_mask;
+    bool handlers_reset; /* by the kernel, as it made the child */
     struct exitbus_subscription *subscription; /* or NULL */
     int error;                                 /* positive; set by a child that gives up */
     /* Where memory is copied: wait for a byte here before exec, and report an error there. */

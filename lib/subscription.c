@@ -463,12 +463,13 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
         count = mutant(WAKE_EPOCH_LATE) ? -EAGAIN : try_receive_section(sub, events, capacity);
         if (count != -EAGAIN)
             break;
-        if (wakeup_sleep(&sub->wakeup, epoch, until) == -ETIMEDOUT) {
-            count = try_receive_section(sub, events, capacity);
-            if (count == -EAGAIN)
-                count = -ETIMEDOUT;
+        bool timed_out = wakeup_sleep(&sub->wakeup, epoch, until) == -ETIMEDOUT;
+        /* Before the next announcement, which interrupts the core of whoever has woken us. */
+        count = try_receive_section(sub, events, capacity);
+        if (count == -EAGAIN && timed_out)
+            count = -ETIMEDOUT;
+        if (count != -EAGAIN)
             break;
-        }
     }
     atomic_fetch_sub_explicit(&sub->wakeup.sleepers, 1, memory_order_relaxed);
     return count;

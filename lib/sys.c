@@ -149,9 +149,10 @@ int sys_epoll_create(void)
     return (int)call_again(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0, 0, 0);
 }
 
-int sys_epoll_add(int epoll_fd, int fd, void *data)
+int sys_epoll_add(int epoll_fd, int fd, bool once, void *data)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data = {.ptr = data}};
+    struct epoll_event event = {.events = EPOLLIN | (once ? (uint32_t)EPOLLONESHOT : 0),
+                                .data = {.ptr = data}};
     return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, fd, (long)&event, 0, 0);
 }
 

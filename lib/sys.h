@@ -39,7 +39,8 @@ int sys_timerfd(void);
 int sys_timerfd_arm(int fd, int64_t delay_ns);
 
 int sys_epoll_create(void);
-int sys_epoll_add(int epoll_fd, int fd, void *data);
+/* Input on fd; `once`: named by one epoll_wait at most. */
+int sys_epoll_add(int epoll_fd, int fd, bool once, void *data);
 int sys_epoll_delete(int epoll_fd, int fd);
 /* timeout_ms < 0: for ever. Retries EINTR only if it may wait for ever. */
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int timeout_ms);

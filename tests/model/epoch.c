@@ -10,8 +10,13 @@
 
 enum { OLD = 1, NEW = 2, SECTIONS = 2, LOOKS = 3 };
 
-static _Atomic int block;
-static _Atomic(_Atomic int *) place;
+struct block {
+    _Atomic int state;
+    int uses; /* plain: whoever writes must know of who wrote before */
+};
+
+static struct block block;
+static _Atomic(struct block *) place;
 static bool reused;
 
 /* Thread-local variables are one for all in the model: who is meant is said before each call. */
@@ -31,10 +36,11 @@ static void *visit(void *own)
 {
     for (int i = 0; i < SECTIONS; i++) {
         enter(own);
-        _Atomic int *found = atomic_load_explicit(&place, memory_order_acquire);
+        struct block *found = atomic_load_explicit(&place, memory_order_acquire);
         if (found) {
-            assert(atomic_load_explicit(found, memory_order_relaxed) == OLD);
-            atomic_store_explicit(found, OLD, memory_order_relaxed); /* as a late helper does */
+            assert(atomic_load_explicit(&found->state, memory_order_relaxed) == OLD);
+            atomic_store_explicit(&found->state, OLD, memory_order_relaxed); /* a late helper */
+            found->uses++;
         }
         leave(own);
     }
@@ -45,13 +51,14 @@ static void *retire(void *own)
 {
     struct epoch_grace grace;
     enter(own); /* a receiver is inside one itself when it retires */
-    _Atomic int *found = atomic_exchange_explicit(&place, NULL, memory_order_acq_rel);
+    struct block *found = atomic_exchange_explicit(&place, NULL, memory_order_acq_rel);
     bool begun = epoch_grace_begin(&grace);
     assert(begun);
     leave(own);
     for (int i = 0; i < LOOKS && !reused; i++) {
         if (epoch_grace_over(&grace)) {
-            atomic_store_explicit(found, NEW, memory_order_relaxed);
+            atomic_store_explicit(&found->state, NEW, memory_order_relaxed);
+            found->uses++;
             reused = true;
         }
     }
@@ -66,12 +73,12 @@ int main(void)
         epoch_own = NULL;
         records[i] = epoch_register();
     }
-    atomic_init(&block, OLD);
+    atomic_init(&block.state, OLD);
     atomic_init(&place, &block);
     pthread_create(&threads[0], NULL, visit, records[0]);
     pthread_create(&threads[1], NULL, retire, records[1]);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
-    assert(atomic_load_explicit(&block, memory_order_relaxed) == (reused ? NEW : OLD));
+    assert(atomic_load_explicit(&block.state, memory_order_relaxed) == (reused ? NEW : OLD));
     return 0;
 }

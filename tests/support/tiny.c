@@ -8,8 +8,12 @@
  *     t    make the parent the tracer (PTRACE_TRACEME), and be stopped by a signal
  *     bN   start N children that exit at once, and exit with code 0 before them or after
  *     rW   read a byte from standard input (or its end), then do W (nothing: exit with code 0)
+ *     dW   be killed when the thread that has started it ends, and do W
+ *     cN   sleep for a millisecond, write the CLOCK_MONOTONIC time to descriptor N, and exit
  */
+#include <linux/time.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 static long call(long number, long a, long b, long c)
@@ -55,6 +59,16 @@ static void start_children(int how_many)
             call(SYS_exit_group, 0, 0, 0);
 }
 
+/* The last thing that it does, so that whoever waits for it can tell how long that has taken. */
+static void tell_time(int descriptor)
+{
+    const long millisecond[2] = {0, 1000000};
+    long now[2];
+    call(SYS_nanosleep, (long)&millisecond, 0, 0);
+    call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)now, 0);
+    call(SYS_write, descriptor, (long)now, sizeof now);
+}
+
 __attribute__((used, noreturn)) void tiny_main(const long *stack)
 {
     const char *what = stack[0] > 1 ? (const char *)stack[2] : "0";
@@ -63,6 +77,10 @@ __attribute__((used, noreturn)) void tiny_main(const long *stack)
     int code = 0;
     if (what[0] == 'r') {
         call(SYS_read, 0, (long)&byte, 1);
+        what++;
+    }
+    if (what[0] == 'd') {
+        call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0);
         what++;
     }
     switch (what[0]) {
@@ -79,6 +97,9 @@ __attribute__((used, noreturn)) void tiny_main(const long *stack)
         break;
     case 'b':
         start_children(number(what + 1));
+        break;
+    case 'c':
+        tell_time(number(what + 1));
         break;
     default:
         code = number(what);

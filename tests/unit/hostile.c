@@ -407,3 +407,67 @@ TEST(hostile, handlers_over_ours)
     check_chain(1, 0, 0);
     check_ok(exitbus_destroy(bus));
 }
+
+/* --------------------------------------------------------------------- handing a child over */
+
+struct handover {
+    struct exitbus *bus;
+    struct halt halt;
+};
+
+static void *spawn_and_stop(void *argument)
+{
+    struct handover *handover = argument;
+    halt_begin(&handover->halt);
+    spawn_tiny(handover->bus, "5", NULL);
+    halt_end(&handover->halt);
+    return NULL;
+}
+
+/* epoll names a child whose spawn has been stopped before it could hand it over. */
+static void run_stopped_handover(uint32_t flags)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *sub = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, flags);
+    struct handover handover = {.bus = bus};
+    pthread_t thread;
+    halt_hook_set();
+    halt_init(&handover.halt, STEP_WATCH_POLLED, 0);
+    must_equal(pthread_create(&thread, NULL, spawn_and_stop, &handover), 0);
+    must(halt_await(&handover.halt));
+    siginfo_t info;
+    must_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
+    pid_t stopped = info.si_pid;
+    struct exitbus_event event;
+    for (int i = 0; i < 3; i++) { /* the others' exits come */
+        pid_t pid = spawn_tiny(bus, "7", NULL);
+        while (flags && exitbus_pending(sub) == 0)
+            check(exitbus_reaper_poll(reaper) >= 0);
+        check_ok(exitbus_receive(sub, &event, -1));
+        check_equal(event.pid, pid);
+    }
+    check_equal(exitbus_receive(sub, &event, 0), -EAGAIN);
+    check(is_zombie(stopped));
+    halt_release(&handover.halt);
+    must_equal(pthread_join(thread, NULL), 0);
+    while (flags && exitbus_pending(sub) == 0)
+        check(exitbus_reaper_poll(reaper) >= 0);
+    check_ok(exitbus_receive(sub, &event, -1));
+    check_equal(event.pid, stopped);
+    check_equal(event.exit_code, 5);
+    check_ok(exitbus_reaper_stop(reaper));
+    check(no_children());
+    check_ok(exitbus_unsubscribe(sub));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(hostile, a_spawn_stopped_while_it_hands_its_child_over)
+{
+    run_stopped_handover(0);
+}
+
+TEST(hostile, a_spawn_stopped_while_it_hands_its_child_to_a_polled_reaper)
+{
+    run_stopped_handover(EXITBUS_REAPER_POLLED);
+}

@@ -4,8 +4,15 @@
 #include "support/harness.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 
 static char directory[] = "/tmp/exitbus-spawn-XXXXXX";
 static char output[64];
@@ -355,5 +362,111 @@ TEST(spawn, into_a_polled_reaper)
     check_equal(event.exit_code, 6);
     check_ok(exitbus_unsubscribe(subscription));
     check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* ---------------------------------------------------------------- handlers until the child execs
+ */
+
+static volatile sig_atomic_t handled;
+
+static void count_signal(int signal)
+{
+    (void)signal;
+    handled++;
+}
+
+struct held_spawn {
+    struct exitbus *bus;
+    const char *fifo;
+    int result;
+};
+
+/* The child hangs in opening the other end. */
+static void *spawn_held(void *argument)
+{
+    struct held_spawn *held = argument;
+    sigset_t none;
+    sigemptyset(&none);
+    struct exitbus_spawn_action open_it = {
+        .kind = EXITBUS_SPAWN_OPEN, .fd = 9, .path = held->fifo, .open_flags = O_RDONLY};
+    char *argv[] = {TINY_CHILD, "0", NULL};
+    struct exitbus_spawn_options options = {.argv = argv,
+                                            .actions = &open_it,
+                                            .action_count = 1,
+                                            .flags = EXITBUS_SPAWN_SIGMASK,
+                                            .signal_mask = &none};
+    pid_t pid;
+    held->result = exitbus_spawn(held->bus, &options, &pid, NULL);
+    return NULL;
+}
+
+/*
+ * A signal that comes for the child before it has exec'd kills it: the parent's handler must not
+ * run in the memory that both share. Here the parent blocks it, so who runs the handler is the
+ * child.
+ */
+static void run_signalled_before_exec(void)
+{
+    set_up_directory();
+    char fifo[80];
+    snprintf(fifo, sizeof fifo, "%s/fifo", directory);
+    check_ok(mkfifo(fifo, 0600));
+    check(setpgid(0, 0) == 0 || getpgrp() == getpid());
+    struct held_spawn held = {.bus = bus_new(), .fifo = fifo};
+    signal(SIGUSR1, count_signal);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    struct timespec delay = {.tv_nsec = 20000000};
+    do { /* until it was there in time */
+        pthread_t thread;
+        check_ok(pthread_create(&thread, NULL, spawn_held, &held));
+        nanosleep(&delay, NULL);
+        kill(0, SIGUSR1);
+        int end = open(fifo, O_WRONLY);
+        check_ok(pthread_join(thread, NULL));
+        close(end);
+        delay.tv_nsec = delay.tv_nsec < 500000000 ? delay.tv_nsec * 2 : delay.tv_nsec;
+    } while (held.result == 0);
+    check_equal(held.result, -EINTR);
+    check_equal(handled, 0);
+    check_ok(exitbus_destroy(held.bus));
+    remove_directory();
+}
+
+TEST(spawn, no_handler_runs_before_exec)
+{
+    run_signalled_before_exec();
+}
+
+/* As container run-times do, or an old kernel. */
+static void refuse_clone3(uint32_t error)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    check_ok(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    check_ok(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
+TEST(spawn, where_clone3_is_unknown)
+{
+    refuse_clone3(ENOSYS);
+    run_signalled_before_exec();
+}
+
+TEST(spawn, where_clone3_is_forbidden)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_spawn_options options = {0};
+    check_equal(run(bus, &options, "exit 3"), 3); /* starts the reaper's thread */
+    refuse_clone3(EPERM);
+    check_equal(run(bus, &options, "exit 4"), 4);
     check_ok(exitbus_destroy(bus));
 }

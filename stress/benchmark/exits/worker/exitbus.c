@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * exitbus in both modes, each child with a one-shot subscription of its own as exitbus_spawn()
+ * makes it; with children that other code has started, which an ALL reaper sees as well; and
+ * without a second thread: the one that waits for its child drives a POLLED reaper, as an event
+ * loop does.
+ */
+#include "peer.h"
+
+#include <exitbus/exitbus.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+
+/* More than any workload has in flight. */
+#define WAITING_MAX 4096
+
+static struct exitbus *bus;
+static struct exitbus_reaper *reaper;
+static struct exitbus_subscription *any_pid;
+static struct exitbus_subscription *waiting[WAITING_MAX];
+static size_t first, last;
+
+static int start_mode(enum exitbus_reaper_mode mode, uint32_t flags)
+{
+    const struct exitbus_reaper_options options = {.mode = mode, .flags = flags};
+    bus = exitbus_default();
+    return bus ? exitbus_reaper_start(bus, &options, &reaper) : -1;
+}
+
+static int start_watched(void)
+{
+    return start_mode(EXITBUS_REAPER_WATCHED, 0);
+}
+
+static int start_polled(void)
+{
+    return start_mode(EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+}
+
+static int start_all(void)
+{
+    return start_mode(EXITBUS_REAPER_ALL, 0);
+}
+
+static int start_all_any_pid(void)
+{
+    int result = start_all();
+    return result < 0 ? result : exitbus_subscribe(bus, exitbus_topic_any_pid(), 0, &any_pid);
+}
+
+static pid_t spawn(char *const argv[], bool awaited)
+{
+    const struct exitbus_spawn_options options = {.argv = argv};
+    struct exitbus_subscription *subscription;
+    pid_t pid;
+    int result = exitbus_spawn(bus, &options, &pid, &subscription);
+    if (result < 0)
+        return result;
+    if (awaited)
+        waiting[last++ % WAITING_MAX] = subscription;
+    return pid;
+}
+
+static pid_t spawn_foreign(char *const argv[], bool awaited)
+{
+    (void)awaited;
+    return spawn_by_vfork(argv);
+}
+
+static pid_t receive(struct exitbus_subscription *subscription)
+{
+    struct exitbus_event event;
+    int result = exitbus_receive(subscription, &event, -1);
+    return result < 0 ? result : event.pid;
+}
+
+static pid_t await_oldest(void)
+{
+    struct exitbus_subscription *subscription = waiting[first++ % WAITING_MAX];
+    pid_t pid = receive(subscription);
+    exitbus_unsubscribe(subscription);
+    return pid;
+}
+
+/* Exits that one poll has collected are there for the next calls. */
+static pid_t await_polled(void)
+{
+    struct exitbus_subscription *subscription = waiting[first++ % WAITING_MAX];
+    struct pollfd ready = {.fd = exitbus_reaper_fd(reaper), .events = POLLIN};
+    struct exitbus_event event;
+    int result;
+    while ((result = exitbus_receive(subscription, &event, 0)) == -EAGAIN) {
+        poll(&ready, 1, -1);
+        exitbus_reaper_poll(reaper);
+    }
+    exitbus_unsubscribe(subscription);
+    return result < 0 ? result : event.pid;
+}
+
+static pid_t await_any(void)
+{
+    return receive(any_pid);
+}
+
+const struct exit_peer peer_exitbus_watched = {"exitbus", "exitbus_spawn; WATCHED reaper",
+                                               start_watched, spawn, await_oldest};
+const struct exit_peer peer_exitbus_polled = {"exitbus-polled",
+                                              "exitbus_spawn; WATCHED reaper without a thread",
+                                              start_polled, spawn, await_polled};
+const struct exit_peer peer_exitbus_all = {"exitbus-all", "exitbus_spawn; ALL reaper", start_all,
+                                           spawn, await_oldest};
+const struct exit_peer peer_exitbus_all_vfork = {"exitbus-all+vfork", "vfork and exec; ALL reaper",
+                                                 start_all_any_pid, spawn_foreign, await_any};

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * exitbus-bench: exitbus and its peers in one run. Runs the workloads one after the other, each
+ * between two looks at the distance of the cores, and shows what came out.
+ */
+#include "options.h"
+#include "output.h"
+#include "peers.h"
+#include "results.h"
+#include "targets.h"
+#include "workloads/backlog.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bench_options bench;
+
+void bench_die(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "exitbus-bench: ");
+    vfprintf(stderr, format, arguments);
+    fprintf(stderr, "\n");
+    va_end(arguments);
+    exit(EXIT_ENVIRONMENT);
+}
+
+bool bench_wants(const char *peer)
+{
+    return !bench.peers || strcmp(peer, EXITBUS) == 0 || options_named(bench.peers, peer);
+}
+
+uint64_t bench_slice(double milliseconds)
+{
+    /* The clock and the start of threads want to be small beside it. */
+    const double least_ns = 2e6;
+    double ns = milliseconds * 1e6 * bench.seconds / BENCH_SECONDS;
+    return (uint64_t)(ns > least_ns ? ns : least_ns);
+}
+
+/* A misspelt name must not pass for a run. */
+static void check_workloads(void)
+{
+    if (!bench.workloads)
+        return;
+    char *copy = strdup(bench.workloads), *rest = copy, *name;
+    while (copy && (name = strsep(&rest, ","))) {
+        size_t i = 0;
+        while (workloads[i] && strcmp(workloads[i]->name, name) != 0)
+            i++;
+        if (workloads[i])
+            continue;
+        fprintf(stderr, "exitbus-bench: there is no workload '%s'; --list shows those there are\n",
+                name);
+        exit(EXIT_USAGE);
+    }
+    free(copy);
+}
+
+static int list(void)
+{
+    printf("workloads\n");
+    for (size_t i = 0; workloads[i]; i++)
+        printf("  %-10s %s\n", workloads[i]->name, workloads[i]->what);
+    printf("peers\n");
+    for (size_t i = 0; i < peer_count; i++)
+        printf("  %-18s %s\n", peers[i]->name, peers[i]->what);
+    return EXIT_PASS;
+}
+
+static void run(const struct workload *workload)
+{
+    double before_ns = machine_round_trip_ns();
+    uint64_t begin = now_ns();
+    workload->run();
+    double seconds = (double)(now_ns() - begin) / 1e9;
+    result_round_trip(workload->name, before_ns, machine_round_trip_ns());
+    fprintf(stderr, "exitbus-bench: %s took %.1f s\n", workload->name, seconds);
+    table_print(workload);
+}
+
+int main(int argc, char **argv)
+{
+    options_parse(argc, argv);
+    if (bench.list)
+        return list();
+    if (bench.backlog)
+        return backlog_alone(bench.backlog);
+    check_workloads();
+    for (size_t i = 0; workloads[i]; i++)
+        if (!bench.workloads || options_named(bench.workloads, workloads[i]->name))
+            run(workloads[i]);
+    unsigned missed = targets_print();
+    bool written = (!bench.json || json_write(bench.json, argc, argv)) &&
+                   (!bench.plots || plot_write(bench.plots));
+    results_free();
+    if (!written)
+        return EXIT_ENVIRONMENT;
+    return bench.check && missed > 0 ? EXIT_MISSED : EXIT_PASS;
+}

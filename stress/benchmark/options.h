@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The command line, which fills in `bench`. */
+#ifndef BENCH_OPTIONS_H
+#define BENCH_OPTIONS_H
+
+#include "bench.h"
+
+#define ROUNDS_MAX 1000
+
+/* Ends the program with EXIT_USAGE if it makes no sense. */
+void options_parse(int argc, char **argv);
+
+/* Is `name` in a list NAME,…? */
+bool options_named(const char *list, const char *name);
+
+#endif

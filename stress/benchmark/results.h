@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The store behind result_add(): a series for each (workload, parameter, peer, metric), a value for
+ * each round. Filled by workloads, from one thread; read by table.c, json.c, plot.c and targets.c.
+ */
+#ifndef BENCH_RESULTS_H
+#define BENCH_RESULTS_H
+
+#include "bench.h"
+
+struct series {
+    char *workload, *parameter, *peer, *metric, *unit;
+    double *values; /* one a round */
+    size_t count;
+    double *quantiles; /* of latencies: QUANTILES for each round; or NULL */
+    double median, min, max;
+};
+
+/* Where a distribution is plotted: 0 to 99.99 %, denser towards the end. */
+#define QUANTILES 60
+double result_quantile_place(unsigned i);
+
+/* A line below a table: about one peer, or (peer NULL) about the workload. */
+struct remark {
+    char *workload, *peer, *text;
+};
+
+/* How far the cores were from each other when a workload began, and when it had ended. */
+struct round_trip {
+    const char *workload;
+    double before_ns, after_ns;
+};
+
+extern struct results {
+    struct series *series;
+    size_t count, room;
+    struct remark *remarks;
+    size_t remark_count, remark_room;
+    struct round_trip *trips;
+    size_t trip_count, trip_room;
+} results;
+
+void result_round_trip(const char *workload, double before_ns, double after_ns);
+
+bool series_higher_is_better(const struct series *series);
+
+/* NULL if there is none. */
+const struct series *result_find(const char *workload, const char *parameter, const char *peer,
+                                 const char *metric);
+
+/* A contender that shows what the machine can do at best, and promises too little to be a peer. */
+bool result_is_floor(const char *peer);
+
+/* The best peer's series beside `series` (same workload, parameter, metric), exitbus and floors
+ * excluded. */
+const struct series *result_best_peer(const struct series *series);
+
+void results_free(void);
+
+#endif

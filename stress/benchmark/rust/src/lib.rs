@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//! The peers of exitbus-bench that are written in Rust, behind the C structures of its headers. One
+//! crate for all: a program can hold the Rust runtime only once.
+
+mod channels;
+mod peer;

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The targets, and the judge: see targets.h. */
+#include "targets.h"
+
+#include "options.h"
+#include "peers.h"
+#include "results.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct target targets[] = {
+    {"pair", "", "event", BEST_PEER, NULL, FASTER, 1.3},
+    {"fanout", "N=16", "delivery", BEST_PEER, NULL, FASTER, 2},
+    {"fanout", "N=64", "delivery", BEST_PEER, NULL, FASTER, 2},
+    {"fanout", "N=256", "delivery", BEST_PEER, NULL, FASTER, 2},
+    {"fanout", "N=16", "delivery", "shim", NULL, FASTER, 4},
+    {"fanout", "N=64", "delivery", "shim", NULL, FASTER, 4},
+    {"fanout", "N=256", "delivery", "shim", NULL, FASTER, 4},
+    {"burst", "N=16", "publish", "moodycamel-token", NULL, AT_MOST, 1.3},
+    {"burst", "N=16", "publish", "crossbeam", NULL, AT_MOST, 0.4},
+    {"contended", "4+4", "event", BEST_FIFO, NULL, FASTER, 1},
+    {"filtered", "100000", "publish", EXITBUS, "10", AT_MOST, 1.3},
+    {"wake", "receive", "p50", "futex", NULL, AT_MOST, 1.15},
+    {"wake", "receive", "p99", "futex", NULL, AT_MOST, 1.15},
+    {"wake", "epoll", "p50", "eventfd", NULL, AT_MOST, 1.15},
+    {"wake", "epoll", "p99", "eventfd", NULL, AT_MOST, 1.15},
+    {"exits", "", "p50", "waitid", NULL, AT_MOST, 1.2},
+    {"exits", "", "exits", "waitid", NULL, FASTER, 0.97},
+    {"exits", "10000 watched", "CPU", EXITBUS, "1 watched", AT_MOST, 1.2},
+    {"fork", "", "fork+exec", "without", NULL, AT_MOST, 1.02},
+    {"backlog", "", "memory", NULL, NULL, AT_MOST, 80},
+    {"backlog", "", "left", NULL, NULL, AT_MOST, 5},
+    {"churn", "", "subscribe+unsubscribe", NULL, NULL, AT_LEAST, 1e6},
+    {"churn", "", "slowdown", NULL, NULL, AT_MOST, 20},
+};
+const size_t target_count = sizeof targets / sizeof *targets;
+
+/* ------------------------------------------------------------------------------------ compare */
+
+static bool is_base(const struct target *target, const char *peer)
+{
+    if (strcmp(peer, EXITBUS) == 0)
+        return strcmp(target->peers, EXITBUS) == 0;
+    if (strcmp(target->peers, BEST_PEER) == 0)
+        return !result_is_floor(peer);
+    if (strcmp(target->peers, BEST_FIFO) == 0)
+        return peer_keeps_fifo(peer);
+    return options_named(target->peers, peer);
+}
+
+/* The best series that the target is compared with; NULL if none was measured. */
+static const struct series *base_of(const struct target *target)
+{
+    const char *parameter = target->base_parameter ? target->base_parameter : target->parameter;
+    const struct series *best = NULL;
+    for (size_t i = 0; i < results.count; i++) {
+        const struct series *series = &results.series[i];
+        if (strcmp(series->workload, target->workload) != 0 ||
+            strcmp(series->parameter, parameter) != 0 ||
+            strcmp(series->metric, target->metric) != 0 || !is_base(target, series->peer))
+            continue;
+        if (!best || (series->median > best->median) == series_higher_is_better(series))
+            best = series;
+    }
+    return best;
+}
+
+static double measure(const struct target *target, const struct series *own,
+                      const struct series *base)
+{
+    if (!base)
+        return own->median;
+    if (target->relation == FASTER && !series_higher_is_better(own))
+        return base->median / own->median;
+    return own->median / base->median;
+}
+
+static bool is_met(const struct target *target, double measured)
+{
+    return target->relation == AT_MOST ? measured <= target->limit : measured >= target->limit;
+}
+
+/* -------------------------------------------------------------------------------------- print */
+
+static void print_target(const struct target *target, const struct series *own,
+                         const struct series *base, double measured)
+{
+    char against[64] = "a constant";
+    if (base)
+        snprintf(against, sizeof against, "%s%s%s", base->peer, target->base_parameter ? " " : "",
+                 target->base_parameter ? target->base_parameter : "");
+    printf("| %-9s | %-13s | %-21s | %-20s | %s %-8g | %-8.3g | %-6s |\n", target->workload,
+           target->parameter, own->metric, against, target->relation == AT_MOST ? "≤" : "≥",
+           target->limit, measured, is_met(target, measured) ? "met" : "MISSED");
+}
+
+unsigned targets_print(void)
+{
+    unsigned missed = 0, judged = 0;
+    for (size_t i = 0; i < target_count; i++) {
+        const struct target *target = &targets[i];
+        const struct series *own =
+            result_find(target->workload, target->parameter, EXITBUS, target->metric);
+        const struct series *base = target->peers ? base_of(target) : NULL;
+        if (!own || (target->peers && !base))
+            continue;
+        if (judged++ == 0)
+            printf("### targets\n\n"
+                   "| workload  | parameter     | metric                | against              | "
+                   "target     | measured | verdict |\n"
+                   "| --------- | ------------- | --------------------- | -------------------- | "
+                   "---------- | -------- | ------ |\n");
+        double measured = measure(target, own, base);
+        missed += !is_met(target, measured);
+        print_target(target, own, base, measured);
+    }
+    if (judged > 0)
+        printf("\n%u of %u targets met\n", judged - missed, judged);
+    return missed;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* All workloads, in the order of a run. */
+#include "bench.h"
+
+extern const struct workload limit_workload, burst_workload, pair_workload, fanout_workload;
+extern const struct workload contended_workload, filtered_workload, churn_workload;
+extern const struct workload wake_workload, backlog_workload, exits_workload, fork_workload;
+
+const struct workload *const workloads[] = {
+    &limit_workload,     &burst_workload,    &pair_workload,  &fanout_workload,
+    &contended_workload, &filtered_workload, &churn_workload, &wake_workload,
+    &backlog_workload,   &exits_workload,    &fork_workload,  NULL,
+};

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One measurement of workload backlog, in a process that does nothing else. */
+#ifndef BENCH_BACKLOG_H
+#define BENCH_BACKLOG_H
+
+/* `request` is PEER:EVENTS. Prints four numbers, and returns the exit status. */
+int backlog_alone(const char *request);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See workloads.h. */
+#include "workloads.h"
+
+#include <ck_pr.h>
+#include <sched.h>
+
+/* A pause is some 25 ns here: 50 ns at first, 800 ns at last, and after 10 µs the core is given
+ * away. */
+#define FIRST_PAUSES 2u
+#define MOST_PAUSES 32u
+#define TIMES_UNTIL_YIELD 16u
+
+void wait_a_little(unsigned *times)
+{
+    unsigned pauses = FIRST_PAUSES;
+    if (++*times > TIMES_UNTIL_YIELD) {
+        sched_yield();
+        return;
+    }
+    for (unsigned doubled = 1; doubled < *times && pauses < MOST_PAUSES; doubled++)
+        pauses *= 2;
+    while (pauses-- > 0)
+        ck_pr_stall();
+}
+
+void start_thread(pthread_t *thread, void *(*body)(void *), void *argument)
+{
+    if (pthread_create(thread, NULL, body, argument) != 0)
+        bench_die("cannot start a thread");
+}
+
+const struct peer *peer_in_round(unsigned round, size_t n)
+{
+    return peers[(n + round) % peer_count];
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * contended: n producers and n consumers share one subscription; each event goes to one consumer.
+ * Threads go round the cores: with more threads than cores any of them may be stopped anywhere.
+ */
+#include "stream.h"
+
+#include <stdio.h>
+
+#define WINDOW 4096u
+
+static void run(void)
+{
+    static const unsigned threads[] = {2, 4, 8};
+    for (size_t n = 0; n < sizeof threads / sizeof *threads; n++)
+        for (unsigned round = 0; round < bench.rounds; round++)
+            for (size_t i = 0; i < peer_count; i++) {
+                const struct peer *peer = peer_in_round(round, i);
+                const struct stream_plan plan = {.producers = threads[n],
+                                                 .consumers = threads[n],
+                                                 .subscriptions = 1,
+                                                 .window = WINDOW,
+                                                 .slice_ms = 200};
+                char parameter[16];
+                snprintf(parameter, sizeof parameter, "%u+%u", threads[n], threads[n]);
+                if (!bench_wants(peer->name))
+                    continue;
+                if (peer->features & PEER_ONE_TO_ONE)
+                    result_leave_out("contended", peer->name, "one producer, one consumer");
+                else if (peer->features & PEER_ONE_CONSUMER)
+                    result_leave_out("contended", peer->name, "one consumer only");
+                else
+                    result_add("contended", parameter, peer->name, "event", "ns",
+                               stream_measure(peer, &plan));
+            }
+    result_note("contended", "producers are together some %u events ahead, at most", WINDOW);
+}
+
+extern const struct workload contended_workload;
+const struct workload contended_workload = {
+    "contended",
+    "n producers and n consumers on one subscription, n+n threads: time for each event.", run};

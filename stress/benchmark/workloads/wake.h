@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Something that one thread sleeps on and another wakes it by. */
+#ifndef BENCH_WAKE_H
+#define BENCH_WAKE_H
+
+struct waker {
+    const char *parameter, *name; /* of the results */
+    const void *peer;             /* for open */
+    void *(*open)(const void *peer);
+    void (*wake)(void *state);
+    void (*wait)(void *state); /* until woken, or at once if that has been */
+    void (*close)(void *state);
+};
+
+/* An epoll on one descriptor, and sleep on it. */
+int wake_epoll(int fd);
+void wake_epoll_wait(int epoll);
+
+extern const struct waker exitbus_epoll_waker;
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the workloads that move events share. */
+#ifndef BENCH_WORKLOADS_H
+#define BENCH_WORKLOADS_H
+
+#include "../bench.h"
+#include "../peers.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/*
+ * A thread that found nothing to do waits a little, longer each time, and in the end gives its core
+ * away: the same for all peers. Looking again at once would steal the line that the other side is
+ * about to write.
+ */
+void wait_a_little(unsigned *times);
+
+/* A thread that cannot be had ends the run. */
+void start_thread(pthread_t *thread, void *(*body)(void *), void *argument);
+
+/* The peer that is to be measured as the n-th of a round: each round begins with another. */
+const struct peer *peer_in_round(unsigned round, size_t n);
+
+#endif

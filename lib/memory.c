@@ -23,9 +23,6 @@ static void *map_pages(void *context, size_t size, size_t alignment)
     char *base = mmap(NULL, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
         return NULL;
-    /* A forked child may not use it (G9), so fork need not copy its page tables: for a backlog of
-     * 8 MB that was a quarter of the fork of a host with 32 MB of its own. */
-    (void)madvise(base, span, MADV_DONTFORK);
     if (span == size)
         return base;
     char *aligned = (char *)(((uintptr_t)base + alignment - 1) & ~(uintptr_t)(alignment - 1));

@@ -54,8 +54,8 @@
     DEFECT(REGISTRY_STOPS_AT_MARK, G1, "subscription.c", "a walk ends at a subscription that has left") \
     DEFECT(MEMORY_TRIMS_IN_USE, G6, "memory.c", "memory in use is given back to the kernel") \
     DEFECT(MEMORY_NEVER_TRIMMED, G7, "memory.c", "no memory is given back before destroy") \
-    UNSEEN(EPOCH_NO_BARRIER, G6, "reclaim.h", "a section does not tell of itself before it reads") \
-    UNSEEN(WEAK_EPOCH, G6, "reclaim.h", "the end of a section is stored relaxed") \
+    UNSEEN(EPOCH_NO_BARRIER, G6, "epoch.h", "a section does not tell of itself before it reads") \
+    UNSEEN(WEAK_EPOCH, G6, "epoch.h", "the end of a section is stored relaxed") \
     DEFECT(EPOCH_NOBODY_NOTED, G6, "epoch.c", "a polled grace period waits for nobody") \
     DEFECT(REAPER_REAPS_FIRST, G8, "reaper.c", "reaps, and publishes then") \
     DEFECT(REAPER_DRAINS_ONE, G1, "reaper.c", "one child for each SIGCHLD") \

@@ -13,8 +13,8 @@
  *
  * Everything in struct exitbus_reaper belongs to the thread that makes the pass, except `incoming`
  * and `early`: children to be watched are pushed there without a lock, so whoever is stopped in the
- * middle of a watch or a spawn does not hold up the reaper. `reapers` (the lock) guards only who runs; it is
- * never taken by a pass.
+ * middle of a watch or a spawn does not hold up the reaper. `reapers` (the lock) guards only who
+ * runs; it is never taken by a pass.
  */
 #include "reaper.h"
 #include "cancel.h"

@@ -77,50 +77,61 @@ static void limbo_leave(struct limbo *limbo, bool occupied)
     atomic_store_explicit(&limbo->busy, 0, memory_order_release);
 }
 
+static bool limbo_has_open(const struct limbo *limbo)
+{
+    for (unsigned i = 0; i < MEMORY_CLASSES_MAX; i++)
+        if (limbo->open[i].first)
+            return true;
+    return false;
+}
+
 static bool limbo_open_grace(struct memory *memory)
 {
     struct limbo *limbo = &memory->limbo;
-    bool any = false;
-    for (unsigned class = 0; class < MEMORY_CLASSES_MAX; class ++)
-        any |= limbo->open[class].first != NULL;
-    if (!any)
+    if (!limbo_has_open(limbo))
         return false;
     bool begun = epoch_grace_begin(&limbo->grace);
-    for (unsigned class = 0; class < MEMORY_CLASSES_MAX; class ++) {
+    for (unsigned i = 0; i < MEMORY_CLASSES_MAX; i++) {
         if (!begun) {
-            chain_later(memory, &limbo->open[class]);
+            chain_later(memory, &limbo->open[i]);
             continue;
         }
-        limbo->waiting[class] = limbo->open[class];
-        limbo->open[class] = (struct chain){0};
+        limbo->waiting[i] = limbo->open[i];
+        limbo->open[i] = (struct chain){0};
     }
     return begun;
 }
 
-/* Inside limbo: free what has come through; begin a grace period for what has come since. */
-static bool limbo_go_on(struct memory *memory)
+/* Inside limbo: free what has come through. */
+static bool limbo_free(struct memory *memory)
 {
     struct limbo *limbo = &memory->limbo;
-    bool freed = false;
-    if (limbo->graced && epoch_grace_over(&limbo->grace)) {
-        for (unsigned class = 0; class < MEMORY_CLASSES_MAX; class ++)
-            if (limbo->waiting[class].first)
-                chain_free(memory, class, &limbo->waiting[class]);
-        limbo->graced = false;
-        freed = true;
-    }
-    if (!limbo->graced)
-        limbo->graced = limbo_open_grace(memory);
-    return freed;
+    if (!limbo->graced || !epoch_grace_over(&limbo->grace))
+        return false;
+    for (unsigned i = 0; i < MEMORY_CLASSES_MAX; i++)
+        if (limbo->waiting[i].first)
+            chain_free(memory, i, &limbo->waiting[i]);
+    limbo->graced = false;
+    return true;
 }
 
+/* And begin a grace period for what has come since. True if there is still something to come. */
+static bool limbo_go_on(struct memory *memory)
+{
+    limbo_free(memory);
+    if (!memory->limbo.graced)
+        memory->limbo.graced = limbo_open_grace(memory);
+    return memory->limbo.graced;
+}
+
+/* Begins none: publishers call this, and should not pay for a membarrier. */
 bool limbo_poll(struct memory *memory)
 {
     struct limbo *limbo = &memory->limbo;
     if (!atomic_load_explicit(&limbo->occupied, memory_order_relaxed) || !limbo_enter(limbo))
         return false;
-    bool freed = limbo_go_on(memory);
-    limbo_leave(limbo, limbo->graced);
+    bool freed = limbo_free(memory);
+    limbo_leave(limbo, limbo->graced || limbo_has_open(limbo));
     return freed;
 }
 
@@ -131,7 +142,8 @@ static void limbo_look(struct rcu_head *rcu)
     struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, limbo.reclaim);
     /* First, so that who brings a batch from here on sees to it that there is another look. */
     atomic_store_explicit(&memory->limbo.watched, 0, memory_order_seq_cst);
-    limbo_poll(memory);
+    if (limbo_enter(&memory->limbo))
+        limbo_leave(&memory->limbo, limbo_go_on(memory));
     if (atomic_load_explicit(&memory->limbo.occupied, memory_order_seq_cst))
         limbo_watch(memory);
     else
@@ -180,16 +192,15 @@ static void retire_batch(struct memory *memory, unsigned class)
         chain.count += open->count;
     }
     *open = chain;
-    limbo_go_on(memory);
-    limbo_leave(limbo, limbo->graced);
+    limbo_leave(limbo, limbo_go_on(memory));
     if (atomic_load_explicit(&limbo->occupied, memory_order_seq_cst))
         limbo_watch(memory);
 }
 
 void retire_rest(struct memory *memory)
 {
-    for (unsigned class = 0; class < MEMORY_CLASSES_MAX; class ++)
-        retire_batch(memory, class);
+    for (unsigned i = 0; i < MEMORY_CLASSES_MAX; i++)
+        retire_batch(memory, i);
 }
 
 void memory_retire(struct memory *memory, unsigned class, void *address)

@@ -15,8 +15,11 @@
 
 #define IDLERS 3
 #define IDLE_NS 1000000000
-/* Times that a thread may go to sleep in one call: its own, page faults, and each SIGSTOP. */
-#define IDLE_SWITCHES 3
+/*
+ * Times that a thread may go to sleep in one call: its own; for locks of the kernel's that others
+ * hold (page faults, membarrier); and each SIGSTOP. Who is woken at intervals, is so more often.
+ */
+#define IDLE_SWITCHES 6
 #define STOP_SWITCHES 2
 #define ECHO_PAIRS 2
 #define SPIN_MAX 2000

@@ -10,12 +10,15 @@ void barrier_init(void)
     barrier_asymmetric = sys_membarrier_register() == 0 && sys_membarrier() == 0;
 }
 
-void barrier_heavy(void)
+bool barrier_try(void)
 {
     atomic_thread_fence(memory_order_seq_cst);
-    if (!barrier_asymmetric)
-        return;
+    return !barrier_asymmetric || sys_membarrier() >= 0;
+}
+
+void barrier_heavy(void)
+{
     /* Once registered it can only fail by injection; the light side relies on it. */
-    while (sys_membarrier() < 0)
+    while (!barrier_try())
         ck_pr_stall();
 }

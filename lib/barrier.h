@@ -31,7 +31,9 @@ static inline void barrier_light(void)
         atomic_thread_fence(memory_order_seq_cst);
 }
 
-/* The side that is about to sleep. */
+/* The side that passes seldom. */
 void barrier_heavy(void);
+/* The same, once; false if the kernel refuses. */
+bool barrier_try(void);
 
 #endif

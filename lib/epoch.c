@@ -15,7 +15,8 @@
  *
  * Records are never freed, so they may be read at any time; a thread that ends leaves its record to
  * the next. A thread for which there is none (no memory, no key that would tell of its end) counts
- * itself in and out of a number that all of its kind share.
+ * itself in and out of a number that all of its kind share; while it is not zero no grace period
+ * can begin here, and everybody goes by liburcu.
  */
 #include "epoch.h"
 
@@ -130,9 +131,10 @@ static uint64_t sections_of(const struct epoch_record *record)
 
 bool epoch_grace_begin(struct epoch_grace *grace)
 {
-    barrier_heavy(); /* unreachable before the look at the numbers; pairs with epoch_enter */
     grace->count = 0;
-    grace->strangers = sections_of(&epoch_stranger) != 0;
+    /* Unreachable before the look at the numbers; pairs with epoch_enter. */
+    if (!barrier_try() || sections_of(&epoch_stranger) != 0)
+        return false;
     const struct epoch_record *record = atomic_load_explicit(&records, memory_order_acquire);
     for (; record; record = record->next) {
         uint64_t sections = sections_of(record);
@@ -148,10 +150,6 @@ bool epoch_grace_begin(struct epoch_grace *grace)
 
 bool epoch_grace_over(struct epoch_grace *grace)
 {
-    /* One moment without any of them is enough: who enters after it can't reach the memory. */
-    if (grace->strangers && sections_of(&epoch_stranger) != 0)
-        return false;
-    grace->strangers = false;
     for (; grace->count > 0; grace->count--)
         if (sections_of(grace->inside[grace->count - 1].record) ==
             grace->inside[grace->count - 1].sections)

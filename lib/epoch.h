@@ -77,7 +77,6 @@ static inline void epoch_leave(void)
 
 struct epoch_grace {
     uint32_t count;
-    bool strangers;
     struct {
         const struct epoch_record *record;
         uint64_t sections;
@@ -86,8 +85,9 @@ struct epoch_grace {
 
 /*
  * Note who is inside a section now. What was made unreachable before this call is not touched any
- * more once epoch_grace_over() has said so. False: too many to note. The caller's own section, if
- * it is inside one, counts like any other. One membarrier, and a look at each thread.
+ * more once epoch_grace_over() has said so. False: it can't be told (too many, or strangers,
+ * inside; no membarrier to be had). The caller's own section, if it is inside one, counts like any
+ * other. One membarrier, and a look at each thread.
  */
 bool epoch_grace_begin(struct epoch_grace *grace);
 

@@ -161,8 +161,10 @@ void *memory_take(struct memory *memory, unsigned class)
         if (slab && (block = cut_block(slab)))
             return block;
         struct slab *fresh = slab_new(memory, pool);
-        if (!fresh)
-            return pop_free(pool); /* some may have come back meanwhile */
+        if (!fresh) {
+            retire_rest(memory); /* what does not make up a batch may be all that there is */
+            return pop_free(pool);
+        }
         if (atomic_compare_exchange_strong_explicit(&pool->current, &slab, fresh,
                                                     memory_order_release, memory_order_relaxed)) {
             atomic_fetch_add_explicit(&pool->slab_bytes, fresh->size, memory_order_relaxed);

@@ -101,8 +101,9 @@ void *memory_take(struct memory *memory, unsigned class);
 void memory_give(struct memory *memory, unsigned class, void *block);
 
 /*
- * Make a block of `class` free after a grace period, soon. Up to 15 of a class may stay behind
- * until there are 16. Inside a read-side section. Lock-free.
+ * Make a block of `class` free after a grace period, soon. Fewer than a batch (32) may stay behind,
+ * until there is one, or memory is short, or a surplus is given back. Inside a read-side section.
+ * Lock-free.
  */
 void memory_retire(struct memory *memory, unsigned class, void *block);
 

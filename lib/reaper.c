@@ -205,7 +205,9 @@ struct watch *watch_create(struct exitbus_reaper *reaper)
 void watch_discard(struct exitbus_reaper *reaper, struct watch *watch)
 {
     /* Nobody else has seen it, but the pool's stack wants a grace period between take and give. */
+    reclaim_enter();
     memory_retire(&reaper->bus->hub.memory, WATCH_CLASS, watch);
+    reclaim_leave();
 }
 
 static void watch_fill(struct watch *watch, pid_t pid, int pidfd, bool polled)
@@ -242,10 +244,17 @@ void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, 
  * once more; here it is pushed, and then the count is read. Both sequentially consistent: one of
  * the two sees the other. The watch belongs to the reaper once it is pushed.
  */
-void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd)
+const _Atomic uint64_t *reaper_ends(const struct exitbus_reaper *reaper)
 {
-    /* What was published of an earlier child of that pid is none of this one's. */
-    watch->since = atomic_load_explicit(&reaper->ends, memory_order_seq_cst);
+    return &reaper->ends;
+}
+
+void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd,
+                         uint64_t since)
+{
+    /* What was published of an earlier child of that pid is none of this one's; but this one may
+     * have been published already, by the watch of another thread that has learned its pid. */
+    watch->since = since;
     watch_fill(watch, pid, pidfd, true);
     bool polled = sys_epoll_add(reaper->epoll_fd, pidfd, true, watch) == 0;
     if (!polled)
@@ -267,8 +276,8 @@ static void watch_unpoll(struct exitbus_reaper *reaper, struct watch *watch)
 {
     int result = 0;
     while (watch->polled && (result = sys_epoll_delete(reaper->epoll_fd, watch->pidfd)) < 0 &&
-           result != -EBADF)
-        ck_pr_stall(); /* only by injection */
+           result != -EBADF && result != -ENOENT && result != -EPERM)
+        ck_pr_stall(); /* only by injection; those three: somebody has closed a pidfd of ours */
     watch->polled = false;
 }
 
@@ -752,8 +761,7 @@ static int start_for_own(struct exitbus *bus, const struct exitbus_reaper_option
     struct exitbus_reaper *fresh = *started;
     memcpy(fresh->recent, own->recent, sizeof fresh->recent);
     atomic_store_explicit(&fresh->ends, atomic_load(&own->ends), memory_order_seq_cst);
-    struct watch *incoming = atomic_exchange_explicit(&own->incoming, NULL, memory_order_acquire);
-    move_list(own, incoming, fresh);
+    move_list(own, incoming_in_order(own), fresh);
     for (size_t i = 0; i < WATCH_BUCKETS; i++) {
         struct watch *list = own->watches[i];
         own->watches[i] = NULL;

@@ -21,7 +21,13 @@ void watch_discard(struct exitbus_reaper *reaper, struct watch *watch);
 
 /* Hand a child over, with its pidfd. Can't fail, does not wait. */
 void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd);
-/* The same for a child that nobody else can have watched so far. */
-void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd);
+/*
+ * The same for a child that spawn has just made; `since` is what *reaper_ends() was when it had its
+ * pid, and could not have exited yet.
+ */
+void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd,
+                         uint64_t since);
+/* The number of children whose exit it has published. */
+const _Atomic uint64_t *reaper_ends(const struct exitbus_reaper *reaper);
 
 #endif

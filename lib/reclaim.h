@@ -55,19 +55,20 @@ int reclaim_init(void);
  * epoch.c alone, and one kind of section everywhere else.) */
 static inline void reclaim_enter(void)
 {
-#ifndef RECLAIM_WITHOUT_EPOCH
-    epoch_enter();
-#endif
     rcu_read_lock();
+#ifndef RECLAIM_WITHOUT_EPOCH
+    epoch_enter(); /* the inner one: it is over when liburcu's is, so one look follows the other
+                      once */
+#endif
 }
 
 static inline void reclaim_leave(void)
 {
     reclaim_annotate_release();
-    rcu_read_unlock();
 #ifndef RECLAIM_WITHOUT_EPOCH
     epoch_leave();
 #endif
+    rcu_read_unlock();
 }
 
 static inline bool reclaim_inside(void)

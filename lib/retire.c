@@ -10,7 +10,8 @@
  * threads are inside to be noted.
  *
  * When traffic ends nobody looks any more: as long as there is something in limbo a callback of
- * liburcu's, every 10 ms, does. At rest limbo is empty, and nothing runs.
+ * liburcu's, every 10 ms, does. Whoever leaves something there sees to that. So at rest limbo is
+ * empty and nothing runs; and if its holder was ended by force, nothing goes on looking.
  */
 #include "pool.h"
 #include "sys.h"
@@ -65,16 +66,21 @@ static void chain_later(struct memory *memory, struct chain *chain)
 
 static bool limbo_enter(struct limbo *limbo)
 {
-    /* Acquire: pairs with limbo_leave, for what the flag guards. */
-    return !atomic_load_explicit(&limbo->busy, memory_order_relaxed) &&
-           !atomic_exchange_explicit(&limbo->busy, 1, memory_order_acquire);
+    /* Acquire: pairs with limbo_leave, for what the flag guards. Sequentially consistent: if
+     * limbo_look can't enter, whoever leaves after that sees that there is no look. */
+    return !atomic_load_explicit(&limbo->busy, memory_order_seq_cst) &&
+           !atomic_exchange_explicit(&limbo->busy, 1, memory_order_seq_cst);
 }
 
-static void limbo_leave(struct limbo *limbo, bool occupied)
+static void limbo_watch(struct memory *memory);
+
+/* Leave, and see to it that somebody looks again if there is something to come back. */
+static void limbo_leave(struct memory *memory, bool occupied)
 {
-    /* Sequentially consistent: either limbo_look sees it, or limbo_watch that there is no look. */
-    atomic_store_explicit(&limbo->occupied, occupied, memory_order_seq_cst);
-    atomic_store_explicit(&limbo->busy, 0, memory_order_release);
+    atomic_store_explicit(&memory->limbo.occupied, occupied, memory_order_relaxed);
+    atomic_store_explicit(&memory->limbo.busy, 0, memory_order_seq_cst);
+    if (occupied)
+        limbo_watch(memory);
 }
 
 static bool limbo_has_open(const struct limbo *limbo)
@@ -131,23 +137,18 @@ bool limbo_poll(struct memory *memory)
     if (!atomic_load_explicit(&limbo->occupied, memory_order_relaxed) || !limbo_enter(limbo))
         return false;
     bool freed = limbo_free(memory);
-    limbo_leave(limbo, limbo->graced || limbo_has_open(limbo));
+    limbo_leave(memory, limbo->graced || limbo_has_open(limbo));
     return freed;
 }
-
-static void limbo_watch(struct memory *memory);
 
 static void limbo_look(struct rcu_head *rcu)
 {
     struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, limbo.reclaim);
-    /* First, so that who brings a batch from here on sees to it that there is another look. */
+    /* First, so that whoever leaves limbo from here on sees to it that there is another look. */
     atomic_store_explicit(&memory->limbo.watched, 0, memory_order_seq_cst);
     if (limbo_enter(&memory->limbo))
-        limbo_leave(&memory->limbo, limbo_go_on(memory));
-    if (atomic_load_explicit(&memory->limbo.occupied, memory_order_seq_cst))
-        limbo_watch(memory);
-    else
-        trim_maybe(memory);
+        limbo_leave(memory, limbo_go_on(memory));
+    trim_maybe(memory);
     memory_callback_end(memory);
 }
 
@@ -192,9 +193,7 @@ static void retire_batch(struct memory *memory, unsigned class)
         chain.count += open->count;
     }
     *open = chain;
-    limbo_leave(limbo, limbo_go_on(memory));
-    if (atomic_load_explicit(&limbo->occupied, memory_order_seq_cst))
-        limbo_watch(memory);
+    limbo_leave(memory, limbo_go_on(memory));
 }
 
 void retire_rest(struct memory *memory)
@@ -217,6 +216,8 @@ void memory_retire(struct memory *memory, unsigned class, void *address)
     size_t count = atomic_fetch_add_explicit(&pool->retired_count, 1, memory_order_relaxed) + 1;
     if (count % RETIRE_BATCH == 0)
         retire_batch(memory, class);
+    else if (!top) /* the first since the last batch: is there a surplus whose slabs it holds? */
+        trim_maybe(memory);
 }
 
 /* ------------------------------------------------------------------------------------ callbacks */

@@ -134,9 +134,11 @@ static int run_shared(struct child *child, bool want_pidfd, pid_t *pid, int *pid
     /* No exit signal: see the top of this file. */
     int flags = CLONE_VM | CLONE_VFORK | (want_pidfd ? CLONE_PIDFD : 0);
     child->handlers_reset = true;
-    *pid = spawn_clone(child_main, child, stack, sizeof stack, want_pidfd ? pidfd : NULL);
+    *pid =
+        spawn_clone(child_main, child, stack, sizeof stack, &child->pid, want_pidfd ? pidfd : NULL);
     if (*pid == -ENOSYS) {
         child->handlers_reset = false;
+        child->pid = 0;
         *pid = clone(child_main, stack + sizeof stack, flags, child, pidfd);
         if (*pid < 0)
             *pid = -errno;
@@ -197,6 +199,8 @@ static int open_pipe(int fds[2])
 /* What the parent does in the child's place. */
 static int subscribe_for(struct child *child, pid_t pid)
 {
+    if (child->ends)
+        child->since = atomic_load_explicit(child->ends, memory_order_seq_cst);
     if (!child->subscription)
         return 0;
     child->subscription->pid = pid;
@@ -282,6 +286,7 @@ static int spawn(struct child *child, struct exitbus_reaper *reaper, pid_t *pid)
         watch = watch_create(reaper);
         if (!watch)
             return -ENOMEM;
+        child->ends = reaper_ends(reaper);
     }
     int result = run_child(child, reaper != NULL, pid, &pidfd);
     if (result < 0) {
@@ -290,7 +295,7 @@ static int spawn(struct child *child, struct exitbus_reaper *reaper, pid_t *pid)
         return result;
     }
     if (watch)
-        watch_begin_spawned(reaper, watch, *pid, pidfd);
+        watch_begin_spawned(reaper, watch, *pid, pidfd, child->since);
     return 0;
 }
 

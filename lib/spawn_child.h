@@ -19,7 +19,10 @@ struct child {
     char *const *envp;
     const char *search; /* PATH, or NULL: `path` as it is */
     uint64_t signal_mask;
-    bool handlers_reset; /* by the kernel, as it made the child */
+    bool handlers_reset;          /* by the kernel, as it made the child */
+    pid_t pid;                    /* as the parent has it; 0: ask */
+    const _Atomic uint64_t *ends; /* of the reaper that will collect it, or NULL; and what it was */
+    uint64_t since;               /* when the child had its pid, and nothing of it was published */
     struct exitbus_subscription *subscription; /* or NULL */
     int error;                                 /* positive; set by a child that gives up */
     /* Where memory is copied: wait for a byte here before exec, and report an error there. */

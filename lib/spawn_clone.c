@@ -72,20 +72,29 @@ static long clone3(const struct clone_args *args, size_t size, int (*main)(void 
     return result;
 }
 
-pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, int *pidfd)
+/* Not a filter's answer, which may be any. */
+static bool lacks_something(long result)
+{
+    return result == -EAGAIN || result == -ENOMEM || result == -EMFILE || result == -ENFILE ||
+           result == -EINTR;
+}
+
+pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, pid_t *pid,
+                  int *pidfd)
 {
     static _Atomic bool refused;
     if (atomic_load_explicit(&refused, memory_order_relaxed))
         return -ENOSYS;
     const struct clone_args args = {
-        .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND | (pidfd ? CLONE_PIDFD : 0),
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND | CLONE_PARENT_SETTID |
+                 (pidfd ? CLONE_PIDFD : 0),
         .pidfd = (uintptr_t)pidfd,
+        .parent_tid = (uintptr_t)pid,
         .stack = (uintptr_t)stack,
         .stack_size = stack_bytes,
     };
     long result = clone3(&args, sizeof args, main, argument);
-    /* The kernel itself has neither of the last two for these arguments: a filter does. */
-    if (result == -ENOSYS || result == -EINVAL || result == -EPERM) {
+    if (result < 0 && !lacks_something(result)) {
         atomic_store_explicit(&refused, true, memory_order_relaxed);
         return -ENOSYS;
     }
@@ -94,9 +103,10 @@ pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack
 
 #else
 
-pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, int *pidfd)
+pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, pid_t *pid,
+                  int *pidfd)
 {
-    (void)main, (void)argument, (void)stack, (void)stack_bytes, (void)pidfd;
+    (void)main, (void)argument, (void)stack, (void)stack_bytes, (void)pid, (void)pidfd;
     return -ENOSYS;
 }
 

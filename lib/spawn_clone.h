@@ -12,8 +12,11 @@
 /*
  * Run main(argument), which must not return, in such a child whose signal handlers are all reset to
  * their defaults; what is ignored stays so. Its pid, and a pidfd for it if `pidfd` is not NULL; or
- * a negative errno: -ENOSYS where the kernel, or what stands before it, does not do that.
+ * a negative errno: -ENOSYS where the kernel, or what stands before it, does not do that. Before
+ * main runs, *pid is the child's pid as the caller has it, also if it is made in another pid
+ * namespace.
  */
-pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, int *pidfd);
+pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, pid_t *pid,
+                  int *pidfd);
 
 #endif

@@ -4,6 +4,7 @@
  * before; threads that come, go, end by force, or find no record; and what a pool makes of them.
  */
 #include "memory.h"
+#include "support/allocator.h"
 #include "support/harness.h"
 #include "support/threads.h"
 
@@ -183,28 +184,28 @@ TEST(epoch, a_thread_that_ended_inside_has_left)
     visitor_end(&next);
 }
 
-/* No key is left that would tell of a thread's end: such threads share one count. */
-TEST(epoch, strangers_are_waited_for_too)
+/* No key is left that would tell of a thread's end: while such threads are inside, none begins. */
+TEST(epoch, strangers)
 {
     pthread_key_t key;
     while (pthread_key_create(&key, NULL) == 0)
         continue;
     struct visitor visitors[2];
-    struct epoch_grace grace, later;
+    struct epoch_grace grace;
     epoch_init();
     for (size_t i = 0; i < 2; i++) {
         visitor_start(&visitors[i], 1);
         visitor_step(&visitors[i]);
         check(visitors[i].record == &epoch_stranger);
     }
+    check(!epoch_grace_begin(&grace));
+    visitor_step(&visitors[0]);
+    check(!epoch_grace_begin(&grace));
+    visitor_step(&visitors[1]);
     check(epoch_grace_begin(&grace));
     visitor_step(&visitors[0]);
-    check(!epoch_grace_over(&grace));
-    visitor_step(&visitors[1]);
     check(epoch_grace_over(&grace));
-    check(epoch_grace_begin(&later));
     visitor_step(&visitors[0]);
-    check(epoch_grace_over(&later));
     for (size_t i = 0; i < 2; i++)
         visitor_end(&visitors[i]);
 }
@@ -303,6 +304,57 @@ TEST(epoch, too_many_inside_and_blocks_come_back_late)
     for (size_t i = 0; i < MANY; i++) {
         visitor_step(&visitors[i]);
         visitor_end(&visitors[i]);
+    }
+    memory_done(&memory);
+}
+
+/* Limbo is occupied, and whoever was at it was ended by force: no look follows the other for ever.
+ */
+TEST(epoch, a_lost_holder_keeps_nobody_looking)
+{
+    static struct memory memory;
+    void *blocks[BATCH];
+    memory_begin(&memory);
+    reclaim_enter();
+    for (size_t i = 0; i < BATCH; i++)
+        check((blocks[i] = memory_take(&memory, CLASS)));
+    for (size_t i = 0; i < BATCH; i++)
+        memory_retire(&memory, CLASS, blocks[i]);
+    check(atomic_load(&memory.limbo.occupied));
+    atomic_store(&memory.limbo.busy, 1);
+    reclaim_leave();
+    memory_done(&memory);
+}
+
+/* There is no memory but what was retired, and that does not make up a batch. */
+TEST(epoch, the_last_blocks_come_back_when_there_is_nothing_else)
+{
+    enum { LIMIT = 64 << 10, MANY = 1000 };
+    static struct account account;
+    static struct memory memory;
+    void *blocks[MANY];
+    check_ok(reclaim_init());
+    account_init(&account);
+    memory_init(&memory, &account.allocator, sizes, CLASSES);
+    reclaim_enter();
+    check((blocks[0] = memory_take(&memory, CLASS)));
+    atomic_store(&account.refuse, true);
+    size_t count = 1;
+    while (count < MANY && (blocks[count] = memory_take(&memory, CLASS)))
+        count++;
+    reclaim_leave();
+    check(count < MANY);
+    reclaim_enter();
+    for (size_t i = 0; i < 5; i++)
+        memory_retire(&memory, CLASS, blocks[i]);
+    reclaim_leave();
+    for (size_t i = 0; i < 5; i++) {
+        void *block = NULL;
+        while (!block) { /* at the latest after a grace period of liburcu's */
+            reclaim_enter();
+            block = memory_take(&memory, CLASS);
+            reclaim_leave();
+        }
     }
     memory_done(&memory);
 }

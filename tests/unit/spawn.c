@@ -2,12 +2,16 @@
 /* exitbus_spawn: what the child is given, what failure looks like, and that nothing is left. */
 #include "support/children.h"
 #include "support/harness.h"
+#include "sys.h"
 
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -469,4 +473,87 @@ TEST(spawn, where_clone3_is_forbidden)
     refuse_clone3(EPERM);
     check_equal(run(bus, &options, "exit 4"), 4);
     check_ok(exitbus_destroy(bus));
+}
+
+/* ------------------------------------------------------------------------ what others see of it */
+
+/* A parent that has left its pid namespace for a new one: the child's own pid is 1 there. */
+TEST(spawn, into_another_pid_namespace)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_spawn_options options = {0};
+    check_equal(run(bus, &options, "exit 6"), 6); /* the reaper's thread is there from now on */
+    if (unshare(CLONE_NEWPID) != 0)
+        return; /* takes privileges */
+    check_equal(run(bus, &options, "exit 7"), 7);
+    check_ok(exitbus_destroy(bus));
+}
+
+static struct {
+    struct exitbus *bus;
+    struct exitbus_reaper *reaper;
+    int fds[2]; /* the child writes its pid there */
+    pthread_t spawner;
+    _Atomic bool armed, published;
+} race;
+
+/* Learns the child's pid from itself, has it watched, and waits until its exit is out. */
+static void *watch_early(void *nothing)
+{
+    char text[16] = "";
+    must(read(race.fds[0], text, sizeof text - 1) > 0);
+    must_equal(exitbus_reaper_watch(race.reaper, atoi(text)), 0);
+    struct exitbus_stats stats;
+    do
+        must_equal(exitbus_stats(race.bus, &stats), 0);
+    while (stats.published < 2);
+    atomic_store(&race.published, true);
+    return nothing;
+}
+
+/* The spawner's first wait is to learn that its child has begun: it stops there. */
+static int stop_spawner(long number)
+{
+    if (number == SYS_waitid && pthread_equal(pthread_self(), race.spawner) &&
+        atomic_exchange(&race.armed, false))
+        await(atomic_load(&race.published));
+    return 0;
+}
+
+TEST(spawn, a_child_that_another_thread_watches_at_once)
+{
+    struct exitbus_reaper_options watched = {.mode = EXITBUS_REAPER_WATCHED};
+    struct exitbus_subscription *all;
+    struct exitbus_event event;
+    race.bus = bus_new();
+    race.spawner = pthread_self();
+    check_ok(pipe(race.fds));
+    check_ok(exitbus_reaper_start(race.bus, &watched, &race.reaper));
+    struct exitbus_spawn_options first = {0};
+    check_equal(run(race.bus, &first, "exit 3"), 3); /* how children are made here is known now */
+    check_ok(exitbus_subscribe(race.bus, exitbus_topic_all(), 0, &all));
+    pthread_t other = thread_start(watch_early, NULL);
+    atomic_store(&race.armed, true);
+    __atomic_store_n(&exitbus_test_syscall, stop_spawner, __ATOMIC_RELEASE);
+    struct exitbus_spawn_action action = {
+        .kind = EXITBUS_SPAWN_DUP2, .fd = 9, .source_fd = race.fds[1]};
+    char *argv[] = {"/bin/sh", "-c", "echo $$ >&9", NULL};
+    struct exitbus_spawn_options options = {.argv = argv, .actions = &action, .action_count = 1};
+    pid_t pid;
+    check_ok(exitbus_spawn(race.bus, &options, &pid, NULL));
+    thread_join(other);
+    __atomic_store_n(&exitbus_test_syscall, NULL, __ATOMIC_RELEASE);
+    check(atomic_load(&race.published));
+    /* A last one, whose exit is published after whatever was still to come of the first. */
+    struct exitbus_spawn_options last = {.argv = (char *[]){"/bin/true", NULL}};
+    pid_t last_pid;
+    check_ok(exitbus_spawn(race.bus, &last, &last_pid, NULL));
+    check_ok(exitbus_receive(all, &event, -1));
+    check_equal(event.pid, pid);
+    check_equal(event.exit_code, 0);
+    check_ok(exitbus_receive(all, &event, -1));
+    check_equal(event.pid, last_pid);
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_reaper_stop(race.reaper));
+    check_ok(exitbus_destroy(race.bus));
 }

@@ -356,7 +356,8 @@ struct exitbus_reaper_options {
  *
  * Errors: -EBUSY another ALL reaper runs in this process, or a reaper of the other mode on any bus;
  * -ENOTSUP SIGCHLD is ignored or has SA_NOCLDWAIT: the kernel would throw statuses away;
- * -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread); -ESHUTDOWN.
+ * -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread); -ESHUTDOWN; -EINVAL also where the kernel (or an
+ * emulator) refuses to set the subreaper.
  */
 EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
                                      const struct exitbus_reaper_options *options,

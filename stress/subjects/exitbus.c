@@ -176,7 +176,12 @@ static int reaper_start(void *bus)
     struct bus *b = bus;
     struct exitbus_reaper_options all = {.mode = EXITBUS_REAPER_ALL,
                                          .flags = EXITBUS_REAPER_SUBREAPER};
-    return exitbus_reaper_start(b->bus, &all, &b->reaper);
+    int result = exitbus_reaper_start(b->bus, &all, &b->reaper);
+    if (result == -EINVAL) { /* qemu's user mode has no subreapers */
+        all.flags = 0;
+        result = exitbus_reaper_start(b->bus, &all, &b->reaper);
+    }
+    return result;
 }
 
 static int reaper_stop(void *bus)

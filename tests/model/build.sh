@@ -27,6 +27,7 @@ sleep 2 2
 fences 2 2
 recycle 1 3
 close 2 2
+close_fd 2 2
 start 1 2
 one_shot 2 2
 share 2 2

@@ -215,6 +215,46 @@ TEST(process, destroy)
     check_ok(exitbus_destroy(bus));
 }
 
+static void *no_memory(void *context, size_t size, size_t alignment)
+{
+    (void)context;
+    (void)size;
+    (void)alignment;
+    return NULL;
+}
+
+TEST(process, bad_options)
+{
+    struct exitbus *bus;
+    struct exitbus_allocator allocator = {.allocate = no_memory};
+    struct exitbus_options options = {.flags = 1};
+    check_equal(exitbus_create(NULL, NULL), -EINVAL);
+    check_equal(exitbus_create(&bus, &options), -EINVAL);
+    options = (struct exitbus_options){.allocator = &allocator};
+    check_equal(exitbus_create(&bus, &options), -EINVAL); /* it could give nothing back */
+    check_ok(exitbus_thread_prepare());
+}
+
+/* A closed bus that a subscription keeps: nothing new on it. */
+TEST(process, closed_bus)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *keeps = subscribe(bus, exitbus_topic_all()), *more;
+    struct exitbus_reaper_options options = {.mode = EXITBUS_REAPER_ALL};
+    struct exitbus_reaper *reaper;
+    char *argv[] = {TINY_CHILD, NULL};
+    struct exitbus_spawn_options spawn = {.argv = argv};
+    struct exitbus_event event;
+    pid_t pid;
+    check_ok(exitbus_destroy(bus));
+    check_equal(exitbus_reaper_start(bus, &options, &reaper), -ESHUTDOWN);
+    check_equal(exitbus_spawn(bus, &spawn, &pid, NULL), -ESHUTDOWN);
+    check_equal(exitbus_subscribe(bus, exitbus_topic_all(), 0, &more), -ESHUTDOWN);
+    check_equal(exitbus_publish_pid(bus, 1, 0), -ESHUTDOWN);
+    check_equal(exitbus_receive(keeps, &event, -1), -ESHUTDOWN);
+    check_ok(exitbus_unsubscribe(keeps));
+}
+
 TEST(process, texts)
 {
     check(strcmp(exitbus_version(), "0.1.0") == 0);

@@ -257,6 +257,10 @@ TEST(spawn, bad_input)
     check_equal(exitbus_spawn(bus, &bad, &pid, NULL), -EINVAL);
     action = (struct exitbus_spawn_action){.kind = EXITBUS_SPAWN_OPEN, .fd = 1};
     check_equal(exitbus_spawn(bus, &bad, &pid, NULL), -EINVAL);
+    action = (struct exitbus_spawn_action){.kind = EXITBUS_SPAWN_DUP2, .fd = 1, .source_fd = -1};
+    check_equal(exitbus_spawn(bus, &bad, &pid, NULL), -EINVAL);
+    action = (struct exitbus_spawn_action){.kind = EXITBUS_SPAWN_CLOSE, .fd = -1};
+    check_equal(exitbus_spawn(bus, &bad, &pid, NULL), -EINVAL);
     check_equal(stats_of(bus).published, 0);
     check_ok(exitbus_destroy(bus));
 }

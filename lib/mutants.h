@@ -52,8 +52,8 @@
     DEFECT(WAKE_ALWAYS, REST, "wakeup.c", "sleepers wake at intervals") \
     DEFECT(REGISTRY_UNLINK_BY_STORE, G1, "registry.c", "leaving overwrites what entered meanwhile") \
     DEFECT(REGISTRY_STOPS_AT_MARK, G1, "subscription.c", "a walk ends at a subscription that has left") \
-    DEFECT(MEMORY_TRIMS_IN_USE, G6, "memory.c", "memory in use is given back to the kernel") \
-    DEFECT(MEMORY_NEVER_TRIMMED, G7, "memory.c", "no memory is given back before destroy") \
+    DEFECT(MEMORY_TRIMS_IN_USE, G6, "trim.c", "memory in use is given back to the kernel") \
+    DEFECT(MEMORY_NEVER_TRIMMED, G7, "trim.c", "no memory is given back before destroy") \
     UNSEEN(EPOCH_NO_BARRIER, G6, "epoch.h", "a section does not tell of itself before it reads") \
     UNSEEN(WEAK_EPOCH, G6, "epoch.h", "the end of a section is stored relaxed") \
     DEFECT(EPOCH_NOBODY_NOTED, G6, "epoch.c", "a polled grace period waits for nobody") \

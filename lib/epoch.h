@@ -51,7 +51,9 @@ static inline void epoch_enter(void)
     if (unlikely(own->depth++ > 0))
         return;
     uint64_t sections = atomic_load_explicit(&own->sections, memory_order_relaxed);
-    atomic_store_explicit(&own->sections, sections + 1, memory_order_relaxed);
+    /* Release: who reads this number, and not the one before, knows of the section before, too. */
+    atomic_store_explicit(&own->sections, sections + 1,
+                          mutant(WEAK_EPOCH_ENTER) ? memory_order_relaxed : memory_order_release);
     /* The number before anything that the section reads; pairs with the heavy one in begin. */
     if (!mutant(EPOCH_NO_BARRIER))
         barrier_light();

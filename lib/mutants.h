@@ -55,6 +55,7 @@
     DEFECT(MEMORY_TRIMS_IN_USE, G6, "trim.c", "memory in use is given back to the kernel") \
     DEFECT(MEMORY_NEVER_TRIMMED, G7, "trim.c", "no memory is given back before destroy") \
     UNSEEN(EPOCH_NO_BARRIER, G6, "epoch.h", "a section does not tell of itself before it reads") \
+    UNSEEN(WEAK_EPOCH_ENTER, G6, "epoch.h", "the begin of a section is stored relaxed") \
     UNSEEN(WEAK_EPOCH, G6, "epoch.h", "the end of a section is stored relaxed") \
     DEFECT(EPOCH_NOBODY_NOTED, G6, "epoch.c", "a polled grace period waits for nobody") \
     DEFECT(REAPER_REAPS_FIRST, G8, "reaper.c", "reaps, and publishes then") \

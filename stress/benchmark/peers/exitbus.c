@@ -91,8 +91,6 @@ static unsigned receive(void *opaque, unsigned subscription, unsigned limit, uin
         for (ssize_t i = 0; i < count; i++)
             *sum += events[i].user_us;
         taken += (unsigned)count;
-        if ((size_t)count < wanted)
-            break; /* there was no more: another look would only take the cell from its writer */
     }
     return taken;
 }

@@ -2,6 +2,8 @@
 /*
  * fork: what a fork, an exec and a wait cost a host program that has a bus in it, with a reaper,
  * subscriptions and a backlog, against the same program without the library (worker/host.c).
+ * "bare-threads" has no library, but two threads that sleep, as many as the reaper and liburcu
+ * have.
  */
 #include "../bench.h"
 #include "exits.h"
@@ -13,7 +15,12 @@
 
 static const struct {
     const char *peer, *program;
-} hosts[] = {{EXITBUS, EXITS_HOST}, {"without", EXITS_HOST_WITHOUT}};
+    unsigned threads;
+} hosts[] = {
+    {EXITBUS, EXITS_HOST, 0},
+    {"without", EXITS_HOST_WITHOUT, 0},
+    {"bare-threads", EXITS_HOST_WITHOUT, 2},
+};
 #define HOSTS (sizeof hosts / sizeof *hosts)
 
 static void run(void)
@@ -23,8 +30,8 @@ static void run(void)
             size_t i = (n + round) % HOSTS;
             char command[512];
             double ns;
-            snprintf(command, sizeof command, "'%s' %llu", hosts[i].program,
-                     (unsigned long long)(bench_slice(FORK_MS) / FORK_NS) + 1);
+            snprintf(command, sizeof command, "'%s' %llu %u", hosts[i].program,
+                     (unsigned long long)(bench_slice(FORK_MS) / FORK_NS) + 1, hosts[i].threads);
             if (!command_numbers(command, &ns, 1))
                 bench_die("fork: %s failed", hosts[i].program);
             result_add("fork", "", hosts[i].peer, "fork+exec", "ns", ns);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A host program that forks and execs, compiled with the library (HOST_WITH_EXITBUS) and without.
- * Prints the median time of COUNT times fork, exec and wait, in nanoseconds.
+ * Prints the median time of COUNT times fork, exec and wait, in nanoseconds. A second argument is a
+ * number of threads that do nothing: for a process with more than one, the kernel must tell other
+ * cores of every page that fork has protected.
  *
  * With the library there is a WATCHED reaper, which leaves the host's children alone, and a bus
  * with subscriptions, one of which has a backlog. Either program has some memory of its own.
  */
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +80,24 @@ static int64_t fork_once(void)
     return now_ns() - begin;
 }
 
+static void *do_nothing(void *unused)
+{
+    (void)unused;
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static int start_threads(int count)
+{
+    for (int i = 0; i < count; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, do_nothing, NULL) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     int count = argc > 1 ? atoi(argv[1]) : 0;
@@ -84,7 +105,7 @@ int main(int argc, char **argv)
         return 2;
     int64_t *times = calloc((size_t)count, sizeof *times);
     char *memory = malloc(HOST_BYTES);
-    if (!times || !memory || start_bus() < 0)
+    if (!times || !memory || start_bus() < 0 || start_threads(argc > 2 ? atoi(argv[2]) : 0) < 0)
         return 1;
     memset(memory, 1, HOST_BYTES);
     for (int i = 0; i < count; i++)

@@ -216,11 +216,7 @@ void wakeup_closed(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
     if (mutant(WAKE_CLOSE_SILENT))
         return;
-    barrier_light(); /* the close before the look; pairs with barrier_heavy in announce */
-    uint32_t slept = atomic_load_explicit(&watch->slept_epoch, memory_order_relaxed);
-    uint32_t woken = atomic_load_explicit(&watch->woken_epoch, memory_order_relaxed);
-    if (unlikely((int32_t)(slept - woken) >= 0))
-        wake_sleepers(watch, wakeup);
+    wake_sleepers(watch, wakeup);
     /* Sequentially consistent: pairs with wakeup_fd. A token that nobody is entitled to take. */
     int fd = atomic_load_explicit(&wakeup->fd, memory_order_seq_cst);
     if (fd >= 0)

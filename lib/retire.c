@@ -27,6 +27,17 @@ static struct block *chain_next(const struct block *block)
     return atomic_load_explicit(&block->chain, memory_order_relaxed);
 }
 
+/* All that hangs on a block; empty for NULL. */
+static struct chain chain_from(struct block *first)
+{
+    struct chain chain = {.first = first};
+    for (struct block *block = first; block; block = chain_next(block)) {
+        chain.last = block;
+        chain.count++;
+    }
+    return chain;
+}
+
 /* Into its pool, after the grace period. */
 static void chain_free(struct memory *memory, unsigned class, struct chain *chain)
 {
@@ -45,9 +56,7 @@ static void chain_freed_late(struct rcu_head *rcu)
 {
     struct block *first = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
     struct memory *memory = first->slab->memory;
-    struct chain chain = {.first = first, .last = first, .count = 1};
-    for (struct block *next; (next = chain_next(chain.last)); chain.count++)
-        chain.last = next;
+    struct chain chain = chain_from(first);
     chain_free(memory, (unsigned)(first->slab->pool - memory->pools), &chain);
     trim_maybe(memory);
     memory_callback_end(memory);
@@ -165,15 +174,7 @@ static void limbo_watch(struct memory *memory)
 static struct chain retired_chain(struct pool *pool)
 {
     /* Acquire: pairs with the release in memory_retire. */
-    struct chain chain = {.first =
-                              atomic_exchange_explicit(&pool->retired, NULL, memory_order_acquire)};
-    if (!chain.first)
-        return chain;
-    chain.last = chain.first;
-    chain.count = 1;
-    for (struct block *next; (next = chain_next(chain.last)); chain.count++)
-        chain.last = next;
-    return chain;
+    return chain_from(atomic_exchange_explicit(&pool->retired, NULL, memory_order_acquire));
 }
 
 static void retire_batch(struct memory *memory, unsigned class)

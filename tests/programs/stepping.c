@@ -50,6 +50,7 @@ int main(void)
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -667,11 +668,47 @@ static void await_trap(unsigned k)
         give_up("the victim has ended or got a signal", k);
 }
 
+static bool in_vdso(uint64_t pc)
+{
+    uint64_t base = getauxval(AT_SYSINFO_EHDR);
+    if (base == 0 || pc < base)
+        return false;
+    const Elf64_Ehdr *header = (const void *)(uintptr_t)base;
+    const Elf64_Phdr *segments = (const void *)(uintptr_t)(base + header->e_phoff);
+    for (unsigned i = 0; i < header->e_phnum; i++)
+        if (segments[i].p_type == PT_LOAD && pc - base < segments[i].p_memsz)
+            return true;
+    return false;
+}
+
+/*
+ * The victim has called into the vDSO: let it return. The kernel's code there reads the clock
+ * again whenever the kernel has written it meanwhile; by single steps, on a slow machine, for ever.
+ * Others see none of it. Nobody else comes to this place meanwhile, so the instruction there can be
+ * one that traps.
+ */
+static void leave_vdso(unsigned k)
+{
+    uint64_t stack = victim_register(offsetof(struct user, regs.rsp));
+    long place = ptrace(PTRACE_PEEKDATA, victim.thread, stack, NULL);
+    long code = ptrace(PTRACE_PEEKTEXT, victim.thread, place, NULL);
+    if (ptrace(PTRACE_POKETEXT, victim.thread, place, (code & ~0xffL) | 0xcc) != 0 ||
+        ptrace(PTRACE_CONT, victim.thread, NULL, NULL) != 0)
+        give_up("no way out of the vDSO", k);
+    await_trap(k);
+    if (ptrace(PTRACE_POKETEXT, victim.thread, place, code) != 0 ||
+        ptrace(PTRACE_POKEUSER, victim.thread, offsetof(struct user, regs.rip), place) != 0)
+        give_up("no way back from the vDSO", k);
+}
+
+/* One instruction further, where those of the vDSO are part of the call to it. */
 static void step(unsigned k)
 {
     if (ptrace(PTRACE_SINGLESTEP, victim.thread, NULL, NULL) != 0)
         give_up("PTRACE_SINGLESTEP failed", k);
     await_trap(k);
+    if (in_vdso(victim_pc()))
+        leave_vdso(k);
 }
 
 /* From the signal that the victim sends itself to the first instruction of the call. */

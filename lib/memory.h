@@ -97,6 +97,12 @@ void memory_finish(struct memory *memory);
  */
 void *memory_take(struct memory *memory, unsigned class);
 
+/* What memory_take is likely to give next: an address to fetch into the cache, nothing more. */
+static inline const void *memory_peek(const struct memory *memory, unsigned class)
+{
+    return atomic_load_explicit(&memory->pools[class].free, memory_order_relaxed);
+}
+
 /* Make a block free. Only if nobody else can have seen it, or after a grace period. Lock-free. */
 void memory_give(struct memory *memory, unsigned class, void *block);
 

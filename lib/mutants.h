@@ -18,7 +18,7 @@
     DEFECT(ORDER_DONE_FIRST, G2, "order.c", "sets the done bit before the distribution") \
     DEFECT(ORDER_COPY_UNCHECKED, G1, "order.c", "a helper does not look whether its copy is whole") \
     DEFECT(ORDER_LOST_HELPER, G1, "order.c", "a helper closes the turn without distributing") \
-    DEFECT(ORDER_SLOT_EARLY, G1, "order.c", "the slot is free for others before the turn is done") \
+    DEFECT(ORDER_SLOT_UNSETTLED, G1, "order.c", "a slot is written while a turn is open with it") \
     DEFECT(ORDER_BATCH_ONE_SEQ, G2, "order.c", "a batch takes one place for all its events") \
     DEFECT(ORDER_OOM_DROPS, G1, "order.c", "an event that lacks memory for one queue is given up") \
     DEFECT(ORDER_OOM_TWICE, G8, "order.c", "a publish fails with its event ordered all the same") \

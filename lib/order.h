@@ -14,7 +14,7 @@
 
 /* 16 bits of the order word, less one value that keeps the count itself representable. */
 #define ORDER_SLOTS_MAX 65535
-#define ORDER_FIRST_CHUNK 16
+#define ORDER_SHARED_SLOTS 16
 #define ORDER_CHUNKS 13 /* 16, 16, 32, 64 … */
 
 struct slot;

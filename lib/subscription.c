@@ -33,7 +33,7 @@ _Static_assert(sizeof(struct exitbus_subscription) == 4 * CACHE_LINE, "one line 
 const size_t hub_block_sizes[HUB_CLASSES] = {
     [SEGMENT_CLASS_4] = SEGMENT_BYTES(4),
     [SEGMENT_CLASS_16] = SEGMENT_BYTES(16),
-    [SEGMENT_CLASS_64] = SEGMENT_BYTES(64),
+    [SEGMENT_CLASS_126] = SEGMENT_BYTES(126),
     [SUBSCRIPTION_CLASS] = sizeof(struct exitbus_subscription),
     [SUBSCRIPTION_IDS_CLASS] =
         ROUND_TO_LINE(sizeof(struct exitbus_subscription) + sizeof(struct topic_ids)),

@@ -21,7 +21,7 @@ struct fixture {
 static void fixture_begin(struct fixture *fixture)
 {
     static const size_t block_sizes[SEGMENT_CLASSES] = {SEGMENT_BYTES(4), SEGMENT_BYTES(16),
-                                                        SEGMENT_BYTES(64)};
+                                                        SEGMENT_BYTES(126)};
     check_ok(reclaim_init());
     account_init(&fixture->account);
     memory_init(&fixture->memory, &fixture->account.allocator, block_sizes, SEGMENT_CLASSES);

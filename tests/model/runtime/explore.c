@@ -961,6 +961,11 @@ int model_thread_join(unsigned long index)
     return 0;
 }
 
+unsigned model_thread_number(void)
+{
+    return now->current;
+}
+
 int model_once(void *once, void (*function)(void))
 {
     if (*(int *)once == 0) {

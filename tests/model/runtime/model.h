@@ -59,6 +59,7 @@ void model_grace_period(void);
 
 int model_thread_start(unsigned long *thread, void *(*body)(void *), void *argument);
 int model_thread_join(unsigned long thread);
+unsigned model_thread_number(void);
 int model_once(void *once, void (*function)(void));
 
 /* Atomic operations on [address, address + size) are violations from now on, or not. */

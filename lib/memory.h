@@ -22,6 +22,12 @@
 
 #define MEMORY_CLASSES_MAX 6
 
+/*
+ * Retired blocks that share a grace period: it costs a membarrier, which on a virtual machine
+ * interrupts the other processors for some microseconds, and a look at each thread.
+ */
+#define MEMORY_RETIRE_BATCH 32
+
 /* Begins every block; at offset 0. */
 struct block {
     struct slab *slab;             /* written when the block is cut, then constant */
@@ -107,7 +113,7 @@ static inline const void *memory_peek(const struct memory *memory, unsigned clas
 void memory_give(struct memory *memory, unsigned class, void *block);
 
 /*
- * Make a block of `class` free after a grace period, soon. Fewer than a batch (32) may stay behind,
+ * Make a block of `class` free after a grace period, soon. Fewer than a batch may stay behind,
  * until there is one, or memory is short, or a surplus is given back. Inside a read-side section.
  * Lock-free.
  */

@@ -16,12 +16,6 @@
 #include "pool.h"
 #include "sys.h"
 
-/*
- * A grace period costs a membarrier, which on a virtual machine interrupts the other processors for
- * some microseconds, and a look at each thread: shared by a batch.
- */
-#define RETIRE_BATCH 32
-
 static struct block *chain_next(const struct block *block)
 {
     return atomic_load_explicit(&block->chain, memory_order_relaxed);
@@ -215,7 +209,7 @@ void memory_retire(struct memory *memory, unsigned class, void *address)
     while (!atomic_compare_exchange_weak_explicit(&pool->retired, &top, block, memory_order_release,
                                                   memory_order_relaxed));
     size_t count = atomic_fetch_add_explicit(&pool->retired_count, 1, memory_order_relaxed) + 1;
-    if (count % RETIRE_BATCH == 0)
+    if (count % MEMORY_RETIRE_BATCH == 0)
         retire_batch(memory, class);
     else if (!top) /* the first since the last batch: is there a surplus whose slabs it holds? */
         trim_maybe(memory);

@@ -69,6 +69,13 @@ void wakeup_finish(struct wakeup *wakeup)
 
 /* ---------------------------------------------------------------------------- event count */
 
+static bool may_sleep(const struct wakeup_watch *watch)
+{
+    uint32_t slept = atomic_load_explicit(&watch->slept_epoch, memory_order_relaxed);
+    uint32_t woken = atomic_load_explicit(&watch->woken_epoch, memory_order_relaxed);
+    return (int32_t)(slept - woken) >= 0;
+}
+
 static void wake_sleepers(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
     /* Release: pairs with the acquire in wakeup_announce, which thus sees why it was woken. */
@@ -204,9 +211,7 @@ int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup)
 
 void wakeup_notify_slow(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
-    uint32_t slept = atomic_load_explicit(&watch->slept_epoch, memory_order_relaxed);
-    uint32_t woken = atomic_load_explicit(&watch->woken_epoch, memory_order_relaxed);
-    if ((int32_t)(slept - woken) >= 0 && !mutant(WAKE_NEVER))
+    if (may_sleep(watch) && !mutant(WAKE_NEVER))
         wake_sleepers(watch, wakeup);
     if (!mutant(WAKE_FD_NEVER))
         fd_signal(watch, wakeup);
@@ -216,7 +221,9 @@ void wakeup_closed(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
     if (mutant(WAKE_CLOSE_SILENT))
         return;
-    wake_sleepers(watch, wakeup);
+    barrier_light(); /* the close before the look; pairs with barrier_heavy in wakeup_announce */
+    if (may_sleep(watch))
+        wake_sleepers(watch, wakeup);
     /* Sequentially consistent: pairs with wakeup_fd. A token that nobody is entitled to take. */
     int fd = atomic_load_explicit(&wakeup->fd, memory_order_seq_cst);
     if (fd >= 0)

@@ -48,6 +48,9 @@
 /* Enough for the cores of one machine to be far apart, and few enough to fit a fan-out. */
 #define CELLS_AHEAD 6
 
+/* A queue is busy that gets one of so many events. */
+#define BUSY_ONE_IN 16
+
 /* The base of a segment in the pool whose tags may be of any event. */
 #define BASE_UNKNOWN UINT64_MAX
 
@@ -173,9 +176,12 @@ static const struct {
 static struct segment *segment_new(const struct segment *last, struct memory *memory, uint64_t seq,
                                    unsigned cells, uint64_t first_ordinal)
 {
-    unsigned step = 0;
+    /* Larger than the last one only for a queue that gets a good part of all events: there are few
+     * of those, and many that get one in a while. */
+    bool busy = seq - last->base <= (uint64_t)BUSY_ONE_IN * last->capacity;
+    unsigned wanted = busy ? last->capacity + 1u : last->capacity, step = 0;
     while (growth[step].class < SEGMENT_CLASS_126 &&
-           (growth[step].capacity <= last->capacity || growth[step].capacity < cells))
+           (growth[step].capacity < wanted || growth[step].capacity < cells))
         step++;
     struct segment *segment = memory_take(memory, growth[step].class);
     if (!segment)

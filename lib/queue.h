@@ -87,6 +87,17 @@ static inline void queue_prefetch(const struct queue_tail *tail)
         segment_cell(position_segment(hint), (unsigned)(hint >> POSITION_INDEX_SHIFT)));
 }
 
+/* The same, with all that it is going to read: from memory at once, not one after the other. */
+static inline void queue_prefetch_all(const struct queue_tail *tail)
+{
+    uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_relaxed);
+    const struct segment *segment = position_segment(hint);
+    __builtin_prefetch(segment);
+    const struct cell *next = segment_cell(segment, (unsigned)(hint >> POSITION_INDEX_SHIFT));
+    __builtin_prefetch(next - 1);
+    prefetch_for_write(next);
+}
+
 /*
  * Append event `seq`, unless it is there already. All threads that append a given seq must carry
  * the same record, and all lower ones must be complete. 0, or -ENOMEM (nothing appended; may be

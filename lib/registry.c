@@ -42,15 +42,16 @@ registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind 
     }
 }
 
-void registry_count(struct registry *registry, enum exitbus_topic_kind kind, int change)
+void registry_announce(struct registry *registry, enum exitbus_topic_kind kind)
 {
-    _Atomic size_t *count = kind == EXITBUS_TOPIC_PID         ? &registry->pids
-                            : kind == EXITBUS_TOPIC_CONTAINER ? &registry->containers
-                            : kind == EXITBUS_TOPIC_EXEC      ? &registry->execs
-                                                              : NULL;
-    /* Relaxed: who must see it is told of it by the order word, as of the node itself. */
-    if (count)
-        atomic_fetch_add_explicit(count, (size_t)change, memory_order_relaxed);
+    _Atomic bool *announced = kind == EXITBUS_TOPIC_PID         ? &registry->pids
+                              : kind == EXITBUS_TOPIC_CONTAINER ? &registry->containers
+                              : kind == EXITBUS_TOPIC_EXEC      ? &registry->execs
+                                                                : NULL;
+    /* Who must see it is told of it by the order word, as of the node itself. Acquire and release:
+     * also if it was another subscriber who has set it. */
+    if (announced && !atomic_load_explicit(announced, memory_order_acquire))
+        atomic_store_explicit(announced, true, memory_order_release);
 }
 
 void registry_insert(registry_list *list, struct registry_node *node)

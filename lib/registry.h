@@ -35,10 +35,12 @@ struct registry {
     registry_list any_pid;
     registry_list any_exec;
     registry_list *directory;
-    /* Single-topic subscriptions: spares a publish the look into an untouched directory. */
-    _Atomic size_t pids;
-    _Atomic size_t containers;
-    _Atomic size_t execs;
+    /* Have there been single-topic subscriptions? Spares a publish the look into an untouched
+     * directory. Never taken back: publishers read this line, so nothing should go on writing it.
+     */
+    _Atomic bool pids;
+    _Atomic bool containers;
+    _Atomic bool execs;
 };
 
 /* 0 or -ENOMEM. */
@@ -49,8 +51,8 @@ void registry_finish(struct registry *registry, struct memory *memory);
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
                              uint64_t hash);
 
-/* Count a single-topic subscription in (before it is inserted) or out (after it was removed). */
-void registry_count(struct registry *registry, enum exitbus_topic_kind kind, int change);
+/* There is going to be a subscription of this kind: before it is inserted. */
+void registry_announce(struct registry *registry, enum exitbus_topic_kind kind);
 
 void registry_insert(registry_list *list, struct registry_node *node);
 

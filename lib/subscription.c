@@ -79,8 +79,7 @@ static uint64_t decide_start(struct exitbus_subscription *sub)
 
 static void remove_from_registry(struct exitbus_subscription *sub)
 {
-    if (registry_remove(list_of(sub), &sub->node))
-        registry_count(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind, -1);
+    registry_remove(list_of(sub), &sub->node);
     test_step(STEP_UNSUBSCRIBE_REMOVED);
 }
 
@@ -101,7 +100,8 @@ static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
     return false;
 }
 
-static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
+/* The hub is given, since the subscription's own pointer to it lies on the receivers' line. */
+static inline int deliver_one(struct hub *hub, struct exitbus_subscription *sub, uint64_t seq,
                               const struct record *record)
 {
     /* Acquire: pairs with decide_start. */
@@ -123,14 +123,15 @@ static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
     if (mutant(WAKE_CHECK_FIRST))
         wakeup_notify(&sub->watch, &sub->wakeup);
     test_step(STEP_DELIVER_BEFORE_APPEND);
-    int result = queue_append(&sub->tail, &sub->hub->memory, seq, record);
+    int result = queue_append(&sub->tail, &hub->memory, seq, record);
     test_step(STEP_DELIVER_BEFORE_WAKE);
     if (likely(result == 0) && !mutant(WAKE_CHECK_FIRST))
         wakeup_notify(&sub->watch, &sub->wakeup);
     return result;
 }
 
-static int deliver_list(const registry_list *list, uint64_t seq, const struct record *record)
+static int deliver_list(struct hub *hub, const registry_list *list, uint64_t seq,
+                        const struct record *record)
 {
     int result = 0;
     struct registry_node *next;
@@ -138,34 +139,34 @@ static int deliver_list(const registry_list *list, uint64_t seq, const struct re
         next = registry_next(node);
         if (next) /* while this one is written */
             queue_prefetch(&of_node(next)->tail);
-        int delivered = deliver_one(of_node(node), seq, record);
+        int delivered = deliver_one(hub, of_node(node), seq, record);
         if (unlikely(delivered < 0))
             result = delivered;
     }
     return result;
 }
 
-static int deliver_pid(struct registry *registry, pid_t pid, uint64_t seq,
-                       const struct record *record)
+static int deliver_pid(struct hub *hub, pid_t pid, uint64_t seq, const struct record *record)
 {
     int result = 0;
-    registry_list *list = registry_find(registry, EXITBUS_TOPIC_PID, pid, 0);
+    registry_list *list = registry_find(&hub->registry, EXITBUS_TOPIC_PID, pid, 0);
     for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
         struct exitbus_subscription *sub = of_node(node);
         if (sub->kind != EXITBUS_TOPIC_PID || (sub->pid != pid && !mutant(TOPIC_BY_BUCKET)))
             continue;
-        int delivered = deliver_one(sub, seq, record);
+        queue_prefetch_all(&sub->tail); /* it may be one of very many, and in no cache */
+        int delivered = deliver_one(hub, sub, seq, record);
         if (unlikely(delivered < 0))
             result = delivered;
     }
     return result;
 }
 
-static int deliver_ids(struct registry *registry, enum exitbus_topic_kind kind, uint64_t hash,
+static int deliver_ids(struct hub *hub, enum exitbus_topic_kind kind, uint64_t hash,
                        const struct record_key *key, uint64_t seq, const struct record *record)
 {
     int result = 0;
-    registry_list *list = registry_find(registry, kind, 0, hash);
+    registry_list *list = registry_find(&hub->registry, kind, 0, hash);
     for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
         struct exitbus_subscription *sub = of_node(node);
         if (sub->kind != kind || sub->ids->hash != hash)
@@ -173,16 +174,16 @@ static int deliver_ids(struct registry *registry, enum exitbus_topic_kind kind, 
         if (kind == EXITBUS_TOPIC_CONTAINER ? !topic_matches_container(sub->ids, key)
                                             : !topic_matches_exec(sub->ids, key))
             continue;
-        int delivered = deliver_one(sub, seq, record);
+        int delivered = deliver_one(hub, sub, seq, record);
         if (unlikely(delivered < 0))
             result = delivered;
     }
     return result;
 }
 
-static bool any(const _Atomic size_t *count)
+static bool any(const _Atomic bool *announced)
 {
-    return atomic_load_explicit(count, memory_order_relaxed) != 0;
+    return atomic_load_explicit(announced, memory_order_relaxed);
 }
 
 int hub_deliver(void *context, uint64_t seq, const struct record *record)
@@ -190,20 +191,20 @@ int hub_deliver(void *context, uint64_t seq, const struct record *record)
     struct hub *hub = context;
     struct registry *registry = &hub->registry;
     struct record_key key = record_key(record);
-    int result = deliver_list(&registry->all, seq, record);
+    int result = deliver_list(hub, &registry->all, seq, record);
     int next = 0;
     if (key.kind == EXITBUS_EVENT_PID) {
-        next |= deliver_list(&registry->any_pid, seq, record);
+        next |= deliver_list(hub, &registry->any_pid, seq, record);
         if (any(&registry->pids))
-            next |= deliver_pid(registry, key.pid, seq, record);
+            next |= deliver_pid(hub, key.pid, seq, record);
         return result | next;
     }
-    next |= deliver_list(&registry->any_exec, seq, record);
+    next |= deliver_list(hub, &registry->any_exec, seq, record);
     if (any(&registry->containers) || any(&registry->execs)) {
         uint64_t hash = topic_hash_container(key.container_id, key.container_id_size);
-        next |= deliver_ids(registry, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
+        next |= deliver_ids(hub, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
         hash = topic_hash_exec(hash, key.exec_id, key.exec_id_size);
-        next |= deliver_ids(registry, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
+        next |= deliver_ids(hub, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
     }
     return result | next; /* each is 0 or -ENOMEM */
 }
@@ -299,7 +300,7 @@ static void close_and_wake(struct exitbus_subscription *sub)
 
 void subscription_announce(struct exitbus_subscription *sub)
 {
-    registry_count(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind, 1);
+    registry_announce(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind);
 }
 
 void subscription_insert(struct exitbus_subscription *sub)

@@ -17,9 +17,9 @@ struct hub {
     struct memory memory;
     struct order order;
     struct registry registry;
-    _Alignas(CACHE_LINE) _Atomic bool closed;
-    _Atomic size_t subscriptions; /* not yet unsubscribed */
-    _Atomic uint64_t delivered;   /* by those that are gone; likewise */
+    _Alignas(CACHE_LINE) _Atomic bool closed;          /* publishers look at it */
+    _Alignas(CACHE_LINE) _Atomic size_t subscriptions; /* not yet unsubscribed */
+    _Atomic uint64_t delivered;                        /* by those that are gone; likewise */
     _Atomic uint64_t dropped;
     _Atomic size_t references; /* the bus handle, and every block of a subscription */
     void (*last_reference)(struct hub *hub);

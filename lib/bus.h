@@ -17,7 +17,9 @@ struct exitbus {
 
 static inline bool bus_closed(struct exitbus *bus)
 {
-    return atomic_load_explicit(&bus->hub.closed, memory_order_acquire);
+    /* Relaxed: nothing else is read through it. A publish that begins after destroy's grace period
+     * has begun sees it by that; subscribe looks again. */
+    return atomic_load_explicit(&bus->hub.closed, memory_order_relaxed);
 }
 
 /* Publish checked events. The return value and `seq` are those of exitbus_publish(). */

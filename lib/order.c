@@ -15,12 +15,13 @@
  *
  * What hands on what: the done CAS is a release after the distribution; the turn CAS acquires it
  * (and is itself a read-modify-write on the word, which continues the release sequence), so whoever
- * reads the word with acquire sees the queues with all events below the open turn in them.
+ * reads the word with acquire sees the queues with all events below the open turn in them. That is
+ * who opens a turn (by its CAS) and who helps (by the last look before): elsewhere relaxed will do.
  *
- * Helpers read a slot that its owner may be rewriting for its next publish. The owner does that
- * only after its turn was done, and writes the words with release; a helper reads them with acquire
- * and then reads the order word again: had it read a newer word, it would see a newer turn. So if
- * the word is unchanged the copy is whole.
+ * Helpers read a slot that its owner, or the next one, may be rewriting for the next publish. The
+ * writer does that only after the turn was done, as it knows, and writes count and words with
+ * release; a helper reads them with acquire and then reads the order word again: had it read a
+ * newer one of them, it would see a newer turn. So if the word is unchanged the copy is whole.
  *
  * Out of memory. A distribution that lacks memory for one queue goes on with the others, and leaves
  * the turn open. Its events are ordered and will be delivered, so its publish has succeeded; the
@@ -29,7 +30,9 @@
  * Nobody who waits for an event of the turn sleeps while that is set: first it is set, then they
  * are woken, also those whose own queues lack nothing, since their event may stand behind the one
  * that does. It holds the word of the turn, so that who has finished one turn can't wipe out the
- * note of the next.
+ * note of the next. A late note may still replace that of the next turn; whoever wipes it out looks
+ * at the word again, and learns of that turn since notes are read-modify-writes: the CAS that wipes
+ * out the last one acquires what was before any of them.
  */
 #include "order.h"
 
@@ -105,6 +108,12 @@ static struct slot *slot_at(struct order *order, uint32_t index)
     /* Acquire: pairs with the release in chunk_get. */
     struct slot *slots = atomic_load_explicit(&order->chunks[chunk], memory_order_acquire);
     return slots + (index - chunk_start(chunk));
+}
+
+/* The slot that a turn's word names. */
+static struct slot *slot_of(struct order *order, uint64_t word)
+{
+    return slot_at(order, (uint32_t)((word & WORD_SLOT_MASK) >> WORD_SLOT_SHIFT));
 }
 
 /* The chunk, made if need be; NULL: no memory. */
@@ -200,9 +209,10 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
             records = memory_map(order->memory, EXITBUS_BATCH_MAX * sizeof *records, CACHE_LINE);
             if (!records)
                 return -ENOMEM;
-            atomic_store_explicit(&slot->batch, records, memory_order_release);
+            atomic_store_explicit(&slot->batch, records, memory_order_relaxed);
         }
     }
+    /* Release: who reads this count sees `batch`, and that the turn before was done. */
     atomic_store_explicit(&slot->count, (uint32_t)count, memory_order_release);
     for (size_t i = 0; i < count; i++)
         record_store(&records[i], &events[i]);
@@ -217,16 +227,16 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
  */
 static int walk(struct order *order, uint64_t word, bool tell)
 {
-    struct slot *slot = slot_at(order, (uint32_t)((word & WORD_SLOT_MASK) >> WORD_SLOT_SHIFT));
+    struct slot *slot = slot_of(order, word);
     uint32_t count = atomic_load_explicit(&slot->count, memory_order_acquire);
     const struct shared_record *records =
-        count > 1 ? atomic_load_explicit(&slot->batch, memory_order_acquire) : &slot->single;
+        count > 1 ? atomic_load_explicit(&slot->batch, memory_order_relaxed) : &slot->single;
     for (uint32_t i = 0; i < count; i++) {
         struct record record;
         record_load(&records[i], &record);
         /* Unchanged: the slot still describes this turn, and count and record are whole. */
         if (!mutant(ORDER_COPY_UNCHECKED) &&
-            atomic_load_explicit(&order->word, memory_order_acquire) != word)
+            atomic_load_explicit(&order->word, memory_order_relaxed) != word)
             return 0;
         uint64_t seq = word_seq(word) - (count - 1) + i;
         int result = order->deliver(order->context, tell ? ORDER_TELL : seq, &record);
@@ -260,8 +270,10 @@ static bool turn_close(struct order *order, uint64_t word)
  */
 static void turn_stall(struct order *order, uint64_t word)
 {
-    atomic_store_explicit(&order->stalled, word, memory_order_seq_cst);
-    atomic_thread_fence(memory_order_seq_cst); /* the note before the look for sleepers */
+    /* Release, and a read-modify-write: pairs with the acquire in order_finish_stalled. */
+    atomic_exchange_explicit(&order->stalled, word, memory_order_release);
+    /* The note before the look for sleepers; pairs with barrier_heavy in wakeup.c. */
+    atomic_thread_fence(memory_order_seq_cst);
     test_step(STEP_ORDER_STALLED);
     if (!mutant(ORDER_STALL_UNTOLD))
         walk(order, word, true);
@@ -272,21 +284,28 @@ static uint64_t abandoned_state(uint64_t word)
     return (word & ~(uint64_t)3) | SLOT_ABANDONED;
 }
 
+/* Free a slot, if it was left behind with a turn that is done now. */
+static void slot_take_back(struct slot *slot, uint64_t abandoned)
+{
+    /* Release: as in slot_release, for the next owner must know that the turn is done. */
+    atomic_compare_exchange_strong_explicit(&slot->state, &abandoned, SLOT_FREE,
+                                            memory_order_release, memory_order_relaxed);
+}
+
 /*
  * Leave an open turn of one's own that lacks memory. The slot now belongs to whoever finishes the
  * turn; should that have happened already, it is released here. One of the two sees the other,
  * since each writes (slot->state, order->word) before it reads the other's, with a full fence
- * between.
+ * between: here the one in turn_stall.
  */
 static void turn_abandon(struct order *order, struct slot *slot, uint64_t word)
 {
     uint64_t abandoned = abandoned_state(word);
-    atomic_store_explicit(&slot->state, abandoned, memory_order_release);
+    /* Relaxed: the turn has handed on the content, and nothing was written to it since. */
+    atomic_store_explicit(&slot->state, abandoned, memory_order_relaxed);
     turn_stall(order, word);
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&order->word, memory_order_seq_cst) != word)
-        atomic_compare_exchange_strong_explicit(&slot->state, &abandoned, SLOT_FREE,
-                                                memory_order_acq_rel, memory_order_relaxed);
+    if (atomic_load_explicit(&order->word, memory_order_relaxed) != word)
+        slot_take_back(slot, abandoned);
 }
 
 /* Finish another's turn. 0, or -ENOMEM if it stays open. */
@@ -300,13 +319,12 @@ static int turn_help(struct order *order, uint64_t word)
     if (!turn_close(order, word))
         return 0;
     atomic_fetch_add_explicit(&order->helped, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
-    uint64_t abandoned = abandoned_state(word);
-    struct slot *slot = slot_at(order, (uint32_t)((word & WORD_SLOT_MASK) >> WORD_SLOT_SHIFT));
-    atomic_compare_exchange_strong_explicit(&slot->state, &abandoned, SLOT_FREE,
-                                            memory_order_acq_rel, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* see turn_abandon */
+    slot_take_back(slot_of(order, word), abandoned_state(word));
     return 0;
 }
+
+_Static_assert(HELP_AFTER_PAUSES > 0, "a helper acquires the turn in spin_while");
 
 /* Wait a little for the word to change. Returns its latest value. */
 static uint64_t spin_while(struct order *order, uint64_t word)
@@ -314,6 +332,7 @@ static uint64_t spin_while(struct order *order, uint64_t word)
     uint64_t now = word;
     for (int i = 0; i < HELP_AFTER_PAUSES && now == word; i++) {
         ck_pr_stall();
+        /* Acquire: pairs with the turn CAS, for the slot, and with what it acquired itself. */
         now = atomic_load_explicit(&order->word, memory_order_acquire);
     }
     return now;
@@ -322,8 +341,7 @@ static uint64_t spin_while(struct order *order, uint64_t word)
 /* Open a turn for `count` events: *turn is then its word. */
 static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t *turn)
 {
-    /* Acquire: pairs with turn_close. */
-    uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&order->word, memory_order_relaxed);
     for (;;) {
         if (!(word & WORD_DONE) && !mutant(ORDER_TURN_TOO_SOON)) {
             uint64_t now = spin_while(order, word);
@@ -331,7 +349,7 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
                 int result = turn_help(order, word);
                 if (result < 0)
                     return result;
-                now = atomic_load_explicit(&order->word, memory_order_acquire);
+                now = atomic_load_explicit(&order->word, memory_order_relaxed);
             }
             word = now;
             continue;
@@ -339,11 +357,11 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
         *turn = word_make(word_seq(word) + (mutant(ORDER_BATCH_ONE_SEQ) ? 1 : count), slot);
-        /* Release: hands the slot's content to helpers. Acquire: as above. */
-        if (atomic_compare_exchange_strong_explicit(
-                &order->word, &word, *turn,
-                mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acq_rel,
-                mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acquire))
+        /* Release: hands the slot's content to helpers. Acquire: pairs with turn_close. */
+        if (atomic_compare_exchange_strong_explicit(&order->word, &word, *turn,
+                                                    mutant(WEAK_TURN) ? memory_order_relaxed
+                                                                      : memory_order_acq_rel,
+                                                    memory_order_relaxed))
             return 0;
     }
 }
@@ -389,22 +407,23 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
 
 bool order_finish_stalled(struct order *order, int *result)
 {
-    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_seq_cst);
+    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_relaxed);
     if (likely(stalled == 0))
         return false;
+    /* Acquire: as in spin_while. */
     uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
     *result = 0;
     if (!(word & WORD_DONE))
         *result = turn_help(order, word);
     test_step(STEP_ORDER_UNSTALLING);
-    /* Fails if a later turn has been found to lack memory since. */
+    /* Fails if a later turn has been found to lack memory since. Acquire: pairs with turn_stall. */
     if (*result == 0 &&
-        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_seq_cst,
+        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_acquire,
                                                 memory_order_relaxed)) {
-        /* A late note of the same turn may have covered that of a later one: make it again. */
-        word = atomic_load_explicit(&order->word, memory_order_seq_cst);
+        /* A late note of a turn that is done may have covered that of the one that is open. */
+        word = atomic_load_explicit(&order->word, memory_order_acquire);
         if (unlikely(!(word & WORD_DONE)))
-            turn_stall(order, word);
+            *result = turn_help(order, word);
     }
     return true;
 }
@@ -413,14 +432,14 @@ uint64_t order_latest(struct order *order)
 {
     /*
      * A read-modify-write: it reads the last value there is, and every later turn acquires what
-     * this thread has released with it.
+     * this thread has released with it. It takes nothing over itself.
      */
-    return word_seq(atomic_fetch_add_explicit(&order->word, 0, memory_order_acq_rel));
+    return word_seq(atomic_fetch_add_explicit(&order->word, 0, memory_order_release));
 }
 
 uint64_t order_count(const struct order *order)
 {
-    return word_seq(atomic_load_explicit(&order->word, memory_order_acquire));
+    return word_seq(atomic_load_explicit(&order->word, memory_order_relaxed));
 }
 
 void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context)
@@ -429,15 +448,25 @@ void order_init(struct order *order, struct memory *memory, order_deliver *deliv
     atomic_init(&order->word, WORD_DONE);
 }
 
+/* Left behind with a turn that is done, so that nobody takes it back. */
+static bool slot_lost(struct order *order, const struct slot *slot)
+{
+    uint64_t state = atomic_load_explicit(&slot->state, memory_order_relaxed);
+    uint64_t word = atomic_load_explicit(&order->word, memory_order_relaxed);
+    return (state & 3) == SLOT_ABANDONED && (state != abandoned_state(word) || word & WORD_DONE);
+}
+
 void order_finish(struct order *order)
 {
+    /* Relaxed, all of it: nobody else is there any more, and the caller knows that. */
     for (unsigned chunk = 0; chunk < ORDER_CHUNKS; chunk++) {
-        struct slot *slots = atomic_load_explicit(&order->chunks[chunk], memory_order_acquire);
+        struct slot *slots = atomic_load_explicit(&order->chunks[chunk], memory_order_relaxed);
         if (!slots)
             continue;
         for (uint32_t i = 0; i < chunk_size(chunk); i++) {
+            invariant(!slot_lost(order, &slots[i]));
             struct shared_record *batch =
-                atomic_load_explicit(&slots[i].batch, memory_order_acquire);
+                atomic_load_explicit(&slots[i].batch, memory_order_relaxed);
             if (batch)
                 memory_unmap(order->memory, batch, EXITBUS_BATCH_MAX * sizeof *batch);
         }

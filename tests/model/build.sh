@@ -8,7 +8,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/exitbus-model.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 local='-D_Thread_local=__attribute__((section("model_local")))'
 flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -I$root/include
-    -I$root/lib -DEXITBUS_CHECKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH $local"
+    -I$root/lib -DEXITBUS_CHECKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH
+    -DRECORDS_FIRST=1 -DRECORDS_BYTES=128 -fmacro-prefix-map=$root/= $local"
 # Plain accesses, too, become calls into the explorer, which finds data races.
 races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_THREAD__"
 
@@ -45,7 +46,7 @@ cc -O2 -g -w -D_GNU_SOURCE -c "$here/runtime/explore.c" -o "$work/explore.o"
 library() {
     local source
     mkdir -p "$work/$1"
-    for source in order queue registry event topic subscription wakeup bus barrier epoch error; do
+    for source in order queue registry event topic subscription wakeup bus barrier epoch fork_guard error; do
         cc $flags $races $2 -c "$root/lib/$source.c" -o "$work/$1/$source.o"
     done
     cc $flags $2 -c "$here/runtime/library.c" -o "$work/$1/library.o"

@@ -5,7 +5,6 @@
  */
 #include "barrier.h"
 #include "bus.h"
-#include "fork_guard.h"
 #include "memory.h"
 #include "reclaim.h"
 #include "sys.h"
@@ -29,11 +28,24 @@ static void *cut(size_t size)
     return arena + used - size;
 }
 
+static void release_nothing(void *context, void *memory, size_t size)
+{
+    (void)context;
+    (void)memory;
+    (void)size;
+}
+
+void *model_map(size_t size)
+{
+    return cut(size);
+}
+
 void memory_init(struct memory *memory, const struct exitbus_allocator *allocator,
                  const size_t *block_sizes, size_t classes)
 {
     memset((void *)memory, 0, sizeof *memory);
     memory->own_allocator = true;
+    memory->allocator.release = release_nothing;
     if (allocator)
         memory->allocator = *allocator;
     for (size_t i = 0; i < classes; i++)
@@ -130,13 +142,6 @@ void memory_unmap(struct memory *memory, void *address, size_t size)
 {
     (void)memory;
     (void)address;
-    (void)size;
-}
-
-static void release_nothing(void *context, void *memory, size_t size)
-{
-    (void)context;
-    (void)memory;
     (void)size;
 }
 
@@ -258,13 +263,6 @@ int64_t sys_clock_ns(clockid_t clock)
 }
 
 /* -------------------------------------------------------------------------------- what is left out */
-
-_Atomic(const uint32_t *) fork_guard_page;
-
-int fork_guard_init(void)
-{
-    return 0;
-}
 
 int bus_close(struct exitbus *bus)
 {

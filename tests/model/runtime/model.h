@@ -60,6 +60,12 @@ void model_grace_period(void);
 int model_thread_start(unsigned long *thread, void *(*body)(void *), void *argument);
 int model_thread_join(unsigned long thread);
 int model_once(void *once, void (*function)(void));
+/* One key; main's own value is left alone, since the process ends with it. */
+int model_key_create(void (*at_end)(void *));
+int model_setspecific(void *value);
+
+/* Memory from the kernel: zeroed, and never given back. */
+void *model_map(size_t size);
 
 /* Atomic operations on [address, address + size) are violations from now on, or not. */
 void model_dead(const void *address, size_t size);

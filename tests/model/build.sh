@@ -16,6 +16,12 @@ races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_
 # TEST PREEMPTIONS STALE-LOADS, the quickest first.
 bounds="fd 1 3
 epoch 3 3
+strangers 3 3
+ended 3 3
+records 1 1
+create 1 1
+meet 1 1
+abandon 1 1
 take 2 2
 memory 2 2
 end 2 2
@@ -23,6 +29,9 @@ batch 1 3
 wide 1 3
 publish 1 3
 slot 1 3
+inherit 1 3
+slots 1 4
+stall 1 2
 helped_sleep 1 3
 sleep 2 2
 fences 2 2

@@ -11,6 +11,9 @@
 #ifndef STRANGER /* whether the visitor has no record of its own */
 #define STRANGER 0
 #endif
+#ifndef ENDS /* whether its thread ends in the middle of a section */
+#define ENDS 0
+#endif
 
 enum { OLD = 1, NEW = 2, SECTIONS = 2, LOOKS = 3 };
 
@@ -38,6 +41,10 @@ static void leave(struct epoch_record *own)
 
 static void *visit(void *own)
 {
+    if (ENDS) {
+        epoch_own = NULL;
+        own = epoch_register();
+    }
     for (int i = 0; i < SECTIONS; i++) {
         enter(own);
         struct block *found = atomic_load_explicit(&place, memory_order_acquire);
@@ -46,7 +53,8 @@ static void *visit(void *own)
             atomic_store_explicit(&found->state, OLD, memory_order_relaxed); /* a late helper */
             found->uses++;
         }
-        leave(own);
+        if (!ENDS || i + 1 < SECTIONS)
+            leave(own);
     }
     return NULL;
 }

@@ -92,7 +92,7 @@ struct thread {
     const void *waits_for;
     unsigned joins;
     unsigned nesting;
-    void *at_end; /* what it has given to pthread_setspecific */
+    void *at_end;     /* what it has given to pthread_setspecific */
     uint64_t section; /* its number, if nesting > 0 */
     int priority;
 };
@@ -129,7 +129,7 @@ static struct state {
     unsigned store_count;
     uint16_t *views;
     size_t views_used;
-    struct view sequential, ended_sections, grace, channels[CHANNELS_MAX];
+    struct view sequential, ended_sections, grace, once, channels[CHANNELS_MAX];
     uint64_t sections;
     struct callback callbacks[CALLBACKS_MAX];
     unsigned callback_count;
@@ -987,10 +987,17 @@ int model_thread_join(unsigned long index)
 
 int model_once(void *once, void (*function)(void))
 {
-    if (*(int *)once == 0) {
-        *(int *)once = 1;
+    enum { NEVER, BEGUN, DONE };
+    int *state = once;
+    if (*state == NEVER) {
+        *state = BEGUN;
         function();
+        *state = DONE;
+        view_join(&now->once, me()->view.at, me()->view.count);
     }
+    while (*state == BEGUN)
+        model_pause();
+    view_join(&me()->view, now->once.at, now->once.count);
     return 0;
 }
 
@@ -1049,7 +1056,7 @@ static void execute(void)
     now->views_used = 0;
     now->thread_count = now->current = 0;
     now->in_callback = false;
-    now->sequential.count = now->ended_sections.count = now->grace.count = 0;
+    now->sequential.count = now->ended_sections.count = now->grace.count = now->once.count = 0;
     for (unsigned i = 0; i < CHANNELS_MAX; i++)
         now->channels[i].count = 0;
     now->sections = 0;

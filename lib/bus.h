@@ -17,9 +17,8 @@ struct exitbus {
 
 static inline bool bus_closed(struct exitbus *bus)
 {
-    /* Relaxed: nothing else is read through it. A publish that begins after destroy's grace period
-     * has begun sees it by that; subscribe looks again. */
-    return atomic_load_explicit(&bus->hub.closed, memory_order_relaxed);
+    /* Acquire: who is told -ESHUTDOWN knows what was done before destroy. */
+    return atomic_load_explicit(&bus->hub.closed, memory_order_acquire);
 }
 
 /* Publish checked events. The return value and `seq` are those of exitbus_publish(). */

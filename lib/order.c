@@ -420,7 +420,7 @@ uint64_t order_latest(struct order *order)
 
 uint64_t order_count(const struct order *order)
 {
-    return word_seq(atomic_load_explicit(&order->word, memory_order_acquire));
+    return word_seq(atomic_load_explicit(&order->word, memory_order_relaxed));
 }
 
 void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context)

@@ -14,7 +14,11 @@ flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtim
 races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_THREAD__"
 
 # TEST PREEMPTIONS STALE-LOADS, the quickest first.
-bounds="fd 1 3
+bounds="close_fd_fences 2 2
+fd 1 3
+fd_fences 1 3
+told 1 1
+fd_share 1 1
 epoch 3 3
 strangers 3 3
 ended 3 3
@@ -22,9 +26,11 @@ records 1 1
 create 1 1
 meet 1 1
 abandon 1 1
+close_fences 1 4
 take 2 2
 memory 2 2
 end 2 2
+count 1 1
 batch 1 3
 wide 1 3
 publish 1 3
@@ -33,9 +39,11 @@ inherit 1 3
 slots 1 4
 stall 1 2
 helped_sleep 1 3
+follow 2 1
 sleep 2 2
 fences 2 2
 recycle 1 3
+drain 2 0
 close 2 2
 close_fd 2 2
 start 1 2

@@ -832,6 +832,16 @@ void __tsan_init(void)
 {
 }
 
+void model_make(const void *object)
+{
+    plain_access(object, 1, true);
+}
+
+void model_use(const void *object)
+{
+    plain_access(object, 1, false);
+}
+
 /* ------------------------------------------------------------------------------- grace periods */
 
 void model_section_begin(void)
@@ -1005,6 +1015,15 @@ int model_once(void *once, void (*function)(void))
 
 void model_dead(const void *address, size_t size)
 {
+    /* Whoever gives memory back must know of every store there, or others may still be at it. */
+    for (unsigned i = 0; i < now->location_count; i++) {
+        const struct location *location = &now->locations[i];
+        const char *at = location->address;
+        if (at >= (const char *)address && at < (const char *)address + size &&
+            view_at(&me()->view, i) + 1u < location->count)
+            model_violation("memory is given back, and a store there is not known", here.file,
+                            here.line);
+    }
     memset(kept->dead + line_of(address), 1, size / 64);
 }
 

@@ -23,8 +23,13 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+/* Enough for most programs; more are mapped by the page. */
+#ifndef RECORDS_FIRST
 #define RECORDS_FIRST 32
+#endif
+#ifndef RECORDS_BYTES
 #define RECORDS_BYTES 4096
+#endif
 
 _Thread_local struct epoch_record *epoch_own;
 struct epoch_record epoch_stranger = {.number = EPOCH_NO_NUMBER};

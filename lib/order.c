@@ -18,11 +18,12 @@
  * What hands on what: `finished` is stored, and the done bit set, with release after the
  * distribution; who opens the next turn has read either with acquire, and opens it with release. So
  * whoever reads the word with acquire sees the queues with all events below the open turn in them.
+ * That is who opens a turn (by its CAS) and who helps (by the last look before).
  *
- * Helpers read a slot that its owner may be rewriting for its next publish. The owner does that
- * only after its turn was done, and writes the words with release; a helper reads them with acquire
- * and then looks again whether the turn is open: had it read a newer word, it would see that it is
- * done. So if the turn is open the copy is whole.
+ * Helpers read a slot that its owner, or the next one, may be rewriting for the next publish. The
+ * writer does that only after the turn was done, as it knows, and writes count and words with
+ * release; a helper reads them with acquire and then looks again whether the turn is open: had it
+ * read a newer one of them, it would see that it is done. So if the turn is open the copy is whole.
  *
  * Slots. Each thread has one for itself, by its number (epoch.h), in all buses; the next thread
  * with that number takes it over, and with it, as any publish does with its slot, the duty to
@@ -35,7 +36,9 @@
  * too (order->stalled tells it to). Nobody who waits for an event of the turn sleeps while that is
  * set: first it is set, then they are woken, also those whose own queues lack nothing, since their
  * event may stand behind the one that does. It holds the word of the turn, so that who has finished
- * one turn can't wipe out the note of the next.
+ * one turn can't wipe out the note of the next. A late note may still replace that of the next
+ * turn; whoever wipes it out looks at the word again, and learns of that turn since notes are
+ * read-modify-writes: the CAS that wipes out the last one acquires what was before any of them.
  */
 #include "order.h"
 
@@ -210,9 +213,10 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
             records = memory_map(order->memory, EXITBUS_BATCH_MAX * sizeof *records, CACHE_LINE);
             if (!records)
                 return -ENOMEM;
-            atomic_store_explicit(&slot->batch, records, memory_order_release);
+            atomic_store_explicit(&slot->batch, records, memory_order_relaxed);
         }
     }
+    /* Release: who reads this count sees `batch`, and that the turn before was done. */
     atomic_store_explicit(&slot->count, (uint32_t)count, memory_order_release);
     for (size_t i = 0; i < count; i++)
         record_store(&records[i], &events[i]);
@@ -231,7 +235,7 @@ static inline bool turn_done(struct order *order, uint64_t word)
 /* Is this turn the latest, and not done? */
 static inline bool turn_is_open(struct order *order, uint64_t word)
 {
-    return atomic_load_explicit(&order->word, memory_order_acquire) == word &&
+    return atomic_load_explicit(&order->word, memory_order_relaxed) == word &&
            !turn_done(order, word);
 }
 
@@ -244,7 +248,7 @@ static int walk(struct order *order, uint64_t word, bool tell)
     struct slot *slot = slot_at(order, word_slot(word));
     uint32_t count = atomic_load_explicit(&slot->count, memory_order_acquire);
     const struct shared_record *records =
-        count > 1 ? atomic_load_explicit(&slot->batch, memory_order_acquire) : &slot->single;
+        count > 1 ? atomic_load_explicit(&slot->batch, memory_order_relaxed) : &slot->single;
     for (uint32_t i = 0; i < count; i++) {
         struct record record;
         record_load(&records[i], &record);
@@ -292,8 +296,10 @@ static bool turn_close(struct order *order, uint64_t word)
  */
 static void turn_stall(struct order *order, uint64_t word)
 {
-    atomic_store_explicit(&order->stalled, word, memory_order_seq_cst);
-    atomic_thread_fence(memory_order_seq_cst); /* the note before the look for sleepers */
+    /* Release, and a read-modify-write: pairs with the acquire in order_finish_stalled. */
+    atomic_exchange_explicit(&order->stalled, word, memory_order_release);
+    /* The note before the look for sleepers; pairs with barrier_heavy in wakeup.c. */
+    atomic_thread_fence(memory_order_seq_cst);
     test_step(STEP_ORDER_STALLED);
     if (!mutant(ORDER_STALL_UNTOLD))
         walk(order, word, true);
@@ -310,13 +316,15 @@ static int turn_help(struct order *order, uint64_t word)
     return result;
 }
 
+_Static_assert(HELP_AFTER_PAUSES > 0, "a helper acquires the turn while it waits");
+
 /* Wait a little for an open turn to be done, and then help. *word is then the latest. */
 static int turn_await(struct order *order, uint64_t *word)
 {
     uint64_t open = *word;
     for (int i = 0; i < HELP_AFTER_PAUSES; i++) {
         ck_pr_stall();
-        /* Acquire: pairs with turn_close. */
+        /* Acquire: pairs with the turn CAS, for the slot, and with what it acquired itself. */
         *word = atomic_load_explicit(&order->word, memory_order_acquire);
         if (*word != open || turn_done(order, open))
             return 0;
@@ -329,7 +337,7 @@ static int turn_await(struct order *order, uint64_t *word)
 /* Open a turn for `count` events: *turn is then its word. */
 static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t *turn)
 {
-    /* Acquire: pairs with turn_close. */
+    /* Acquire, here and where the CAS fails: the slot that the word names must be there. */
     uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
     for (;;) {
         if (!turn_done(order, word) && !mutant(ORDER_TURN_TOO_SOON)) {
@@ -341,7 +349,7 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
         *turn = word_make(word_seq(word) + (mutant(ORDER_BATCH_ONE_SEQ) ? 1 : count), slot);
-        /* Release: hands the slot's content to helpers. Acquire: as above. */
+        /* Release: hands the slot's content to helpers. Acquire: pairs with turn_close. */
         if (atomic_compare_exchange_strong_explicit(
                 &order->word, &word, *turn,
                 mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acq_rel,
@@ -355,7 +363,8 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
 /* A turn that is still open with this slot: finish it, before the slot is written. */
 static inline int slot_settle(struct order *order, uint32_t index)
 {
-    uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
+    /* Relaxed: what a turn of one's own slot needs is known. */
+    uint64_t word = atomic_load_explicit(&order->word, memory_order_relaxed);
     if (likely(word_slot(word) != index || turn_done(order, word)) || mutant(ORDER_SLOT_UNSETTLED))
         return 0;
     return turn_help(order, word);
@@ -395,22 +404,23 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
 
 bool order_finish_stalled(struct order *order, int *result)
 {
-    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_seq_cst);
+    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_relaxed);
     if (likely(stalled == 0))
         return false;
+    /* Acquire: as in turn_await. */
     uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
     *result = 0;
     if (!turn_done(order, word))
         *result = turn_help(order, word);
     test_step(STEP_ORDER_UNSTALLING);
-    /* Fails if a later turn has been found to lack memory since. */
+    /* Fails if a later turn has been found to lack memory since. Acquire: pairs with turn_stall. */
     if (*result == 0 &&
-        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_seq_cst,
+        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_acquire,
                                                 memory_order_relaxed)) {
-        /* A late note of the same turn may have covered that of a later one: make it again. */
-        word = atomic_load_explicit(&order->word, memory_order_seq_cst);
+        /* A late note of a turn that is done may have covered that of the one that is open. */
+        word = atomic_load_explicit(&order->word, memory_order_acquire);
         if (unlikely(!turn_done(order, word)))
-            turn_stall(order, word);
+            *result = turn_help(order, word);
     }
     return true;
 }
@@ -419,14 +429,14 @@ uint64_t order_latest(struct order *order)
 {
     /*
      * A read-modify-write: it reads the last value there is, and every later turn acquires what
-     * this thread has released with it.
+     * this thread has released with it. It takes nothing over itself.
      */
-    return word_seq(atomic_fetch_add_explicit(&order->word, 0, memory_order_acq_rel));
+    return word_seq(atomic_fetch_add_explicit(&order->word, 0, memory_order_release));
 }
 
 uint64_t order_count(const struct order *order)
 {
-    return word_seq(atomic_load_explicit(&order->word, memory_order_acquire));
+    return word_seq(atomic_load_explicit(&order->word, memory_order_relaxed));
 }
 
 void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context)
@@ -437,13 +447,14 @@ void order_init(struct order *order, struct memory *memory, order_deliver *deliv
 
 void order_finish(struct order *order)
 {
+    /* Relaxed, all of it: nobody else is there any more, and the caller knows that. */
     for (unsigned chunk = 0; chunk < ORDER_CHUNKS; chunk++) {
-        struct slot *slots = atomic_load_explicit(&order->chunks[chunk], memory_order_acquire);
+        struct slot *slots = atomic_load_explicit(&order->chunks[chunk], memory_order_relaxed);
         if (!slots)
             continue;
         for (uint32_t i = 0; i < chunk_size(chunk); i++) {
             struct shared_record *batch =
-                atomic_load_explicit(&slots[i].batch, memory_order_acquire);
+                atomic_load_explicit(&slots[i].batch, memory_order_relaxed);
             if (batch)
                 memory_unmap(order->memory, batch, EXITBUS_BATCH_MAX * sizeof *batch);
         }

@@ -245,8 +245,8 @@ static inline void tail_advance(struct queue_tail *tail, struct segment *from, s
      * faster, who has then moved it at least as far. */
     atomic_compare_exchange_strong_explicit(&tail->segment, &last, to, memory_order_release,
                                             memory_order_relaxed);
-    /* Release: pairs with segment_leave. */
-    atomic_store_explicit(&from->left, 1, memory_order_release);
+    /* Relaxed, after the CAS: see segment_leave. */
+    atomic_store_explicit(&from->left, 1, memory_order_relaxed);
     test_step(STEP_APPEND_TAIL_MOVED);
 }
 
@@ -345,10 +345,13 @@ static size_t copy_run(const struct segment *segment, unsigned *index, struct ex
 static void segment_leave(struct queue_tail *tail, struct memory *memory, struct segment *segment,
                           struct segment *next)
 {
-    /* The tail may lag; once it has moved on it never comes back. Its line is the publishers', so
-     * it is looked at only if they have not left a note. */
-    if (!atomic_load_explicit(&segment->left, memory_order_acquire) &&
-        atomic_load_explicit(&tail->segment, memory_order_acquire) == segment)
+    /*
+     * The tail may lag; once it has moved on it never comes back. Its line is the publishers', so
+     * it is looked at only if they have not left a note. Relaxed, both: to have read that it has is
+     * enough for who begins after the grace period to read no older value.
+     */
+    if (!atomic_load_explicit(&segment->left, memory_order_relaxed) &&
+        atomic_load_explicit(&tail->segment, memory_order_relaxed) == segment)
         tail_advance(tail, segment, next);
     if (mutant(QUEUE_NEVER_RETIRED))
         return;
@@ -378,13 +381,14 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             uint64_t after = position_make(segment, index) | kept;
             if (one_shot && !mutant(ONE_SHOT_TWICE))
                 after |= POSITION_CLOSED;
-            /* The moment of receive. Relaxed would do for the event, which was copied before; the
-             * release orders that copy before whatever reuses the cells. */
+            /* The moment of receive. Release: who reads the new position knows of the cells before
+             * it, which queue_taken counts. No acquire: this value was acquired when it was read,
+             * and no value comes twice within a section. */
             if (mutant(QUEUE_TAKE_BY_STORE))
                 atomic_store_explicit(&head->position, after, memory_order_release);
             if (mutant(QUEUE_TAKE_BY_STORE) || atomic_compare_exchange_strong_explicit(
                                                    &head->position, &position, after,
-                                                   memory_order_acq_rel, memory_order_acquire)) {
+                                                   memory_order_release, memory_order_acquire)) {
                 test_step(STEP_RECEIVE_TAKEN);
                 return (ssize_t)count;
             }
@@ -400,8 +404,9 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             !mutant(QUEUE_NO_SECOND_LOOK))
             continue;
         uint64_t after = position_make(next, 0) | kept;
+        /* Release: hands on the fields of `next`. No acquire, as above. */
         if (atomic_compare_exchange_strong_explicit(&head->position, &position, after,
-                                                    memory_order_acq_rel, memory_order_acquire)) {
+                                                    memory_order_release, memory_order_acquire)) {
             test_step(STEP_RECEIVE_HEAD_MOVED);
             segment_leave(tail, memory, segment, next);
             position = after;
@@ -413,14 +418,14 @@ bool queue_close(struct queue_head *head)
 {
     if (mutant(QUEUE_CLOSE_NOT))
         return true;
-    /* Sequentially consistent: see the sleepers' side in wakeup.c. */
-    return !(atomic_fetch_or_explicit(&head->position, POSITION_CLOSED, memory_order_seq_cst) &
+    /* Release: pairs with the loads in queue_take; who is told knows what was done before. */
+    return !(atomic_fetch_or_explicit(&head->position, POSITION_CLOSED, memory_order_release) &
              POSITION_CLOSED);
 }
 
 bool queue_closed(const struct queue_head *head)
 {
-    return atomic_load_explicit(&head->position, memory_order_seq_cst) & POSITION_CLOSED;
+    return atomic_load_explicit(&head->position, memory_order_relaxed) & POSITION_CLOSED;
 }
 
 bool queue_empty(const struct queue_head *head)

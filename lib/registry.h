@@ -77,8 +77,7 @@ static inline struct registry_node *registry_skip(uintptr_t link)
         struct registry_node *node = (struct registry_node *)(link & ~REGISTRY_MARK);
         if (!node)
             return NULL;
-        /* Acquire, as everywhere on a list: pairs with the release that linked the next node. */
-        link = atomic_load_explicit(&node->next, memory_order_acquire);
+        link = atomic_load_explicit(&node->next, memory_order_relaxed);
         if (likely(!(link & REGISTRY_MARK)))
             return node;
         if (mutant(REGISTRY_STOPS_AT_MARK))
@@ -88,12 +87,13 @@ static inline struct registry_node *registry_skip(uintptr_t link)
 
 static inline struct registry_node *registry_first(const registry_list *list)
 {
+    /* Acquire: pairs with registry_insert, for this node and all behind it (see registry.c). */
     return registry_skip(atomic_load_explicit(list, memory_order_acquire));
 }
 
 static inline struct registry_node *registry_next(const struct registry_node *node)
 {
-    return registry_skip(atomic_load_explicit(&node->next, memory_order_acquire));
+    return registry_skip(atomic_load_explicit(&node->next, memory_order_relaxed));
 }
 
 #endif

@@ -36,10 +36,12 @@ static struct chain chain_from(struct block *first)
 static void chain_free(struct memory *memory, unsigned class, struct chain *chain)
 {
     struct pool *pool = &memory->pools[class];
-    struct block *next;
-    for (struct block *block = chain->first; POISONS && block; block = next) {
-        next = block == chain->last ? NULL : chain_next(block);
-        out_of_bounds(block + 1, pool->block_size - sizeof *block);
+    if (POISONS) {
+        struct block *next;
+        for (struct block *block = chain->first; block; block = next) {
+            next = block == chain->last ? NULL : chain_next(block);
+            out_of_bounds(block + 1, pool->block_size - sizeof *block);
+        }
     }
     pool_push(pool, chain->first, chain->last, chain->count);
     *chain = (struct chain){0};

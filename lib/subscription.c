@@ -70,9 +70,12 @@ static uint64_t decide_start(struct exitbus_subscription *sub)
     uint64_t start = order_latest(&sub->hub->order) + 1 + mutant(START_LATE);
     test_step(STEP_SUBSCRIBE_ORDER_READ);
     uint64_t undecided = 0;
-    /* Acquire and release: whoever reads `start` knows what its decider knew of the order. */
+    /*
+     * Release, and acquire where another was faster: subscribe returns knowing the access to the
+     * order that decided, so what is published from then on is above it.
+     */
     if (atomic_compare_exchange_strong_explicit(&sub->start, &undecided, start,
-                                                memory_order_acq_rel, memory_order_acquire))
+                                                memory_order_release, memory_order_acquire))
         return start;
     return undecided;
 }
@@ -86,12 +89,13 @@ static void remove_from_registry(struct exitbus_subscription *sub)
 /* True if a one-shot subscription takes event seq. */
 static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
 {
-    uint64_t event = atomic_load_explicit(&sub->only_event, memory_order_acquire);
+    /* Relaxed: only the number itself matters; what is below `seq` is known by the order word. */
+    uint64_t event = atomic_load_explicit(&sub->only_event, memory_order_relaxed);
     if (mutant(ONE_SHOT_TWICE))
         return true;
     if (event == 0 &&
-        atomic_compare_exchange_strong_explicit(&sub->only_event, &event, seq, memory_order_acq_rel,
-                                                memory_order_acquire))
+        atomic_compare_exchange_strong_explicit(&sub->only_event, &event, seq, memory_order_relaxed,
+                                                memory_order_relaxed))
         return true;
     if (event == seq)
         return true;
@@ -104,8 +108,12 @@ static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
 static inline int deliver_one(struct hub *hub, struct exitbus_subscription *sub, uint64_t seq,
                               const struct record *record)
 {
-    /* Acquire: pairs with decide_start. */
-    uint64_t start = atomic_load_explicit(&sub->start, memory_order_acquire);
+    /*
+     * Relaxed: an event from `start` on was ordered after the decider's read-modify-write of the
+     * order word, which whoever delivers it has therefore acquired; from an event below it nothing
+     * follows here.
+     */
+    uint64_t start = atomic_load_explicit(&sub->start, memory_order_relaxed);
     if (unlikely(start == 0) && mutant(START_FROM_EVENT))
         start = atomic_compare_exchange_strong_explicit(&sub->start, &start, seq,
                                                         memory_order_acq_rel, memory_order_acquire)
@@ -330,9 +338,9 @@ int subscription_activate(struct exitbus_subscription *sub)
     struct hub *hub = sub->hub;
     subscription_announce(sub);
     subscription_insert(sub);
-    /* Insert before the look; pairs with bus.c's close. */
+    /* Insert before the look; pairs with the fence in bus.c's destroy. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (unlikely(atomic_load_explicit(&hub->closed, memory_order_seq_cst))) {
+    if (unlikely(atomic_load_explicit(&hub->closed, memory_order_acquire))) {
         close_and_wake(sub);
         remove_from_registry(sub);
         return -ESHUTDOWN;

@@ -22,6 +22,8 @@
  *   - Every function may be called from any thread at any time, including inside the caller's own
  *     liburcu-bp read-side section, and none may be called from a signal handler.
  *   - No function is a cancellation point (pthreads).
+ *   - Whoever receives an event knows what was done before it was published, and whoever is told
+ *     -ESHUTDOWN what was done before that unsubscribe or destroy (C11: it happens before).
  *   - "Non-blocking" means: no lock and no wait for another thread. The first call that a thread
  *     makes registers it with liburcu under a short lock; exitbus_thread_prepare() does that early.
  *   - Errors that any function can return: -EINVAL for NULL or out-of-range arguments and for

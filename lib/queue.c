@@ -245,8 +245,8 @@ static inline void tail_advance(struct queue_tail *tail, struct segment *from, s
      * faster, who has then moved it at least as far. */
     atomic_compare_exchange_strong_explicit(&tail->segment, &last, to, memory_order_release,
                                             memory_order_relaxed);
-    /* Relaxed, after the CAS: see segment_leave. */
-    atomic_store_explicit(&from->left, 1, memory_order_relaxed);
+    /* Release: pairs with segment_leave. */
+    atomic_store_explicit(&from->left, 1, memory_order_release);
     test_step(STEP_APPEND_TAIL_MOVED);
 }
 
@@ -347,10 +347,11 @@ static void segment_leave(struct queue_tail *tail, struct memory *memory, struct
 {
     /*
      * The tail may lag; once it has moved on it never comes back. Its line is the publishers', so
-     * it is looked at only if they have not left a note. Relaxed, both: to have read that it has is
-     * enough for who begins after the grace period to read no older value.
+     * it is looked at only if they have not left a note: with acquire, so that who begins after the
+     * grace period knows of the tail, too. Relaxed for the tail itself: to have read that it has
+     * moved is enough for who begins later to read no older value.
      */
-    if (!atomic_load_explicit(&segment->left, memory_order_relaxed) &&
+    if (!atomic_load_explicit(&segment->left, memory_order_acquire) &&
         atomic_load_explicit(&tail->segment, memory_order_relaxed) == segment)
         tail_advance(tail, segment, next);
     if (mutant(QUEUE_NEVER_RETIRED))

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The order alone: a turn lacks memory and is left, while another finishes it: its slot comes
- * back. */
+/* The order alone: a turn lacks memory and is left, while another finishes it. */
 #include "order_test.h"
 
 static void *publisher(void *pid)

@@ -61,7 +61,10 @@ static inline int put_batch(int pid, size_t count)
         events[i].kind = EXITBUS_EVENT_PID;
         events[i].pid = events[i].exit_code = pid + (int)i;
     }
-    return order_publish(&order, events, count, &first);
+    reclaim_enter();
+    int result = order_publish(&order, events, count, &first);
+    reclaim_leave();
+    return result;
 }
 
 static inline int put(int pid)
@@ -73,8 +76,10 @@ static inline int put(int pid)
 static inline void look(void)
 {
     int result;
+    reclaim_enter();
     if (order_finish_stalled(&order, &result))
         assert(result == 0 || result == -ENOMEM);
+    reclaim_leave();
 }
 
 /* When all threads have ended: so many events are there, each once, and no slot is lost. */

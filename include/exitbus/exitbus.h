@@ -184,7 +184,8 @@ EXITBUS_API int exitbus_thread_prepare(void);
  * Errors, in each of which the event was not ordered and nobody receives it:
  *   -ENOMEM     no memory for this event's predecessor, or for the publish itself; try again later
  *   -ESHUTDOWN  the bus was destroyed
- *   -EAGAIN     65,535 publishes are in progress at this moment
+ *   -EAGAIN     this thread has no slot of its own (no memory when it first used the library, no
+ *               pthread key left, more than 65,519 threads), and 16 like it are publishing now
  *   -EOVERFLOW  2^47 - 1 events were published: the bus has come to its end
  */
 

@@ -35,6 +35,7 @@ batch 1 3
 wide 1 3
 publish 1 3
 slot 1 3
+shared_slots 1 2
 inherit 1 3
 slots 1 4
 stall 1 2

@@ -995,9 +995,11 @@ int model_thread_join(unsigned long index)
     return 0;
 }
 
+bool model_numberless;
+
 unsigned model_thread_number(void)
 {
-    return now->current;
+    return model_numberless ? (unsigned)-1 : now->current;
 }
 
 int model_once(void *once, void (*function)(void))

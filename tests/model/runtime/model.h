@@ -64,6 +64,7 @@ void model_grace_period(void);
 int model_thread_start(unsigned long *thread, void *(*body)(void *), void *argument);
 int model_thread_join(unsigned long thread);
 unsigned model_thread_number(void);
+
 int model_once(void *once, void (*function)(void));
 /* One key; main's own value is left alone, since the process ends with it. */
 int model_key_create(void (*at_end)(void *));

@@ -394,12 +394,15 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
     *first_seq = word_seq(turn) - (count - 1);
     if (mutant(ORDER_DONE_FIRST))
         turn_finished(slot, turn);
-    if (likely(distribute(order, turn) == 0) || mutant(ORDER_OOM_DROPS))
+    if (likely(distribute(order, turn) == 0) || mutant(ORDER_OOM_DROPS)) {
         turn_finished(slot, turn);
-    else
+    } else {
         turn_stall(order, turn);
+        if (mutant(ORDER_OOM_TWICE))
+            result = -ENOMEM;
+    }
     slot_release(slot, index);
-    return 0;
+    return result;
 }
 
 bool order_finish_stalled(struct order *order, int *result)

@@ -82,7 +82,7 @@ static inline void look(void)
     reclaim_leave();
 }
 
-/* When all threads have ended: so many events are there, each once, and no slot is lost. */
+/* When all threads have ended: so many events are there, each once. */
 static inline void order_end(uint64_t count)
 {
     assert(order_count(&order) == count);

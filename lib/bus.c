@@ -194,6 +194,7 @@ int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t 
 static int check_and_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
                              uint64_t *seq)
 {
+    hub_prefetch(&bus->hub, &events[0]);
     for (size_t i = 0; i < count; i++) {
         int result = event_check(&events[i]);
         if (result < 0)

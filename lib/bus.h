@@ -17,6 +17,7 @@ struct exitbus {
 
 static inline bool bus_closed(struct exitbus *bus)
 {
+    /* Acquire: who is told -ESHUTDOWN knows what was done before destroy. */
     return atomic_load_explicit(&bus->hub.closed, memory_order_acquire);
 }
 

@@ -23,14 +23,20 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+/* Enough for most programs; more are mapped by the page. */
+#ifndef RECORDS_FIRST
 #define RECORDS_FIRST 32
+#endif
+#ifndef RECORDS_BYTES
 #define RECORDS_BYTES 4096
+#endif
 
 _Thread_local struct epoch_record *epoch_own;
-struct epoch_record epoch_stranger;
+struct epoch_record epoch_stranger = {.number = EPOCH_NO_NUMBER};
 
 static struct epoch_record first_records[RECORDS_FIRST];
 static _Atomic(struct epoch_record *) records;
+static _Atomic uint32_t numbers; /* given out */
 static pthread_key_t at_thread_end;
 static bool has_key;
 
@@ -39,8 +45,11 @@ static bool has_key;
 
 static void list_records(struct epoch_record *fresh, size_t count)
 {
-    for (size_t i = 0; i + 1 < count; i++)
-        fresh[i].next = &fresh[i + 1];
+    uint32_t number = atomic_fetch_add_explicit(&numbers, (uint32_t)count, memory_order_relaxed);
+    for (size_t i = 0; i < count; i++) {
+        fresh[i].number = number + (uint32_t)i;
+        fresh[i].next = &fresh[i + 1]; /* the last one's is set below */
+    }
     struct epoch_record *top = atomic_load_explicit(&records, memory_order_relaxed);
     do
         fresh[count - 1].next = top;

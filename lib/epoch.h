@@ -22,6 +22,7 @@ struct epoch_record {
     _Alignas(CACHE_LINE) _Atomic uint64_t sections; /* odd: inside one; written by its thread */
     uint32_t depth;                                 /* of nested sections; its thread's own */
     _Atomic uint32_t claimed;                       /* by a thread */
+    uint32_t number;                                /* from 0; constant */
     struct epoch_record *next;                      /* in the list of all; constant */
 };
 
@@ -38,6 +39,17 @@ void epoch_init(void);
 
 /* Give this thread a record, or the strangers'. */
 struct epoch_record *epoch_register(void);
+
+#define EPOCH_NO_NUMBER UINT32_MAX
+
+/*
+ * A number that no other thread has at this time; EPOCH_NO_NUMBER for those without a record. A
+ * thread's successor in it knows what the thread has written. Inside a section.
+ */
+static inline uint32_t epoch_number(void)
+{
+    return epoch_own->number;
+}
 
 static inline void epoch_enter(void)
 {

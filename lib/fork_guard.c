@@ -10,7 +10,7 @@ _Atomic(const uint32_t *) fork_guard_page;
 
 int fork_guard_init(void)
 {
-    if (atomic_load_explicit(&fork_guard_page, memory_order_acquire))
+    if (atomic_load_explicit(&fork_guard_page, memory_order_relaxed)) /* not looked into here */
         return 0;
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
     uint32_t *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -130,6 +130,7 @@ static struct block *pop_free(struct pool *pool)
             if (left < atomic_load_explicit(&pool->lowest_free, memory_order_relaxed))
                 atomic_store_explicit(&pool->lowest_free, left, memory_order_relaxed);
             in_bounds(top + 1, pool->block_size - sizeof *top);
+            prefetch_for_write(next); /* for the next taker */
             return top;
         }
     }

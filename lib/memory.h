@@ -22,6 +22,12 @@
 
 #define MEMORY_CLASSES_MAX 6
 
+/*
+ * Retired blocks that share a grace period: it costs a membarrier, which on a virtual machine
+ * interrupts the other processors for some microseconds, and a look at each thread.
+ */
+#define MEMORY_RETIRE_BATCH 32
+
 /* Begins every block; at offset 0. */
 struct block {
     struct slab *slab;             /* written when the block is cut, then constant */
@@ -97,11 +103,17 @@ void memory_finish(struct memory *memory);
  */
 void *memory_take(struct memory *memory, unsigned class);
 
+/* What memory_take is likely to give next: an address to fetch into the cache, nothing more. */
+static inline const void *memory_peek(const struct memory *memory, unsigned class)
+{
+    return atomic_load_explicit(&memory->pools[class].free, memory_order_relaxed);
+}
+
 /* Make a block free. Only if nobody else can have seen it, or after a grace period. Lock-free. */
 void memory_give(struct memory *memory, unsigned class, void *block);
 
 /*
- * Make a block of `class` free after a grace period, soon. Fewer than a batch (32) may stay behind,
+ * Make a block of `class` free after a grace period, soon. Fewer than a batch may stay behind,
  * until there is one, or memory is short, or a surplus is given back. Inside a read-side section.
  * Lock-free.
  */

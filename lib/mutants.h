@@ -15,10 +15,10 @@
 /* clang-format off */
 #define EXITBUS_MUTANTS(DEFECT, UNSEEN) \
     DEFECT(ORDER_TURN_TOO_SOON, G1, "order.c", "opens a turn while the last is not done") \
-    DEFECT(ORDER_DONE_FIRST, G2, "order.c", "sets the done bit before the distribution") \
+    DEFECT(ORDER_DONE_FIRST, G2, "order.c", "notes that the turn is finished before the distribution") \
     DEFECT(ORDER_COPY_UNCHECKED, G1, "order.c", "a helper does not look whether its copy is whole") \
     DEFECT(ORDER_LOST_HELPER, G1, "order.c", "a helper closes the turn without distributing") \
-    DEFECT(ORDER_SLOT_EARLY, G1, "order.c", "the slot is free for others before the turn is done") \
+    DEFECT(ORDER_SLOT_UNSETTLED, G1, "order.c", "a slot is written while a turn is open with it") \
     DEFECT(ORDER_BATCH_ONE_SEQ, G2, "order.c", "a batch takes one place for all its events") \
     DEFECT(ORDER_OOM_DROPS, G1, "order.c", "an event that lacks memory for one queue is given up") \
     DEFECT(ORDER_OOM_TWICE, G8, "order.c", "a publish fails with its event ordered all the same") \
@@ -66,7 +66,7 @@
     UNSEEN(WEAK_TAG, G1, "queue.c", "the tag is stored relaxed") \
     UNSEEN(WEAK_HINT, G1, "queue.c", "the hint is stored relaxed") \
     UNSEEN(WEAK_TURN, G1, "order.c", "the turn is opened relaxed") \
-    UNSEEN(WEAK_DONE, G1, "order.c", "the done bit is set relaxed")
+    UNSEEN(WEAK_DONE, G1, "order.c", "the note that a turn is finished is relaxed")
 /* clang-format on */
 
 #define EXITBUS_MUTANT_NAME(name, guarantee, sources, what) MUTANT_##name,

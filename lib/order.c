@@ -4,32 +4,41 @@
  *
  *     order->word = { seq of the latest event, slot that describes it, done }
  *
- * Publish: claim a slot, write the events into it, then take a turn:
+ * Publish: write the events into one's slot, then take a turn:
  *   - while the latest event is not done, finish it (help): distribute it from its slot and CAS its
  *     done bit;
- *   - CAS {s, any, done} to {s + count, own slot, not done}. Success is the moment of publish: the
+ *   - CAS {s, any, …} to {s + count, own slot, not done}. Success is the moment of publish: the
  *     events now have their places, and will be delivered whatever becomes of this thread;
- *   - distribute them, CAS the done bit, release the slot.
- * So at most one turn is open at a time, everything below it is complete everywhere, and everybody
- * who distributes works on the same seq. Values of the word never repeat.
+ *   - distribute them, and note in the slot that this turn is finished.
+ * A turn is done when its owner has noted it in the slot, or a helper by the done bit. So at most
+ * one turn is open at a time, everything below it is complete everywhere, and everybody who
+ * distributes works on the same seq. Values of the word never repeat. The CAS is the only locked
+ * instruction of a publish; each one waits until the cells written before have reached the cache.
  *
- * What hands on what: the done CAS is a release after the distribution; the turn CAS acquires it
- * (and is itself a read-modify-write on the word, which continues the release sequence), so whoever
- * reads the word with acquire sees the queues with all events below the open turn in them.
+ * What hands on what: `finished` is stored, and the done bit set, with release after the
+ * distribution; who opens the next turn has read either with acquire, and opens it with release. So
+ * whoever reads the word with acquire sees the queues with all events below the open turn in them.
+ * That is who opens a turn (by its CAS) and who helps (by the last look before).
  *
- * Helpers read a slot that its owner may be rewriting for its next publish. The owner does that
- * only after its turn was done, and writes the words with release; a helper reads them with acquire
- * and then reads the order word again: had it read a newer word, it would see a newer turn. So if
- * the word is unchanged the copy is whole.
+ * Helpers read a slot that its owner, or the next one, may be rewriting for the next publish. The
+ * writer does that only after the turn was done, as it knows, and writes count and words with
+ * release; a helper reads them with acquire and then looks again whether the turn is open: had it
+ * read a newer one of them, it would see that it is done. So if the turn is open the copy is whole.
+ *
+ * Slots. Each thread has one for itself, by its number (epoch.h), in all buses; the next thread
+ * with that number takes it over, and with it, as any publish does with its slot, the duty to
+ * finish a turn that was left open with it. Threads without a number, or without memory for the
+ * slots of their range, share a few, which they claim for the time of a publish.
  *
  * Out of memory. A distribution that lacks memory for one queue goes on with the others, and leaves
- * the turn open. Its events are ordered and will be delivered, so its publish has succeeded; the
- * slot is left behind, to be released by whoever finishes. The next publish tries first, and fails
- * with -ENOMEM, unordered, if it can't; an idle receive tries, too (order->stalled tells it to).
- * Nobody who waits for an event of the turn sleeps while that is set: first it is set, then they
- * are woken, also those whose own queues lack nothing, since their event may stand behind the one
- * that does. It holds the word of the turn, so that who has finished one turn can't wipe out the
- * note of the next.
+ * the turn open. Its events are ordered and will be delivered, so its publish has succeeded. The
+ * next publish tries first, and fails with -ENOMEM, unordered, if it can't; an idle receive tries,
+ * too (order->stalled tells it to). Nobody who waits for an event of the turn sleeps while that is
+ * set: first it is set, then they are woken, also those whose own queues lack nothing, since their
+ * event may stand behind the one that does. It holds the word of the turn, so that who has finished
+ * one turn can't wipe out the note of the next. A late note may still replace that of the next
+ * turn; whoever wipes it out looks at the word again, and learns of that turn since notes are
+ * read-modify-writes: the CAS that wipes out the last one acquires what was before any of them.
  */
 #include "order.h"
 
@@ -50,6 +59,10 @@
 #define HELP_AFTER_PAUSES 40
 #endif
 
+#ifndef ORDER_THREAD_NUMBER
+#define ORDER_THREAD_NUMBER epoch_number
+#endif
+
 #define RECORD_WORDS (RECORD_CELLS_MAX * CELL_WORDS)
 
 /* A copy of the record that helpers may read while the owner writes. */
@@ -57,11 +70,10 @@ struct shared_record {
     _Atomic uint64_t words[RECORD_WORDS];
 };
 
-enum { SLOT_FREE, SLOT_CLAIMED, SLOT_ABANDONED }; /* abandoned: the order word is in the rest */
-
 struct slot {
-    _Alignas(CACHE_LINE) _Atomic uint64_t state;
-    _Atomic uint32_t count;                /* events in this publish */
+    _Alignas(CACHE_LINE) _Atomic uint32_t claimed; /* of a shared one: by a publish */
+    _Atomic uint32_t count;                        /* events in this publish */
+    _Atomic uint64_t finished; /* the last seq of the latest turn that its owner has finished */
     _Atomic(struct shared_record *) batch; /* for count > 1; kept for the next batch */
     struct shared_record single;           /* for count == 1 */
 };
@@ -69,6 +81,11 @@ struct slot {
 static inline uint64_t word_seq(uint64_t word)
 {
     return word >> WORD_SEQ_SHIFT;
+}
+
+static inline uint32_t word_slot(uint64_t word)
+{
+    return (uint32_t)((word & WORD_SLOT_MASK) >> WORD_SLOT_SHIFT);
 }
 
 static inline uint64_t word_make(uint64_t seq, uint32_t slot)
@@ -81,17 +98,17 @@ static inline uint64_t word_make(uint64_t seq, uint32_t slot)
 /* Chunk 0 holds slots 0 to 15; chunk k the 2^(k+3) slots from number 2^(k+3) on. */
 static unsigned chunk_of(uint32_t index)
 {
-    return index < ORDER_FIRST_CHUNK ? 0 : 28u - (unsigned)__builtin_clz(index);
+    return index < ORDER_SHARED_SLOTS ? 0 : 28u - (unsigned)__builtin_clz(index);
 }
 
 static uint32_t chunk_start(unsigned chunk)
 {
-    return chunk == 0 ? 0 : (uint32_t)ORDER_FIRST_CHUNK << (chunk - 1);
+    return chunk == 0 ? 0 : (uint32_t)ORDER_SHARED_SLOTS << (chunk - 1);
 }
 
 static uint32_t chunk_size(unsigned chunk)
 {
-    return chunk == 0 ? ORDER_FIRST_CHUNK : chunk_start(chunk);
+    return chunk == 0 ? ORDER_SHARED_SLOTS : chunk_start(chunk);
 }
 
 static size_t chunk_bytes(unsigned chunk)
@@ -116,7 +133,7 @@ static struct slot *chunk_get(struct order *order, unsigned chunk)
     struct slot *fresh = memory_map(order->memory, chunk_bytes(chunk), CACHE_LINE);
     if (!fresh)
         return NULL;
-    memset((void *)fresh, 0, chunk_bytes(chunk)); /* zero is SLOT_FREE, count 0, no batch */
+    memset((void *)fresh, 0, chunk_bytes(chunk)); /* not claimed, nothing finished, no batch */
     if (atomic_compare_exchange_strong_explicit(&order->chunks[chunk], &slots, fresh,
                                                 memory_order_release, memory_order_acquire))
         return fresh;
@@ -124,50 +141,46 @@ static struct slot *chunk_get(struct order *order, unsigned chunk)
     return slots;
 }
 
-static bool slot_try(struct slot *slot)
+/* One of the shared slots. */
+static int slot_claim(struct order *order, uint32_t *index, struct slot **slot)
 {
-    if (atomic_load_explicit(&slot->state, memory_order_relaxed) != SLOT_FREE)
-        return false;
-    uint64_t free = SLOT_FREE;
-    /* Acquire: pairs with slot_release; the last publish through it is over. */
-    return atomic_compare_exchange_strong_explicit(&slot->state, &free, SLOT_CLAIMED,
-                                                   memory_order_acquire, memory_order_relaxed);
-}
-
-static void slot_release(struct slot *slot)
-{
-    atomic_store_explicit(&slot->state, SLOT_FREE, memory_order_release);
-}
-
-/* Each thread tries the slot that it had last, so threads do not meet at the same one. */
-static _Atomic uint32_t next_hint;
-static _Thread_local uint32_t slot_hint __attribute__((tls_model("initial-exec"))) = UINT32_MAX;
-
-static int slot_claim(struct order *order, uint32_t *index)
-{
-    if (unlikely(slot_hint == UINT32_MAX))
-        slot_hint =
-            atomic_fetch_add_explicit(&next_hint, 1, memory_order_relaxed) % ORDER_FIRST_CHUNK;
-    uint32_t hint = slot_hint;
-    if (likely(atomic_load_explicit(&order->chunks[chunk_of(hint)], memory_order_relaxed) &&
-               slot_try(slot_at(order, hint)))) {
-        *index = hint;
-        return 0;
-    }
-    for (unsigned chunk = 0; chunk < ORDER_CHUNKS; chunk++) {
-        struct slot *slots = chunk_get(order, chunk);
-        if (!slots)
-            return -ENOMEM;
-        for (uint32_t i = 0; i < chunk_size(chunk); i++) {
-            if (chunk_start(chunk) + i >= ORDER_SLOTS_MAX)
-                return -EAGAIN;
-            if (slot_try(&slots[i])) {
-                *index = slot_hint = chunk_start(chunk) + i;
-                return 0;
-            }
+    struct slot *slots = chunk_get(order, 0);
+    if (!slots)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < ORDER_SHARED_SLOTS; i++) {
+        uint32_t nobody = 0;
+        /* Acquire: pairs with slot_release; the last publish through it is over. */
+        if (atomic_load_explicit(&slots[i].claimed, memory_order_relaxed) == 0 &&
+            atomic_compare_exchange_strong_explicit(&slots[i].claimed, &nobody, 1,
+                                                    memory_order_acquire, memory_order_relaxed)) {
+            *index = i;
+            *slot = &slots[i];
+            return 0;
         }
     }
     return -EAGAIN;
+}
+
+/* The slot of this thread for this publish. */
+static inline int slot_get(struct order *order, uint32_t *index, struct slot **slot)
+{
+    uint32_t number = ORDER_THREAD_NUMBER();
+    if (likely(number < ORDER_SLOTS_MAX - ORDER_SHARED_SLOTS)) {
+        *index = ORDER_SHARED_SLOTS + number;
+        unsigned chunk = chunk_of(*index);
+        struct slot *slots = chunk_get(order, chunk);
+        if (likely(slots)) {
+            *slot = slots + (*index - chunk_start(chunk));
+            return 0;
+        }
+    }
+    return slot_claim(order, index, slot);
+}
+
+static inline void slot_release(struct slot *slot, uint32_t index)
+{
+    if (unlikely(index < ORDER_SHARED_SLOTS))
+        atomic_store_explicit(&slot->claimed, 0, memory_order_release);
 }
 
 static void record_store(struct shared_record *to, const struct exitbus_event *event)
@@ -200,9 +213,10 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
             records = memory_map(order->memory, EXITBUS_BATCH_MAX * sizeof *records, CACHE_LINE);
             if (!records)
                 return -ENOMEM;
-            atomic_store_explicit(&slot->batch, records, memory_order_release);
+            atomic_store_explicit(&slot->batch, records, memory_order_relaxed);
         }
     }
+    /* Release: who reads this count sees `batch`, and that the turn before was done. */
     atomic_store_explicit(&slot->count, (uint32_t)count, memory_order_release);
     for (size_t i = 0; i < count; i++)
         record_store(&records[i], &events[i]);
@@ -211,22 +225,36 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
 
 /* ------------------------------------------------------------------------- distribute, help */
 
+static inline bool turn_done(struct order *order, uint64_t word)
+{
+    /* Acquire: pairs with turn_finished. */
+    return word & WORD_DONE || atomic_load_explicit(&slot_at(order, word_slot(word))->finished,
+                                                    memory_order_acquire) >= word_seq(word);
+}
+
+/* Is this turn the latest, and not done? */
+static inline bool turn_is_open(struct order *order, uint64_t word)
+{
+    return atomic_load_explicit(&order->word, memory_order_relaxed) == word &&
+           !turn_done(order, word);
+}
+
 /*
  * Go through the events of an open turn, as its slot has them: deliver each, or, with `tell`, only
  * wake those it is for. 0: all done, or others have finished them. -ENOMEM: some queue lacks one.
  */
 static int walk(struct order *order, uint64_t word, bool tell)
 {
-    struct slot *slot = slot_at(order, (uint32_t)((word & WORD_SLOT_MASK) >> WORD_SLOT_SHIFT));
+    struct slot *slot = slot_at(order, word_slot(word));
     uint32_t count = atomic_load_explicit(&slot->count, memory_order_acquire);
     const struct shared_record *records =
-        count > 1 ? atomic_load_explicit(&slot->batch, memory_order_acquire) : &slot->single;
+        count > 1 ? atomic_load_explicit(&slot->batch, memory_order_relaxed) : &slot->single;
     for (uint32_t i = 0; i < count; i++) {
         struct record record;
         record_load(&records[i], &record);
-        /* Unchanged: the slot still describes this turn, and count and record are whole. */
-        if (!mutant(ORDER_COPY_UNCHECKED) &&
-            atomic_load_explicit(&order->word, memory_order_acquire) != word)
+        /* Open: the slot still describes this turn, and count and record are whole. */
+        if (!mutant(ORDER_COPY_UNCHECKED) && !mutant(ORDER_DONE_FIRST) &&
+            !turn_is_open(order, word))
             return 0;
         uint64_t seq = word_seq(word) - (count - 1) + i;
         int result = order->deliver(order->context, tell ? ORDER_TELL : seq, &record);
@@ -243,13 +271,21 @@ static int distribute(struct order *order, uint64_t word)
     return result;
 }
 
-/* Set the done bit of a turn whose distribution has come to its end. True if this call did it. */
-static bool turn_close(struct order *order, uint64_t word)
+/* By a turn's owner: its distribution has come to its end. */
+static inline void turn_finished(struct slot *slot, uint64_t word)
 {
     /* Release: hands the filled queues to the next turn. */
+    atomic_store_explicit(&slot->finished, word_seq(word),
+                          mutant(WEAK_DONE) ? memory_order_relaxed : memory_order_release);
+    test_step(STEP_PUBLISH_DONE);
+}
+
+/* By a helper. True if this call did it. */
+static bool turn_close(struct order *order, uint64_t word)
+{
+    /* Release: as in turn_finished. */
     bool closed = atomic_compare_exchange_strong_explicit(
-        &order->word, &word, word | WORD_DONE,
-        mutant(WEAK_DONE) ? memory_order_relaxed : memory_order_release, memory_order_relaxed);
+        &order->word, &word, word | WORD_DONE, memory_order_release, memory_order_relaxed);
     test_step(STEP_PUBLISH_DONE);
     return closed;
 }
@@ -260,86 +296,60 @@ static bool turn_close(struct order *order, uint64_t word)
  */
 static void turn_stall(struct order *order, uint64_t word)
 {
-    atomic_store_explicit(&order->stalled, word, memory_order_seq_cst);
-    atomic_thread_fence(memory_order_seq_cst); /* the note before the look for sleepers */
+    /* Release, and a read-modify-write: pairs with the acquire in order_finish_stalled. */
+    atomic_exchange_explicit(&order->stalled, word, memory_order_release);
+    /* The note before the look for sleepers; pairs with barrier_heavy in wakeup.c. */
+    atomic_thread_fence(memory_order_seq_cst);
     test_step(STEP_ORDER_STALLED);
     if (!mutant(ORDER_STALL_UNTOLD))
         walk(order, word, true);
 }
 
-static uint64_t abandoned_state(uint64_t word)
-{
-    return (word & ~(uint64_t)3) | SLOT_ABANDONED;
-}
-
-/*
- * Leave an open turn of one's own that lacks memory. The slot now belongs to whoever finishes the
- * turn; should that have happened already, it is released here. One of the two sees the other,
- * since each writes (slot->state, order->word) before it reads the other's, with a full fence
- * between.
- */
-static void turn_abandon(struct order *order, struct slot *slot, uint64_t word)
-{
-    uint64_t abandoned = abandoned_state(word);
-    atomic_store_explicit(&slot->state, abandoned, memory_order_release);
-    turn_stall(order, word);
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&order->word, memory_order_seq_cst) != word)
-        atomic_compare_exchange_strong_explicit(&slot->state, &abandoned, SLOT_FREE,
-                                                memory_order_acq_rel, memory_order_relaxed);
-}
-
-/* Finish another's turn. 0, or -ENOMEM if it stays open. */
+/* Finish a turn that was left open. 0, or -ENOMEM if it stays open. */
 static int turn_help(struct order *order, uint64_t word)
 {
     int result = mutant(ORDER_LOST_HELPER) ? 0 : distribute(order, word);
-    if (result < 0) {
+    if (result < 0)
         turn_stall(order, word);
-        return result;
-    }
-    if (!turn_close(order, word))
-        return 0;
-    atomic_fetch_add_explicit(&order->helped, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
-    uint64_t abandoned = abandoned_state(word);
-    struct slot *slot = slot_at(order, (uint32_t)((word & WORD_SLOT_MASK) >> WORD_SLOT_SHIFT));
-    atomic_compare_exchange_strong_explicit(&slot->state, &abandoned, SLOT_FREE,
-                                            memory_order_acq_rel, memory_order_relaxed);
-    return 0;
+    else if (turn_close(order, word))
+        atomic_fetch_add_explicit(&order->helped, 1, memory_order_relaxed);
+    return result;
 }
 
-/* Wait a little for the word to change. Returns its latest value. */
-static uint64_t spin_while(struct order *order, uint64_t word)
+_Static_assert(HELP_AFTER_PAUSES > 0, "a helper acquires the turn while it waits");
+
+/* Wait a little for an open turn to be done, and then help. *word is then the latest. */
+static int turn_await(struct order *order, uint64_t *word)
 {
-    uint64_t now = word;
-    for (int i = 0; i < HELP_AFTER_PAUSES && now == word; i++) {
+    uint64_t open = *word;
+    for (int i = 0; i < HELP_AFTER_PAUSES; i++) {
         ck_pr_stall();
-        now = atomic_load_explicit(&order->word, memory_order_acquire);
+        /* Acquire: pairs with the turn CAS, for the slot, and with what it acquired itself. */
+        *word = atomic_load_explicit(&order->word, memory_order_acquire);
+        if (*word != open || turn_done(order, open))
+            return 0;
     }
-    return now;
+    int result = turn_help(order, open);
+    *word = atomic_load_explicit(&order->word, memory_order_acquire);
+    return result;
 }
 
 /* Open a turn for `count` events: *turn is then its word. */
 static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t *turn)
 {
-    /* Acquire: pairs with turn_close. */
+    /* Acquire, here and where the CAS fails: the slot that the word names must be there. */
     uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
     for (;;) {
-        if (!(word & WORD_DONE) && !mutant(ORDER_TURN_TOO_SOON)) {
-            uint64_t now = spin_while(order, word);
-            if (now == word) {
-                int result = turn_help(order, word);
-                if (result < 0)
-                    return result;
-                now = atomic_load_explicit(&order->word, memory_order_acquire);
-            }
-            word = now;
+        if (!turn_done(order, word) && !mutant(ORDER_TURN_TOO_SOON)) {
+            int result = turn_await(order, &word);
+            if (result < 0)
+                return result;
             continue;
         }
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
         *turn = word_make(word_seq(word) + (mutant(ORDER_BATCH_ONE_SEQ) ? 1 : count), slot);
-        /* Release: hands the slot's content to helpers. Acquire: as above. */
+        /* Release: hands the slot's content to helpers. Acquire: pairs with turn_close. */
         if (atomic_compare_exchange_strong_explicit(
                 &order->word, &word, *turn,
                 mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acq_rel,
@@ -350,61 +360,70 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
 
 /* --------------------------------------------------------------------------------- publish */
 
+/* A turn that is still open with this slot: finish it, before the slot is written. */
+static inline int slot_settle(struct order *order, uint32_t index)
+{
+    /* Relaxed: what a turn of one's own slot needs is known. */
+    uint64_t word = atomic_load_explicit(&order->word, memory_order_relaxed);
+    if (likely(word_slot(word) != index || turn_done(order, word)) || mutant(ORDER_SLOT_UNSETTLED))
+        return 0;
+    return turn_help(order, word);
+}
+
 int order_publish(struct order *order, const struct exitbus_event *events, size_t count,
                   uint64_t *first_seq)
 {
     uint32_t index;
-    int result = slot_claim(order, &index);
+    struct slot *slot;
+    int result = slot_get(order, &index, &slot);
     if (result < 0)
         return result;
     test_step(STEP_PUBLISH_SLOT_CLAIMED);
-    struct slot *slot = slot_at(order, index);
     uint64_t turn = 0;
-    result = slot_fill(order, slot, events, count);
+    result = slot_settle(order, index);
+    if (result == 0)
+        result = slot_fill(order, slot, events, count);
     test_step(STEP_PUBLISH_SLOT_FILLED);
     if (result == 0)
         result = turn_open(order, index, count, &turn);
     if (result < 0) {
-        slot_release(slot);
+        slot_release(slot, index);
         return result;
     }
     test_step(STEP_PUBLISH_ORDERED);
     *first_seq = word_seq(turn) - (count - 1);
-    if (mutant(ORDER_SLOT_EARLY))
-        slot_release(slot);
-    if (mutant(ORDER_DONE_FIRST)) {
-        turn_close(order, turn);
-        turn |= WORD_DONE;
-    }
+    if (mutant(ORDER_DONE_FIRST))
+        turn_finished(slot, turn);
     if (likely(distribute(order, turn) == 0) || mutant(ORDER_OOM_DROPS)) {
-        turn_close(order, turn);
-        slot_release(slot);
+        turn_finished(slot, turn);
     } else {
-        turn_abandon(order, slot, turn);
+        turn_stall(order, turn);
         if (mutant(ORDER_OOM_TWICE))
-            return -ENOMEM;
+            result = -ENOMEM;
     }
-    return 0;
+    slot_release(slot, index);
+    return result;
 }
 
 bool order_finish_stalled(struct order *order, int *result)
 {
-    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_seq_cst);
+    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_relaxed);
     if (likely(stalled == 0))
         return false;
+    /* Acquire: as in turn_await. */
     uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
     *result = 0;
-    if (!(word & WORD_DONE))
+    if (!turn_done(order, word))
         *result = turn_help(order, word);
     test_step(STEP_ORDER_UNSTALLING);
-    /* Fails if a later turn has been found to lack memory since. */
+    /* Fails if a later turn has been found to lack memory since. Acquire: pairs with turn_stall. */
     if (*result == 0 &&
-        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_seq_cst,
+        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_acquire,
                                                 memory_order_relaxed)) {
-        /* A late note of the same turn may have covered that of a later one: make it again. */
-        word = atomic_load_explicit(&order->word, memory_order_seq_cst);
-        if (unlikely(!(word & WORD_DONE)))
-            turn_stall(order, word);
+        /* A late note of a turn that is done may have covered that of the one that is open. */
+        word = atomic_load_explicit(&order->word, memory_order_acquire);
+        if (unlikely(!turn_done(order, word)))
+            *result = turn_help(order, word);
     }
     return true;
 }
@@ -413,14 +432,14 @@ uint64_t order_latest(struct order *order)
 {
     /*
      * A read-modify-write: it reads the last value there is, and every later turn acquires what
-     * this thread has released with it.
+     * this thread has released with it. It takes nothing over itself.
      */
-    return word_seq(atomic_fetch_add_explicit(&order->word, 0, memory_order_acq_rel));
+    return word_seq(atomic_fetch_add_explicit(&order->word, 0, memory_order_release));
 }
 
 uint64_t order_count(const struct order *order)
 {
-    return word_seq(atomic_load_explicit(&order->word, memory_order_acquire));
+    return word_seq(atomic_load_explicit(&order->word, memory_order_relaxed));
 }
 
 void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context)
@@ -431,13 +450,14 @@ void order_init(struct order *order, struct memory *memory, order_deliver *deliv
 
 void order_finish(struct order *order)
 {
+    /* Relaxed, all of it: nobody else is there any more, and the caller knows that. */
     for (unsigned chunk = 0; chunk < ORDER_CHUNKS; chunk++) {
-        struct slot *slots = atomic_load_explicit(&order->chunks[chunk], memory_order_acquire);
+        struct slot *slots = atomic_load_explicit(&order->chunks[chunk], memory_order_relaxed);
         if (!slots)
             continue;
         for (uint32_t i = 0; i < chunk_size(chunk); i++) {
             struct shared_record *batch =
-                atomic_load_explicit(&slots[i].batch, memory_order_acquire);
+                atomic_load_explicit(&slots[i].batch, memory_order_relaxed);
             if (batch)
                 memory_unmap(order->memory, batch, EXITBUS_BATCH_MAX * sizeof *batch);
         }

@@ -14,7 +14,7 @@
 
 /* 16 bits of the order word, less one value that keeps the count itself representable. */
 #define ORDER_SLOTS_MAX 65535
-#define ORDER_FIRST_CHUNK 16
+#define ORDER_SHARED_SLOTS 16
 #define ORDER_CHUNKS 13 /* 16, 16, 32, 64 … */
 
 struct slot;
@@ -61,8 +61,8 @@ uint64_t order_count(const struct order *order);
 bool order_finish_stalled(struct order *order, int *result);
 static inline bool order_stalled(const struct order *order)
 {
-    /* Sequentially consistent: see turn_stall. */
-    return unlikely(atomic_load_explicit(&order->stalled, memory_order_seq_cst) != 0);
+    /* Behind the caller's barrier_heavy, which pairs with the fence in turn_stall. */
+    return unlikely(atomic_load_explicit(&order->stalled, memory_order_relaxed) != 0);
 }
 
 #endif

@@ -45,8 +45,17 @@
 
 #include <errno.h>
 
+/* Enough for the cores of one machine to be far apart, and few enough to fit a fan-out. */
+#define CELLS_AHEAD 6
+
+/* A queue is busy that gets one of so many events. */
+#define BUSY_ONE_IN 16
+
 /* The base of a segment in the pool whose tags may be of any event. */
 #define BASE_UNKNOWN UINT64_MAX
+
+/* At -O2 gcc leaves a loop over the words of a cell a loop. */
+#define UNROLL_WORDS _Pragma("GCC unroll 7")
 
 #define POSITION_CLOSED ((uint64_t)1)
 #define POSITION_ONE_SHOT ((uint64_t)2) /* constant */
@@ -75,17 +84,26 @@ static inline unsigned cell_width(const struct cell *header)
 }
 
 /*
- * Fetch cells of the next events for writing. Otherwise the publisher waits for each of them twice:
- * when it reads the tag, and in its next locked instruction, until the line that it has written has
- * come from the receiver, who has read it in its last life (or is just looking at it). Two events
- * ahead measured best from 1 to 256 subscriptions: half the time of none, on cores far apart.
+ * Fetch what the next events need for writing, some events ahead. Otherwise the publisher waits for
+ * each line until it has come from the receiver, who has read it in its last life: when it reads
+ * the tag, and again in its next locked instruction. At the end of a segment that is its header,
+ * which is going to be linked, and what will probably be the next one.
  */
-static inline void cells_prefetch(const struct segment *segment, unsigned next)
+static inline void cells_prefetch(const struct segment *segment, const struct memory *memory,
+                                  unsigned next)
 {
-    if (next == 1)
-        prefetch_for_write(segment_cell(segment, 1)); /* or it may be another segment's */
-    if (likely(next + 1 < segment->capacity))
-        prefetch_for_write(segment_cell(segment, next + 1));
+    unsigned ahead = next + CELLS_AHEAD - 1;
+    if (unlikely(next == 1)) /* all of them, or they may still be another segment's */
+        for (unsigned i = 1; i < CELLS_AHEAD && i < segment->capacity; i++)
+            prefetch_for_write(segment_cell(segment, i));
+    if (likely(ahead < segment->capacity)) {
+        prefetch_for_write(segment_cell(segment, ahead));
+    } else if (segment->class == SEGMENT_CLASS_126) {
+        const struct segment *successor = memory_peek(memory, SEGMENT_CLASS_126);
+        prefetch_for_write(segment);
+        if (successor)
+            prefetch_for_write(segment_cell(successor, ahead - segment->capacity));
+    }
 }
 
 /* Continuation cells first, the header's tag last: it makes all of them visible. */
@@ -98,6 +116,7 @@ static inline void cell_fill(struct cell *header, uint64_t seq, const struct rec
     }
     for (unsigned c = cells; c-- > 0;) {
         const uint64_t *words = record->words + c * CELL_WORDS;
+        UNROLL_WORDS
         for (unsigned w = 0; w < CELL_WORDS; w++)
             atomic_store_explicit(&header[c].words[w], words[w], memory_order_relaxed);
         if (c > 0)
@@ -132,6 +151,7 @@ static inline unsigned cell_read(const struct cell *header, uint64_t seq,
 {
     unsigned cells = cell_width(header);
     event->seq = seq;
+    UNROLL_WORDS
     for (unsigned w = 0; w < CELL_WORDS; w++) {
         uint64_t word = cell_word(header, w);
         memcpy((char *)event + (1 + w) * sizeof word, &word, sizeof word);
@@ -148,17 +168,20 @@ static inline unsigned cell_read(const struct cell *header, uint64_t seq,
 /* -------------------------------------------------------------------------------- segments */
 
 static const struct {
-    uint32_t capacity;
-    uint32_t class;
-} growth[] = {{4, SEGMENT_CLASS_4}, {16, SEGMENT_CLASS_16}, {64, SEGMENT_CLASS_64}};
+    uint16_t capacity;
+    uint16_t class;
+} growth[] = {{4, SEGMENT_CLASS_4}, {16, SEGMENT_CLASS_16}, {126, SEGMENT_CLASS_126}};
 
 /* A segment to follow `last`, for event `seq`; not linked yet. */
 static struct segment *segment_new(const struct segment *last, struct memory *memory, uint64_t seq,
                                    unsigned cells, uint64_t first_ordinal)
 {
-    unsigned step = 0;
-    while (growth[step].class < SEGMENT_CLASS_64 &&
-           (growth[step].capacity <= last->capacity || growth[step].capacity < cells))
+    /* Larger than the last one only for a queue that gets a good part of all events: there are few
+     * of those, and many that get one in a while. */
+    bool busy = seq - last->base <= (uint64_t)BUSY_ONE_IN * last->capacity;
+    unsigned wanted = busy ? last->capacity + 1u : last->capacity, step = 0;
+    while (growth[step].class < SEGMENT_CLASS_126 &&
+           (growth[step].capacity < wanted || growth[step].capacity < cells))
         step++;
     struct segment *segment = memory_take(memory, growth[step].class);
     if (!segment)
@@ -171,6 +194,7 @@ static struct segment *segment_new(const struct segment *last, struct memory *me
     segment->first_ordinal = first_ordinal;
     segment->base = seq;
     atomic_store_explicit(&segment->next, NULL, memory_order_relaxed);
+    atomic_store_explicit(&segment->left, 0, memory_order_relaxed);
     return segment;
 }
 
@@ -216,10 +240,13 @@ static inline void tail_advance(struct queue_tail *tail, struct segment *from, s
         return;
     if (!mutant(QUEUE_HINT_STAYS))
         atomic_store_explicit(&tail->hint, position_make(to, 0), memory_order_relaxed);
+    struct segment *last = from;
     /* Release: whoever loads it sees the fields of `to`, and that hint. Fails if another was
-     * faster. */
-    atomic_compare_exchange_strong_explicit(&tail->segment, &from, to, memory_order_release,
+     * faster, who has then moved it at least as far. */
+    atomic_compare_exchange_strong_explicit(&tail->segment, &last, to, memory_order_release,
                                             memory_order_relaxed);
+    /* Release: pairs with segment_leave. */
+    atomic_store_explicit(&from->left, 1, memory_order_release);
     test_step(STEP_APPEND_TAIL_MOVED);
 }
 
@@ -233,6 +260,7 @@ void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_s
     segment->capacity = QUEUE_FIRST_CELLS;
     segment->class = SEGMENT_CLASSES; /* belongs to its owner */
     atomic_init(&segment->next, NULL);
+    atomic_init(&segment->left, 0);
     for (unsigned i = 0; i < QUEUE_FIRST_CELLS; i++)
         atomic_init(&first->cells[i].tag, 0);
     atomic_init(&tail->segment, segment);
@@ -277,7 +305,7 @@ int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
             }
             if (i + cells > segment->capacity)
                 break;
-            cells_prefetch(segment, i + cells);
+            cells_prefetch(segment, memory, i + cells);
             cell_fill(cell, seq, record, cells);
             atomic_store_explicit(&tail->hint, position_make(segment, i + cells),
                                   mutant(WEAK_HINT) ? memory_order_relaxed : memory_order_release);
@@ -317,8 +345,14 @@ static size_t copy_run(const struct segment *segment, unsigned *index, struct ex
 static void segment_leave(struct queue_tail *tail, struct memory *memory, struct segment *segment,
                           struct segment *next)
 {
-    /* The tail may lag; once it has moved on it never comes back. */
-    if (atomic_load_explicit(&tail->segment, memory_order_acquire) == segment)
+    /*
+     * The tail may lag; once it has moved on it never comes back. Its line is the publishers', so
+     * it is looked at only if they have not left a note: with acquire, so that who begins after the
+     * grace period knows of the tail, too. Relaxed for the tail itself: to have read that it has
+     * moved is enough for who begins later to read no older value.
+     */
+    if (!atomic_load_explicit(&segment->left, memory_order_acquire) &&
+        atomic_load_explicit(&tail->segment, memory_order_relaxed) == segment)
         tail_advance(tail, segment, next);
     if (mutant(QUEUE_NEVER_RETIRED))
         return;
@@ -348,13 +382,14 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             uint64_t after = position_make(segment, index) | kept;
             if (one_shot && !mutant(ONE_SHOT_TWICE))
                 after |= POSITION_CLOSED;
-            /* The moment of receive. Relaxed would do for the event, which was copied before; the
-             * release orders that copy before whatever reuses the cells. */
+            /* The moment of receive. Release: who reads the new position knows of the cells before
+             * it, which queue_taken counts. No acquire: this value was acquired when it was read,
+             * and no value comes twice within a section. */
             if (mutant(QUEUE_TAKE_BY_STORE))
                 atomic_store_explicit(&head->position, after, memory_order_release);
             if (mutant(QUEUE_TAKE_BY_STORE) || atomic_compare_exchange_strong_explicit(
                                                    &head->position, &position, after,
-                                                   memory_order_acq_rel, memory_order_acquire)) {
+                                                   memory_order_release, memory_order_acquire)) {
                 test_step(STEP_RECEIVE_TAKEN);
                 return (ssize_t)count;
             }
@@ -370,8 +405,9 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             !mutant(QUEUE_NO_SECOND_LOOK))
             continue;
         uint64_t after = position_make(next, 0) | kept;
+        /* Release: hands on the fields of `next`. No acquire, as above. */
         if (atomic_compare_exchange_strong_explicit(&head->position, &position, after,
-                                                    memory_order_acq_rel, memory_order_acquire)) {
+                                                    memory_order_release, memory_order_acquire)) {
             test_step(STEP_RECEIVE_HEAD_MOVED);
             segment_leave(tail, memory, segment, next);
             position = after;
@@ -383,14 +419,14 @@ bool queue_close(struct queue_head *head)
 {
     if (mutant(QUEUE_CLOSE_NOT))
         return true;
-    /* Sequentially consistent: see the sleepers' side in wakeup.c. */
-    return !(atomic_fetch_or_explicit(&head->position, POSITION_CLOSED, memory_order_seq_cst) &
+    /* Release: pairs with the loads in queue_take; who is told knows what was done before. */
+    return !(atomic_fetch_or_explicit(&head->position, POSITION_CLOSED, memory_order_release) &
              POSITION_CLOSED);
 }
 
 bool queue_closed(const struct queue_head *head)
 {
-    return atomic_load_explicit(&head->position, memory_order_seq_cst) & POSITION_CLOSED;
+    return atomic_load_explicit(&head->position, memory_order_relaxed) & POSITION_CLOSED;
 }
 
 bool queue_empty(const struct queue_head *head)

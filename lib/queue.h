@@ -22,14 +22,16 @@ struct cell {
     _Atomic uint64_t words[CELL_WORDS];
 };
 
-/* A run of cells. All but `next` is written before the segment is linked, then constant. */
+/* A run of cells. All but `next` and `left` is written before the segment is linked, then constant.
+ */
 struct segment {
     struct block block;             /* unused in a queue's first segment */
     _Atomic(struct segment *) next; /* linked once */
     uint64_t base;                  /* the event that it was linked for */
     uint64_t first_ordinal;         /* events put into the queue before this segment */
-    uint32_t capacity;              /* cells */
-    uint32_t class;                 /* of its memory */
+    uint16_t capacity;              /* cells */
+    uint16_t class;                 /* of its memory */
+    _Atomic uint32_t left;          /* the tail is known to have moved on */
 };
 
 _Static_assert(sizeof(struct segment) == CACHE_LINE, "cells begin on the second line");
@@ -48,7 +50,7 @@ struct first_segment {
 };
 
 /* Memory classes of the segments that follow. */
-enum { SEGMENT_CLASS_4, SEGMENT_CLASS_16, SEGMENT_CLASS_64, SEGMENT_CLASSES };
+enum { SEGMENT_CLASS_4, SEGMENT_CLASS_16, SEGMENT_CLASS_126, SEGMENT_CLASSES };
 #define SEGMENT_BYTES(cells) (sizeof(struct segment) + (cells) * sizeof(struct cell))
 
 /* Written by publishers. */
@@ -83,6 +85,17 @@ static inline void queue_prefetch(const struct queue_tail *tail)
     uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_relaxed);
     prefetch_for_write(
         segment_cell(position_segment(hint), (unsigned)(hint >> POSITION_INDEX_SHIFT)));
+}
+
+/* The same, with all that it is going to read: from memory at once, not one after the other. */
+static inline void queue_prefetch_all(const struct queue_tail *tail)
+{
+    uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_relaxed);
+    const struct segment *segment = position_segment(hint);
+    __builtin_prefetch(segment);
+    const struct cell *next = segment_cell(segment, (unsigned)(hint >> POSITION_INDEX_SHIFT));
+    __builtin_prefetch(next - 1);
+    prefetch_for_write(next);
 }
 
 /*

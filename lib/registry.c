@@ -3,6 +3,12 @@
  * The subscriber lists: see registry.h. The list is Harris's, with insertion only at the head and
  * RCU instead of hazard pointers: a node's memory stays while anybody may hold it, so following a
  * marked node's `next` is safe, and no address comes back (no ABA) within a read-side section.
+ *
+ * What hands on what: the head of a list is only changed by read-modify-writes, so whoever reads it
+ * with acquire knows of all nodes that were inserted up to then, each with release. A node's `next`
+ * only ever leads to nodes that were inserted before it. So nothing else on a list has to release
+ * or acquire anything: marks and unlinked nodes are only told apart, and a CAS or a fetch_or works
+ * on the latest value whatever its order.
  */
 #include "registry.h"
 
@@ -42,15 +48,16 @@ registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind 
     }
 }
 
-void registry_count(struct registry *registry, enum exitbus_topic_kind kind, int change)
+void registry_announce(struct registry *registry, enum exitbus_topic_kind kind)
 {
-    _Atomic size_t *count = kind == EXITBUS_TOPIC_PID         ? &registry->pids
-                            : kind == EXITBUS_TOPIC_CONTAINER ? &registry->containers
-                            : kind == EXITBUS_TOPIC_EXEC      ? &registry->execs
-                                                              : NULL;
-    /* Relaxed: who must see it is told of it by the order word, as of the node itself. */
-    if (count)
-        atomic_fetch_add_explicit(count, (size_t)change, memory_order_relaxed);
+    _Atomic bool *announced = kind == EXITBUS_TOPIC_PID         ? &registry->pids
+                              : kind == EXITBUS_TOPIC_CONTAINER ? &registry->containers
+                              : kind == EXITBUS_TOPIC_EXEC      ? &registry->execs
+                                                                : NULL;
+    /* Who must see it is told of it by the order word, as of the node itself. Acquire and release:
+     * also if it was another subscriber who has set it. */
+    if (announced && !atomic_load_explicit(announced, memory_order_acquire))
+        atomic_store_explicit(announced, true, memory_order_release);
 }
 
 void registry_insert(registry_list *list, struct registry_node *node)
@@ -68,10 +75,11 @@ static void unlink_marked(registry_list *list)
 {
 again:;
     _Atomic uintptr_t *link = list;
+    /* Acquire: pairs with registry_insert, as for the walkers. */
     uintptr_t here = atomic_load_explicit(link, memory_order_acquire);
     while (here) {
         struct registry_node *node = (struct registry_node *)here;
-        uintptr_t next = atomic_load_explicit(&node->next, memory_order_acquire);
+        uintptr_t next = atomic_load_explicit(&node->next, memory_order_relaxed);
         if (next & REGISTRY_MARK) {
             test_step(STEP_REGISTRY_UNLINKING);
             if (mutant(REGISTRY_UNLINK_BY_STORE)) {
@@ -81,7 +89,7 @@ again:;
             }
             /* Fails if the node before was marked, or another was linked in or out here. */
             if (!atomic_compare_exchange_strong_explicit(
-                    link, &here, next & ~REGISTRY_MARK, memory_order_acq_rel, memory_order_acquire))
+                    link, &here, next & ~REGISTRY_MARK, memory_order_relaxed, memory_order_relaxed))
                 goto again;
             here = next & ~REGISTRY_MARK;
         } else {
@@ -94,7 +102,7 @@ again:;
 bool registry_remove(registry_list *list, struct registry_node *node)
 {
     /* From here on walkers skip it, and its `next` never changes again. */
-    bool first = !(atomic_fetch_or_explicit(&node->next, REGISTRY_MARK, memory_order_acq_rel) &
+    bool first = !(atomic_fetch_or_explicit(&node->next, REGISTRY_MARK, memory_order_relaxed) &
                    REGISTRY_MARK);
     test_step(STEP_REGISTRY_MARKED);
     unlink_marked(list);

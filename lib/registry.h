@@ -35,10 +35,12 @@ struct registry {
     registry_list any_pid;
     registry_list any_exec;
     registry_list *directory;
-    /* Single-topic subscriptions: spares a publish the look into an untouched directory. */
-    _Atomic size_t pids;
-    _Atomic size_t containers;
-    _Atomic size_t execs;
+    /* Have there been single-topic subscriptions? Spares a publish the look into an untouched
+     * directory. Never taken back: publishers read this line, so nothing should go on writing it.
+     */
+    _Atomic bool pids;
+    _Atomic bool containers;
+    _Atomic bool execs;
 };
 
 /* 0 or -ENOMEM. */
@@ -49,8 +51,16 @@ void registry_finish(struct registry *registry, struct memory *memory);
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
                              uint64_t hash);
 
-/* Count a single-topic subscription in (before it is inserted) or out (after it was removed). */
-void registry_count(struct registry *registry, enum exitbus_topic_kind kind, int change);
+/* What is probably the first node for a pid: an address to fetch into the cache, nothing more. */
+static inline const struct registry_node *registry_peek(const struct registry *registry, pid_t pid)
+{
+    uintptr_t first = atomic_load_explicit(&registry->directory[(size_t)pid % REGISTRY_BUCKETS],
+                                           memory_order_relaxed);
+    return (const struct registry_node *)(first & ~REGISTRY_MARK);
+}
+
+/* There is going to be a subscription of this kind: before it is inserted. */
+void registry_announce(struct registry *registry, enum exitbus_topic_kind kind);
 
 void registry_insert(registry_list *list, struct registry_node *node);
 
@@ -67,8 +77,7 @@ static inline struct registry_node *registry_skip(uintptr_t link)
         struct registry_node *node = (struct registry_node *)(link & ~REGISTRY_MARK);
         if (!node)
             return NULL;
-        /* Acquire, as everywhere on a list: pairs with the release that linked the next node. */
-        link = atomic_load_explicit(&node->next, memory_order_acquire);
+        link = atomic_load_explicit(&node->next, memory_order_relaxed);
         if (likely(!(link & REGISTRY_MARK)))
             return node;
         if (mutant(REGISTRY_STOPS_AT_MARK))
@@ -78,12 +87,13 @@ static inline struct registry_node *registry_skip(uintptr_t link)
 
 static inline struct registry_node *registry_first(const registry_list *list)
 {
+    /* Acquire: pairs with registry_insert, for this node and all behind it (see registry.c). */
     return registry_skip(atomic_load_explicit(list, memory_order_acquire));
 }
 
 static inline struct registry_node *registry_next(const struct registry_node *node)
 {
-    return registry_skip(atomic_load_explicit(&node->next, memory_order_acquire));
+    return registry_skip(atomic_load_explicit(&node->next, memory_order_relaxed));
 }
 
 #endif

@@ -16,12 +16,6 @@
 #include "pool.h"
 #include "sys.h"
 
-/*
- * A grace period costs a membarrier, which on a virtual machine interrupts the other processors for
- * some microseconds, and a look at each thread: shared by a batch.
- */
-#define RETIRE_BATCH 32
-
 static struct block *chain_next(const struct block *block)
 {
     return atomic_load_explicit(&block->chain, memory_order_relaxed);
@@ -42,10 +36,12 @@ static struct chain chain_from(struct block *first)
 static void chain_free(struct memory *memory, unsigned class, struct chain *chain)
 {
     struct pool *pool = &memory->pools[class];
-    struct block *next;
-    for (struct block *block = chain->first; POISONS && block; block = next) {
-        next = block == chain->last ? NULL : chain_next(block);
-        out_of_bounds(block + 1, pool->block_size - sizeof *block);
+    if (POISONS) {
+        struct block *next;
+        for (struct block *block = chain->first; block; block = next) {
+            next = block == chain->last ? NULL : chain_next(block);
+            out_of_bounds(block + 1, pool->block_size - sizeof *block);
+        }
     }
     pool_push(pool, chain->first, chain->last, chain->count);
     *chain = (struct chain){0};
@@ -215,7 +211,7 @@ void memory_retire(struct memory *memory, unsigned class, void *address)
     while (!atomic_compare_exchange_weak_explicit(&pool->retired, &top, block, memory_order_release,
                                                   memory_order_relaxed));
     size_t count = atomic_fetch_add_explicit(&pool->retired_count, 1, memory_order_relaxed) + 1;
-    if (count % RETIRE_BATCH == 0)
+    if (count % MEMORY_RETIRE_BATCH == 0)
         retire_batch(memory, class);
     else if (!top) /* the first since the last batch: is there a surplus whose slabs it holds? */
         trim_maybe(memory);

@@ -33,7 +33,7 @@ _Static_assert(sizeof(struct exitbus_subscription) == 4 * CACHE_LINE, "one line 
 const size_t hub_block_sizes[HUB_CLASSES] = {
     [SEGMENT_CLASS_4] = SEGMENT_BYTES(4),
     [SEGMENT_CLASS_16] = SEGMENT_BYTES(16),
-    [SEGMENT_CLASS_64] = SEGMENT_BYTES(64),
+    [SEGMENT_CLASS_126] = SEGMENT_BYTES(126),
     [SUBSCRIPTION_CLASS] = sizeof(struct exitbus_subscription),
     [SUBSCRIPTION_IDS_CLASS] =
         ROUND_TO_LINE(sizeof(struct exitbus_subscription) + sizeof(struct topic_ids)),
@@ -70,29 +70,32 @@ static uint64_t decide_start(struct exitbus_subscription *sub)
     uint64_t start = order_latest(&sub->hub->order) + 1 + mutant(START_LATE);
     test_step(STEP_SUBSCRIBE_ORDER_READ);
     uint64_t undecided = 0;
-    /* Acquire and release: whoever reads `start` knows what its decider knew of the order. */
+    /*
+     * Release, and acquire where another was faster: subscribe returns knowing the access to the
+     * order that decided, so what is published from then on is above it.
+     */
     if (atomic_compare_exchange_strong_explicit(&sub->start, &undecided, start,
-                                                memory_order_acq_rel, memory_order_acquire))
+                                                memory_order_release, memory_order_acquire))
         return start;
     return undecided;
 }
 
 static void remove_from_registry(struct exitbus_subscription *sub)
 {
-    if (registry_remove(list_of(sub), &sub->node))
-        registry_count(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind, -1);
+    registry_remove(list_of(sub), &sub->node);
     test_step(STEP_UNSUBSCRIBE_REMOVED);
 }
 
 /* True if a one-shot subscription takes event seq. */
 static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
 {
-    uint64_t event = atomic_load_explicit(&sub->only_event, memory_order_acquire);
+    /* Relaxed: only the number itself matters; what is below `seq` is known by the order word. */
+    uint64_t event = atomic_load_explicit(&sub->only_event, memory_order_relaxed);
     if (mutant(ONE_SHOT_TWICE))
         return true;
     if (event == 0 &&
-        atomic_compare_exchange_strong_explicit(&sub->only_event, &event, seq, memory_order_acq_rel,
-                                                memory_order_acquire))
+        atomic_compare_exchange_strong_explicit(&sub->only_event, &event, seq, memory_order_relaxed,
+                                                memory_order_relaxed))
         return true;
     if (event == seq)
         return true;
@@ -101,11 +104,16 @@ static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
     return false;
 }
 
-static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
+/* The hub is given, since the subscription's own pointer to it lies on the receivers' line. */
+static inline int deliver_one(struct hub *hub, struct exitbus_subscription *sub, uint64_t seq,
                               const struct record *record)
 {
-    /* Acquire: pairs with decide_start. */
-    uint64_t start = atomic_load_explicit(&sub->start, memory_order_acquire);
+    /*
+     * Relaxed: an event from `start` on was ordered after the decider's read-modify-write of the
+     * order word, which whoever delivers it has therefore acquired; from an event below it nothing
+     * follows here.
+     */
+    uint64_t start = atomic_load_explicit(&sub->start, memory_order_relaxed);
     if (unlikely(start == 0) && mutant(START_FROM_EVENT))
         start = atomic_compare_exchange_strong_explicit(&sub->start, &start, seq,
                                                         memory_order_acq_rel, memory_order_acquire)
@@ -123,14 +131,15 @@ static inline int deliver_one(struct exitbus_subscription *sub, uint64_t seq,
     if (mutant(WAKE_CHECK_FIRST))
         wakeup_notify(&sub->watch, &sub->wakeup);
     test_step(STEP_DELIVER_BEFORE_APPEND);
-    int result = queue_append(&sub->tail, &sub->hub->memory, seq, record);
+    int result = queue_append(&sub->tail, &hub->memory, seq, record);
     test_step(STEP_DELIVER_BEFORE_WAKE);
     if (likely(result == 0) && !mutant(WAKE_CHECK_FIRST))
         wakeup_notify(&sub->watch, &sub->wakeup);
     return result;
 }
 
-static int deliver_list(const registry_list *list, uint64_t seq, const struct record *record)
+static int deliver_list(struct hub *hub, const registry_list *list, uint64_t seq,
+                        const struct record *record)
 {
     int result = 0;
     struct registry_node *next;
@@ -138,34 +147,34 @@ static int deliver_list(const registry_list *list, uint64_t seq, const struct re
         next = registry_next(node);
         if (next) /* while this one is written */
             queue_prefetch(&of_node(next)->tail);
-        int delivered = deliver_one(of_node(node), seq, record);
+        int delivered = deliver_one(hub, of_node(node), seq, record);
         if (unlikely(delivered < 0))
             result = delivered;
     }
     return result;
 }
 
-static int deliver_pid(struct registry *registry, pid_t pid, uint64_t seq,
-                       const struct record *record)
+static int deliver_pid(struct hub *hub, pid_t pid, uint64_t seq, const struct record *record)
 {
     int result = 0;
-    registry_list *list = registry_find(registry, EXITBUS_TOPIC_PID, pid, 0);
+    registry_list *list = registry_find(&hub->registry, EXITBUS_TOPIC_PID, pid, 0);
     for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
         struct exitbus_subscription *sub = of_node(node);
         if (sub->kind != EXITBUS_TOPIC_PID || (sub->pid != pid && !mutant(TOPIC_BY_BUCKET)))
             continue;
-        int delivered = deliver_one(sub, seq, record);
+        queue_prefetch_all(&sub->tail); /* it may be one of very many, and in no cache */
+        int delivered = deliver_one(hub, sub, seq, record);
         if (unlikely(delivered < 0))
             result = delivered;
     }
     return result;
 }
 
-static int deliver_ids(struct registry *registry, enum exitbus_topic_kind kind, uint64_t hash,
+static int deliver_ids(struct hub *hub, enum exitbus_topic_kind kind, uint64_t hash,
                        const struct record_key *key, uint64_t seq, const struct record *record)
 {
     int result = 0;
-    registry_list *list = registry_find(registry, kind, 0, hash);
+    registry_list *list = registry_find(&hub->registry, kind, 0, hash);
     for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
         struct exitbus_subscription *sub = of_node(node);
         if (sub->kind != kind || sub->ids->hash != hash)
@@ -173,16 +182,16 @@ static int deliver_ids(struct registry *registry, enum exitbus_topic_kind kind, 
         if (kind == EXITBUS_TOPIC_CONTAINER ? !topic_matches_container(sub->ids, key)
                                             : !topic_matches_exec(sub->ids, key))
             continue;
-        int delivered = deliver_one(sub, seq, record);
+        int delivered = deliver_one(hub, sub, seq, record);
         if (unlikely(delivered < 0))
             result = delivered;
     }
     return result;
 }
 
-static bool any(const _Atomic size_t *count)
+static bool any(const _Atomic bool *announced)
 {
-    return atomic_load_explicit(count, memory_order_relaxed) != 0;
+    return atomic_load_explicit(announced, memory_order_relaxed);
 }
 
 int hub_deliver(void *context, uint64_t seq, const struct record *record)
@@ -190,20 +199,20 @@ int hub_deliver(void *context, uint64_t seq, const struct record *record)
     struct hub *hub = context;
     struct registry *registry = &hub->registry;
     struct record_key key = record_key(record);
-    int result = deliver_list(&registry->all, seq, record);
+    int result = deliver_list(hub, &registry->all, seq, record);
     int next = 0;
     if (key.kind == EXITBUS_EVENT_PID) {
-        next |= deliver_list(&registry->any_pid, seq, record);
+        next |= deliver_list(hub, &registry->any_pid, seq, record);
         if (any(&registry->pids))
-            next |= deliver_pid(registry, key.pid, seq, record);
+            next |= deliver_pid(hub, key.pid, seq, record);
         return result | next;
     }
-    next |= deliver_list(&registry->any_exec, seq, record);
+    next |= deliver_list(hub, &registry->any_exec, seq, record);
     if (any(&registry->containers) || any(&registry->execs)) {
         uint64_t hash = topic_hash_container(key.container_id, key.container_id_size);
-        next |= deliver_ids(registry, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
+        next |= deliver_ids(hub, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
         hash = topic_hash_exec(hash, key.exec_id, key.exec_id_size);
-        next |= deliver_ids(registry, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
+        next |= deliver_ids(hub, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
     }
     return result | next; /* each is 0 or -ENOMEM */
 }
@@ -299,7 +308,7 @@ static void close_and_wake(struct exitbus_subscription *sub)
 
 void subscription_announce(struct exitbus_subscription *sub)
 {
-    registry_count(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind, 1);
+    registry_announce(&sub->hub->registry, (enum exitbus_topic_kind)sub->kind);
 }
 
 void subscription_insert(struct exitbus_subscription *sub)
@@ -329,9 +338,9 @@ int subscription_activate(struct exitbus_subscription *sub)
     struct hub *hub = sub->hub;
     subscription_announce(sub);
     subscription_insert(sub);
-    /* Insert before the look; pairs with bus.c's close. */
+    /* Insert before the look; pairs with the fence in bus.c's destroy. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (unlikely(atomic_load_explicit(&hub->closed, memory_order_seq_cst))) {
+    if (unlikely(atomic_load_explicit(&hub->closed, memory_order_acquire))) {
         close_and_wake(sub);
         remove_from_registry(sub);
         return -ESHUTDOWN;

@@ -17,9 +17,9 @@ struct hub {
     struct memory memory;
     struct order order;
     struct registry registry;
-    _Alignas(CACHE_LINE) _Atomic bool closed;
-    _Atomic size_t subscriptions; /* not yet unsubscribed */
-    _Atomic uint64_t delivered;   /* by those that are gone; likewise */
+    _Alignas(CACHE_LINE) _Atomic bool closed;          /* publishers look at it */
+    _Alignas(CACHE_LINE) _Atomic size_t subscriptions; /* not yet unsubscribed */
+    _Atomic uint64_t delivered;                        /* by those that are gone; likewise */
     _Atomic uint64_t dropped;
     _Atomic size_t references; /* the bus handle, and every block of a subscription */
     void (*last_reference)(struct hub *hub);
@@ -62,6 +62,17 @@ enum {
 
 /* The block size of each class. */
 extern const size_t hub_block_sizes[HUB_CLASSES];
+
+/* Begin to fetch the first of those who wait for an event's pid; it may also be gone already. */
+static inline void hub_prefetch(struct hub *hub, const struct exitbus_event *event)
+{
+    if (event->kind != EXITBUS_EVENT_PID ||
+        !atomic_load_explicit(&hub->registry.pids, memory_order_relaxed))
+        return;
+    const struct registry_node *node = registry_peek(&hub->registry, event->pid);
+    if (node)
+        prefetch_for_write(node);
+}
 
 /* An order_deliver whose context is the hub. */
 int hub_deliver(void *hub, uint64_t seq, const struct record *record);

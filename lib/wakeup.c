@@ -6,13 +6,15 @@
  * sleep in (slept_epoch, a maximum), passes the heavy barrier, looks at its queue again, and sleeps
  * while epoch is unchanged. A publisher appends, passes the light barrier, and compares slept_epoch
  * with woken_epoch. One of the two sees the other, so either the sleeper finds the event or the
- * publisher finds the announcement. To wake, a publisher
+ * publisher finds the announcement. Who closes the queue does the same.
+ * To wake, a publisher
  *     1. moves epoch on to e   2. wakes all sleepers of the futex   3. sets woken_epoch to e.
  * After 2 nobody sleeps in an epoch below e: who was asleep was woken, who was about to can't fall
- * asleep on the old value. So slept_epoch < woken_epoch means that there is no one to wake, and a
- * burst costs one system call, not one for each event until the sleeper gets to run. A publisher
- * stopped before 3 leaves the others to do it all once more. All sleepers are woken, not one: the
- * chosen one might be stopped for ever before it takes the event.
+ * asleep on the old value; and who has read e, which was written behind a light barrier, finds what
+ * the wake was for when it looks behind its heavy one. So slept_epoch < woken_epoch means that no
+ * one is to be woken, and a burst costs one system call, not one for each event until the sleeper
+ * gets to run. A publisher stopped before 3 leaves the others to do it all once more. All sleepers
+ * are woken, not one: the chosen one might be stopped for ever before it takes the event.
  *
  * The eventfd (a semaphore: a read takes one token) is readable while it holds a token. fd_state:
  *     ARMED      no token: a publisher must add one
@@ -43,11 +45,16 @@ static inline uint64_t fd_state_with(uint64_t word, uint64_t state)
     return (word & ~FD_STATE_MASK) | state;
 }
 
-/* Every change of fd_state: acquire and release, so that each episode sees the one before. */
+/*
+ * Every change of fd_state. Release: who reads a state beyond NONE with acquire (fd_signal), or
+ * before a barrier (wakeup_fd_clear), knows of the descriptor and of the token that the state says
+ * is there. No acquire: what was read before is known already, and nothing is read after a change
+ * but behind the heavy barrier.
+ */
 static inline bool fd_change(struct wakeup_watch *watch, uint64_t *word, uint64_t to)
 {
-    return atomic_compare_exchange_strong_explicit(&watch->fd_state, word, to, memory_order_acq_rel,
-                                                   memory_order_acquire);
+    return atomic_compare_exchange_strong_explicit(&watch->fd_state, word, to, memory_order_release,
+                                                   memory_order_relaxed);
 }
 
 void wakeup_init(struct wakeup_watch *watch, struct wakeup *wakeup)
@@ -69,10 +76,17 @@ void wakeup_finish(struct wakeup *wakeup)
 
 /* ---------------------------------------------------------------------------- event count */
 
+static bool may_sleep(const struct wakeup_watch *watch)
+{
+    uint32_t slept = atomic_load_explicit(&watch->slept_epoch, memory_order_relaxed);
+    uint32_t woken = atomic_load_explicit(&watch->woken_epoch, memory_order_relaxed);
+    return (int32_t)(slept - woken) >= 0;
+}
+
 static void wake_sleepers(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
-    /* Release: pairs with the acquire in wakeup_announce, which thus sees why it was woken. */
-    uint32_t epoch = atomic_fetch_add_explicit(&wakeup->epoch, 1, memory_order_acq_rel) + 1;
+    /* Relaxed: behind the caller's light barrier. */
+    uint32_t epoch = atomic_fetch_add_explicit(&wakeup->epoch, 1, memory_order_relaxed) + 1;
     test_step(STEP_WAKE_EPOCH_MOVED);
     sys_futex_wake_all((uint32_t *)&wakeup->epoch);
     test_step(STEP_WAKE_DONE);
@@ -82,13 +96,13 @@ static void wake_sleepers(struct wakeup_watch *watch, struct wakeup *wakeup)
 
 uint32_t wakeup_announce(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
-    uint32_t epoch = atomic_load_explicit(&wakeup->epoch, memory_order_acquire);
+    uint32_t epoch = atomic_load_explicit(&wakeup->epoch, memory_order_relaxed);
     uint32_t slept = atomic_load_explicit(&watch->slept_epoch, memory_order_relaxed);
     while ((int32_t)(epoch - slept) > 0 &&
            !atomic_compare_exchange_weak_explicit(&watch->slept_epoch, &slept, epoch,
                                                   memory_order_relaxed, memory_order_relaxed))
         continue;
-    barrier_heavy(); /* the announcement before the look; pairs with barrier_light in notify */
+    barrier_heavy(); /* the announcement before the look; pairs with each barrier_light here */
     return epoch;
 }
 
@@ -133,8 +147,8 @@ static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup)
                 return;
             continue;
         }
-        /* After the state: one beyond NONE means that the descriptor is there. */
-        int fd = atomic_load_explicit(&wakeup->fd, memory_order_acquire);
+        /* Known by the first load of the state: one beyond NONE means that it is there. */
+        int fd = atomic_load_explicit(&wakeup->fd, memory_order_relaxed);
         int result = sys_eventfd_add(fd);
         if (result == -EBADF)
             return;       /* closed by somebody whose it is not: that must not hang a publisher */
@@ -152,7 +166,8 @@ static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup)
 void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
                      bool (*pending)(const void *context), const void *context)
 {
-    uint64_t word = atomic_load_explicit(&watch->fd_state, memory_order_acquire);
+    /* Relaxed: whatever is done about it comes behind the barrier. */
+    uint64_t word = atomic_load_explicit(&watch->fd_state, memory_order_relaxed);
     test_step(STEP_FD_BEFORE_CLEARING);
     uint64_t state = word & FD_STATE_MASK;
     if (state == FD_SIGNALLED) {
@@ -172,11 +187,13 @@ void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
     if (!fd_change(watch, &word, fd_state_with(word, FD_ARMED)))
         return; /* a publisher or another receiver has gone on from here */
     test_step(STEP_FD_ARMED);
+    /* Acquire: pairs with the CAS in wakeup_fd. The barrier does as much, but TSan ignores it. */
     fd_take(atomic_load_explicit(&wakeup->fd, memory_order_acquire));
 }
 
 int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
+    /* Acquire: pairs with the CAS below. */
     int32_t fd = atomic_load_explicit(&wakeup->fd, memory_order_acquire);
     if (fd < 0) {
         int fresh = sys_eventfd(true);
@@ -187,8 +204,8 @@ int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup)
             sys_close(fresh);
             return result;
         }
-        /* Sequentially consistent: pairs with wakeup_closed, which closes and then looks here. */
-        if (atomic_compare_exchange_strong_explicit(&wakeup->fd, &fd, fresh, memory_order_seq_cst,
+        /* Release, and acquire: whoever returns the descriptor knows that it was made. */
+        if (atomic_compare_exchange_strong_explicit(&wakeup->fd, &fd, fresh, memory_order_release,
                                                     memory_order_acquire))
             fd = fresh;
         else
@@ -204,9 +221,7 @@ int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup)
 
 void wakeup_notify_slow(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
-    uint32_t slept = atomic_load_explicit(&watch->slept_epoch, memory_order_relaxed);
-    uint32_t woken = atomic_load_explicit(&watch->woken_epoch, memory_order_relaxed);
-    if ((int32_t)(slept - woken) >= 0 && !mutant(WAKE_NEVER))
+    if (may_sleep(watch) && !mutant(WAKE_NEVER))
         wake_sleepers(watch, wakeup);
     if (!mutant(WAKE_FD_NEVER))
         fd_signal(watch, wakeup);
@@ -216,9 +231,11 @@ void wakeup_closed(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
     if (mutant(WAKE_CLOSE_SILENT))
         return;
-    wake_sleepers(watch, wakeup);
-    /* Sequentially consistent: pairs with wakeup_fd. A token that nobody is entitled to take. */
-    int fd = atomic_load_explicit(&wakeup->fd, memory_order_seq_cst);
+    barrier_light(); /* the close before the look; pairs with each barrier_heavy */
+    if (may_sleep(watch))
+        wake_sleepers(watch, wakeup);
+    /* Acquire: pairs with the CAS in wakeup_fd. A token that nobody is entitled to take. */
+    int fd = atomic_load_explicit(&wakeup->fd, memory_order_acquire);
     if (fd >= 0)
         sys_eventfd_add_surely(fd);
 }

@@ -22,6 +22,8 @@
  *   - Every function may be called from any thread at any time, including inside the caller's own
  *     liburcu-bp read-side section, and none may be called from a signal handler.
  *   - No function is a cancellation point (pthreads).
+ *   - Whoever receives an event knows what was done before it was published, and whoever is told
+ *     -ESHUTDOWN what was done before that unsubscribe or destroy (C11: it happens before).
  *   - "Non-blocking" means: no lock and no wait for another thread. The first call that a thread
  *     makes registers it with liburcu under a short lock; exitbus_thread_prepare() does that early.
  *   - Errors that any function can return: -EINVAL for NULL or out-of-range arguments and for
@@ -182,7 +184,8 @@ EXITBUS_API int exitbus_thread_prepare(void);
  * Errors, in each of which the event was not ordered and nobody receives it:
  *   -ENOMEM     no memory for this event's predecessor, or for the publish itself; try again later
  *   -ESHUTDOWN  the bus was destroyed
- *   -EAGAIN     65,535 publishes are in progress at this moment
+ *   -EAGAIN     this thread has no slot of its own (no memory when it first used the library, no
+ *               pthread key left, more than 65,519 threads), and 16 like it are publishing now
  *   -EOVERFLOW  2^47 - 1 events were published: the bus has come to its end
  */
 

@@ -8,24 +8,43 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/exitbus-model.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 local='-D_Thread_local=__attribute__((section("model_local")))'
 flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -I$root/include
-    -I$root/lib -DEXITBUS_CHECKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH $local"
+    -I$root/lib -DEXITBUS_CHECKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH
+    -DRECORDS_FIRST=1 -DRECORDS_BYTES=128 -fmacro-prefix-map=$root/= -DORDER_THREAD_NUMBER=model_thread_number $local"
 # Plain accesses, too, become calls into the explorer, which finds data races.
 races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_THREAD__"
 
 # TEST PREEMPTIONS STALE-LOADS, the quickest first.
-bounds="fd 1 3
+bounds="close_fd_fences 2 2
+fd 1 3
+fd_fences 1 3
+told 1 1
+fd_share 1 1
 epoch 3 3
+strangers 3 3
+ended 3 3
+records 1 1
+create 1 1
+meet 1 1
+abandon 1 1
+close_fences 1 4
 take 2 2
 memory 2 2
 end 2 2
+count 1 1
 batch 1 3
 wide 1 3
 publish 1 3
 slot 1 3
+shared_slots 1 2
+inherit 1 3
+slots 1 4
+stall 1 2
 helped_sleep 1 3
+follow 2 1
 sleep 2 2
 fences 2 2
 recycle 1 3
+drain 2 0
 close 2 2
 close_fd 2 2
 start 1 2
@@ -45,7 +64,7 @@ cc -O2 -g -w -D_GNU_SOURCE -c "$here/runtime/explore.c" -o "$work/explore.o"
 library() {
     local source
     mkdir -p "$work/$1"
-    for source in order queue registry event topic subscription wakeup bus barrier epoch error; do
+    for source in order queue registry event topic subscription wakeup bus barrier epoch fork_guard error; do
         cc $flags $races $2 -c "$root/lib/$source.c" -o "$work/$1/$source.o"
     done
     cc $flags $2 -c "$here/runtime/library.c" -o "$work/$1/library.o"

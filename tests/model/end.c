@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Destroy against subscribe and publish: each of them succeeds or says that the bus is closed. */
+/* Destroy against subscribe, publish and unsubscribe: each of them succeeds or says that the bus is
+ * closed; and the last one to leave, whichever it is, frees the bus. */
 #include "model_test.h"
 
 static struct exitbus *bus;
+static struct exitbus_subscription *keeps; /* the bus alive */
 
 static void *subscriber(void *nothing)
 {
@@ -15,6 +17,7 @@ static void *subscriber(void *nothing)
         assert(result == 0 || result == -ESHUTDOWN);
         exitbus_unsubscribe(sub);
     }
+    assert(exitbus_unsubscribe(keeps) == 0);
     return nothing;
 }
 
@@ -22,11 +25,10 @@ int main(void)
 {
     pthread_t thread;
     bus = bus_new();
-    struct exitbus_subscription *keeps = subscribe(bus, exitbus_topic_pid(9)); /* the bus alive */
+    keeps = subscribe(bus, exitbus_topic_pid(9));
     pthread_create(&thread, NULL, subscriber, NULL);
     publish(bus, 1);
     assert(exitbus_destroy(bus) == 0);
     pthread_join(thread, NULL);
-    assert(exitbus_unsubscribe(keeps) == 0);
     return 0;
 }

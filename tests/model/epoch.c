@@ -8,6 +8,13 @@
 #include <assert.h>
 #include <pthread.h>
 
+#ifndef STRANGER /* whether the visitor has no record of its own */
+#define STRANGER 0
+#endif
+#ifndef ENDS /* whether its thread ends in the middle of a section */
+#define ENDS 0
+#endif
+
 enum { OLD = 1, NEW = 2, SECTIONS = 2, LOOKS = 3 };
 
 struct block {
@@ -34,6 +41,10 @@ static void leave(struct epoch_record *own)
 
 static void *visit(void *own)
 {
+    if (ENDS) {
+        epoch_own = NULL;
+        own = epoch_register();
+    }
     for (int i = 0; i < SECTIONS; i++) {
         enter(own);
         struct block *found = atomic_load_explicit(&place, memory_order_acquire);
@@ -42,7 +53,8 @@ static void *visit(void *own)
             atomic_store_explicit(&found->state, OLD, memory_order_relaxed); /* a late helper */
             found->uses++;
         }
-        leave(own);
+        if (!ENDS || i + 1 < SECTIONS)
+            leave(own);
     }
     return NULL;
 }
@@ -53,9 +65,9 @@ static void *retire(void *own)
     enter(own); /* a receiver is inside one itself when it retires */
     struct block *found = atomic_exchange_explicit(&place, NULL, memory_order_acq_rel);
     bool begun = epoch_grace_begin(&grace);
-    assert(begun);
+    assert(begun || STRANGER);
     leave(own);
-    for (int i = 0; i < LOOKS && !reused; i++) {
+    for (int i = 0; i < LOOKS && begun && !reused; i++) {
         if (epoch_grace_over(&grace)) {
             atomic_store_explicit(&found->state, NEW, memory_order_relaxed);
             found->uses++;
@@ -75,7 +87,7 @@ int main(void)
     }
     atomic_init(&block.state, OLD);
     atomic_init(&place, &block);
-    pthread_create(&threads[0], NULL, visit, records[0]);
+    pthread_create(&threads[0], NULL, visit, STRANGER ? &epoch_stranger : records[0]);
     pthread_create(&threads[1], NULL, retire, records[1]);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);

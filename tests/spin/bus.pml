@@ -70,6 +70,7 @@ bit order_done = 1;
 
 /* The slots, one for each publisher. A record is two words, so that it can be torn. */
 byte slot_first[PUBLISHERS], slot_second[PUBLISHERS];
+byte finished[PUBLISHERS]; /* the last seq that the slot's owner has finished by itself */
 
 /* The queues. */
 #define SEGMENT(q, segment) ((q) * SEGMENTS + (segment))
@@ -141,11 +142,18 @@ proctype publisher(byte p)
         STEP(s = order_seq; slot = order_slot; flag = order_done);
 #ifndef BREAK_TURN_TOO_SOON
         if
+        ::!flag ->
+            STEP(seen = finished[slot]);
+            if
+            ::seen < s ->
+                seen = 0;
 #ifdef BREAK_NO_HELP
-        ::!flag -> goto turn
+                goto turn
 #else
-        ::!flag -> goto distribute
+                goto distribute
 #endif
+            ::else -> seen = 0
+            fi
         ::else
         fi;
 #endif
@@ -167,7 +175,7 @@ proctype publisher(byte p)
         assert(!after_subscribe || mine >= start);
         d_step { s = mine; slot = p };
 #ifdef BREAK_DONE_FIRST
-        STEP(if ::order_seq == s -> order_done = 1 ::else fi);
+        STEP(finished[p] = s);
 #endif
 
         /* From here on owner and helpers do the same. */
@@ -183,6 +191,15 @@ proctype publisher(byte p)
         STEP(flag = (order_seq == s && !order_done));
         if
         ::!flag -> goto closed
+        ::else
+        fi;
+        if
+        ::mine != s -> /* nobody else writes one's own */
+            STEP(flag = (finished[slot] < s));
+            if
+            ::!flag -> goto closed
+            ::else
+            fi
         ::else
         fi;
 #endif
@@ -306,11 +323,15 @@ proctype publisher(byte p)
         ::else -> break
         od;
 
-        STEP(
-            if
-            ::order_seq == s -> order_done = 1
-            ::else
-            fi);
+        if
+        ::mine == s -> STEP(finished[p] = s)
+        ::else ->
+            STEP(
+                if
+                ::order_seq == s -> order_done = 1
+                ::else
+                fi)
+        fi;
 #ifdef BREAK_WAKE_LAST
         WAKE(0);
 #endif

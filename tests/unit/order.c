@@ -398,33 +398,82 @@ TEST(order, the_end_of_all_seqs)
     fixture_end(&fixture);
 }
 
-/* Occupies every slot there is by marking it as claimed (1, in its first word): they are made in
- * chunks, each when the ones before it are full. */
-TEST(order, no_slot_is_left)
+/* From here on as a thread for which there was no record, or as one that has one. */
+static void be_stranger(bool stranger)
+{
+    epoch_own = stranger ? &epoch_stranger : NULL;
+}
+
+static void mark_shared_slot(struct fixture *fixture, size_t slot_bytes, unsigned index, bool taken)
+{
+    char *slots = (char *)atomic_load(&fixture->order.chunks[0]);
+    check(slots);
+    atomic_store((_Atomic uint32_t *)(void *)(slots + index * slot_bytes), taken);
+}
+
+TEST(order, threads_without_a_number_share_slots)
 {
     static struct fixture fixture;
-    fixture_begin(&fixture, 100000);
-    fixture.order.deliver = deliver_nothing;
+    fixture_begin(&fixture, 100);
     uint64_t seq;
+    be_stranger(true);
     check_equal(publish(&fixture, 1, 1, 1, &seq), 0);
-    size_t slot_bytes = atomic_load(&fixture.memory.bytes) / ORDER_FIRST_CHUNK;
-    uint32_t slots = 0, size = ORDER_FIRST_CHUNK;
-    for (unsigned chunk = 0; chunk < ORDER_CHUNKS; chunk++) {
-        check_equal(publish(&fixture, 1, 1, 1, &seq), 0);
-        check_equal(seq, 2 + chunk);
-        char *first = (char *)atomic_load(&fixture.order.chunks[chunk]);
-        check(first);
-        for (uint32_t i = 0; i < size; i++)
-            atomic_store((_Atomic uint64_t *)(void *)(first + i * slot_bytes), 1);
-        slots += size;
-        size = slots; /* 16, 16, 32, 64 … */
+    size_t slot_bytes = atomic_load(&fixture.memory.bytes) / ORDER_SHARED_SLOTS;
+    for (unsigned i = 0; i < ORDER_SHARED_SLOTS; i++) {
+        check_equal(publish(&fixture, 1, 2 + i, 1, &seq), 0);
+        check_equal(seq, 2 + i);
+        mark_shared_slot(&fixture, slot_bytes, i, true);
     }
-    check_equal(slots, ORDER_SLOTS_MAX + 1);
-    check_equal(publish(&fixture, 1, 1, 1, &seq), -EAGAIN);
-    check_equal(order_count(&fixture.order), 1 + ORDER_CHUNKS);
-    char *middle = (char *)atomic_load(&fixture.order.chunks[6]);
-    atomic_store((_Atomic uint64_t *)(void *)(middle + 5 * slot_bytes), 0);
-    check_equal(publish(&fixture, 1, 1, 1, &seq), 0);
-    check_equal(seq, 2 + ORDER_CHUNKS);
+    check_equal(publish(&fixture, 1, 90, 1, &seq), -EAGAIN);
+    check_equal(order_count(&fixture.order), 1 + ORDER_SHARED_SLOTS);
+    mark_shared_slot(&fixture, slot_bytes, 5, false);
+    check_equal(publish(&fixture, 1, 90, 1, &seq), 0);
+    check_equal(seq, 2 + ORDER_SHARED_SLOTS);
+    for (unsigned i = 0; i < ORDER_SHARED_SLOTS; i++)
+        mark_shared_slot(&fixture, slot_bytes, i, i != 7);
+    be_stranger(false);
+    atomic_store(&fixture.account.refuse, true);
+    check_equal(publish(&fixture, 1, 91, 1, &seq),
+                0); /* has a number, but no memory for its slot */
+    mark_shared_slot(&fixture, slot_bytes, 7, true);
+    check_equal(publish(&fixture, 1, 92, 1, &seq), -EAGAIN);
+    atomic_store(&fixture.account.refuse, false);
+    check_equal(publish(&fixture, 1, 92, 1, &seq), 0);
+    check_equal(seq, 4 + ORDER_SHARED_SLOTS);
+    fixture_end(&fixture);
+}
+
+/* Ends while its turn is open: as by pthread_exit from a signal handler. */
+static void *end_in_the_middle(void *argument)
+{
+    struct fixture *fixture = argument;
+    uint64_t seq;
+    atomic_store(&fixture->lacks_memory, 1);
+    must_equal(publish(fixture, 1, 1, 1, &seq), 0);
+    atomic_store(&fixture->lacks_memory, 0);
+    return (void *)(uintptr_t)epoch_own->number;
+}
+
+static void *take_over(void *argument)
+{
+    uint64_t seq;
+    must_equal(publish(argument, 2, 1, 1, &seq), 0);
+    must_equal(seq, 2);
+    return (void *)(uintptr_t)epoch_own->number;
+}
+
+TEST(order, a_turn_that_its_thread_has_left_open_is_finished_by_the_next_owner_of_the_slot)
+{
+    static struct fixture fixture;
+    fixture_begin(&fixture, 100);
+    void *first, *second;
+    pthread_t thread = thread_start(end_in_the_middle, &fixture);
+    must(pthread_join(thread, &first) == 0);
+    check_equal(fixture.delivered[1].number, 0);
+    thread = thread_start(take_over, &fixture);
+    must(pthread_join(thread, &second) == 0);
+    check(first == second); /* or this is a test of nothing */
+    check_delivered(&fixture, 1, 1, 1);
+    check_delivered(&fixture, 2, 2, 1);
     fixture_end(&fixture);
 }

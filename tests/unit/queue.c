@@ -21,7 +21,7 @@ struct fixture {
 static void fixture_begin(struct fixture *fixture)
 {
     static const size_t block_sizes[SEGMENT_CLASSES] = {SEGMENT_BYTES(4), SEGMENT_BYTES(16),
-                                                        SEGMENT_BYTES(64)};
+                                                        SEGMENT_BYTES(126)};
     check_ok(reclaim_init());
     account_init(&fixture->account);
     memory_init(&fixture->memory, &fixture->account.allocator, block_sizes, SEGMENT_CLASSES);
@@ -132,8 +132,8 @@ TEST(queue, segments_grow)
 {
     struct fixture fixture;
     fixture_begin(&fixture);
-    const uint32_t capacities[] = {1, 4, 16, 64, 64, 64};
-    const uint64_t events = 1 + 4 + 16 + 3 * 64;
+    const uint32_t capacities[] = {1, 4, 16, 126, 126, 126};
+    const uint64_t events = 1 + 4 + 16 + 3 * 126;
     for (uint64_t seq = 1; seq <= events; seq++)
         check_equal(append(&fixture, seq, 1), 0);
     const struct segment *segment = &fixture.first.segment;

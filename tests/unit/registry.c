@@ -98,7 +98,7 @@ TEST(registry, each_topic_has_its_list)
     fixture_end(&fixture);
 }
 
-TEST(registry, single_topics_are_counted)
+TEST(registry, single_topics_are_announced)
 {
     struct fixture fixture;
     fixture_begin(&fixture);
@@ -106,17 +106,15 @@ TEST(registry, single_topics_are_counted)
     const enum exitbus_topic_kind broad[] = {EXITBUS_TOPIC_ALL, EXITBUS_TOPIC_ANY_PID,
                                              EXITBUS_TOPIC_ANY_EXEC};
     for (size_t i = 0; i < 3; i++)
-        registry_count(registry, broad[i], 1);
-    check_equal(registry->pids + registry->containers + registry->execs, 0);
-    registry_count(registry, EXITBUS_TOPIC_PID, 1);
-    registry_count(registry, EXITBUS_TOPIC_PID, 1);
-    registry_count(registry, EXITBUS_TOPIC_CONTAINER, 1);
-    registry_count(registry, EXITBUS_TOPIC_EXEC, 1);
-    registry_count(registry, EXITBUS_TOPIC_EXEC, 1);
-    registry_count(registry, EXITBUS_TOPIC_EXEC, -1);
-    check_equal(registry->pids, 2);
-    check_equal(registry->containers, 1);
-    check_equal(registry->execs, 1);
+        registry_announce(registry, broad[i]);
+    check(!registry->pids && !registry->containers && !registry->execs);
+    registry_announce(registry, EXITBUS_TOPIC_PID);
+    registry_announce(registry, EXITBUS_TOPIC_PID);
+    check(registry->pids && !registry->containers && !registry->execs);
+    registry_announce(registry, EXITBUS_TOPIC_CONTAINER);
+    check(registry->pids && registry->containers && !registry->execs);
+    registry_announce(registry, EXITBUS_TOPIC_EXEC);
+    check(registry->pids && registry->containers && registry->execs);
     fixture_end(&fixture);
 }
 

@@ -29,6 +29,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,7 @@ struct thread {
     const void *waits_for;
     unsigned joins;
     unsigned nesting;
+    void *at_end;     /* what it has given to pthread_setspecific */
     uint64_t section; /* its number, if nesting > 0 */
     int priority;
 };
@@ -127,7 +129,7 @@ static struct state {
     unsigned store_count;
     uint16_t *views;
     size_t views_used;
-    struct view sequential, ended_sections, grace, channels[CHANNELS_MAX];
+    struct view sequential, ended_sections, grace, once, channels[CHANNELS_MAX];
     uint64_t sections;
     struct callback callbacks[CALLBACKS_MAX];
     unsigned callback_count;
@@ -437,7 +439,7 @@ extern char __data_start[], _end[];
 /* One byte for each line of the program's variables, in which the model's memory lies, too. */
 static size_t line_of(const void *address)
 {
-    return (size_t)((const char *)address - __data_start) / 64;
+    return (size_t)((uintptr_t)address / 64 - (uintptr_t)__data_start / 64);
 }
 
 static bool is_variable(const void *address)
@@ -512,6 +514,12 @@ static bool releases(int order)
     return order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST;
 }
 
+/* The library's own sources, not the tests, nor what stands in for the rest of the library. */
+static bool of_library(const struct model_site *site)
+{
+    return strncmp(site->file, "lib/", 4) == 0;
+}
+
 /* Remember an operation that is not relaxed, for --sites. */
 static void list_site(const char *kind, int order, int failure, const struct model_site *site)
 {
@@ -525,7 +533,7 @@ static void list_site(const char *kind, int order, int failure, const struct mod
 
 static bool weakens(const char *part, const struct model_site *site)
 {
-    return options.weaken_line == site->line && options.weaken_file &&
+    return options.weaken_line == site->line && options.weaken_file && of_library(site) &&
            strcmp(options.weaken_file, base(site->file)) == 0 &&
            (strcmp(options.weaken_part, part) == 0 || strcmp(options.weaken_part, "all") == 0);
 }
@@ -535,7 +543,7 @@ static int weakened(const char *kind, int order, int failure, const struct model
 {
     if (order == __ATOMIC_RELAXED && failure == __ATOMIC_RELAXED)
         return order;
-    if (options.sites)
+    if (options.sites && of_library(site))
         list_site(kind, order, failure, site);
     bool acquire = acquires(order) && strcmp(kind, "store") != 0;
     bool release = releases(order) && strcmp(kind, "load") != 0;
@@ -824,6 +832,16 @@ void __tsan_init(void)
 {
 }
 
+void model_make(const void *object)
+{
+    plain_access(object, 1, true);
+}
+
+void model_use(const void *object)
+{
+    plain_access(object, 1, false);
+}
+
 /* ------------------------------------------------------------------------------- grace periods */
 
 void model_section_begin(void)
@@ -905,10 +923,26 @@ void model_grace_period(void)
 
 /* ------------------------------------------------------------------------------------- threads */
 
+static void (*at_thread_end)(void *); /* of the one key there is */
+
+int model_key_create(void (*at_end)(void *))
+{
+    at_thread_end = at_end;
+    return 0;
+}
+
+int model_setspecific(void *value)
+{
+    me()->at_end = value;
+    return 0;
+}
+
 static void thread_main(void)
 {
     struct thread *thread = me();
     thread->body(thread->argument);
+    if (thread->at_end && now->current != 0)
+        at_thread_end(thread->at_end);
     thread->status = ENDED;
     if (thread->nesting > 0)
         model_violation("a thread has ended in a section", __FILE__, __LINE__);
@@ -961,12 +995,26 @@ int model_thread_join(unsigned long index)
     return 0;
 }
 
+bool model_numberless;
+
+unsigned model_thread_number(void)
+{
+    return model_numberless ? (unsigned)-1 : now->current;
+}
+
 int model_once(void *once, void (*function)(void))
 {
-    if (*(int *)once == 0) {
-        *(int *)once = 1;
+    enum { NEVER, BEGUN, DONE };
+    int *state = once;
+    if (*state == NEVER) {
+        *state = BEGUN;
         function();
+        *state = DONE;
+        view_join(&now->once, me()->view.at, me()->view.count);
     }
+    while (*state == BEGUN)
+        model_pause();
+    view_join(&me()->view, now->once.at, now->once.count);
     return 0;
 }
 
@@ -974,6 +1022,15 @@ int model_once(void *once, void (*function)(void))
 
 void model_dead(const void *address, size_t size)
 {
+    /* Whoever gives memory back must know of every store there, or others may still be at it. */
+    for (unsigned i = 0; i < now->location_count; i++) {
+        const struct location *location = &now->locations[i];
+        const char *at = location->address;
+        if (at >= (const char *)address && at < (const char *)address + size &&
+            view_at(&me()->view, i) + 1u < location->count)
+            model_violation("memory is given back, and a store there is not known", here.file,
+                            here.line);
+    }
     memset(kept->dead + line_of(address), 1, size / 64);
 }
 
@@ -1025,7 +1082,7 @@ static void execute(void)
     now->views_used = 0;
     now->thread_count = now->current = 0;
     now->in_callback = false;
-    now->sequential.count = now->ended_sections.count = now->grace.count = 0;
+    now->sequential.count = now->ended_sections.count = now->grace.count = now->once.count = 0;
     for (unsigned i = 0; i < CHANNELS_MAX; i++)
         now->channels[i].count = 0;
     now->sections = 0;
@@ -1035,7 +1092,7 @@ static void execute(void)
     for (unsigned i = 0; i < THREADS_MAX; i++)
         now->threads[i].stack = stacks[i];
     memcpy(__data_start, kept->data, (size_t)(_end - __data_start));
-    memset(kept->dead, 0, (size_t)(_end - __data_start) / 64 + 1);
+    memset(kept->dead, 0, (size_t)(_end - __data_start) / 64 + 2);
     kept->violation[0] = '\0';
     static volatile bool back;
     back = false;
@@ -1056,15 +1113,24 @@ static void *space(size_t size)
     return space_;
 }
 
+/* A pointer that was read too early, for example. */
+static void no_memory_there(int signal)
+{
+    (void)signal;
+    model_violation("memory is touched that is not there", here.file, here.line);
+}
+
 static void begin(void)
 {
+    sigaction(SIGSEGV, &(struct sigaction){.sa_handler = no_memory_there, .sa_flags = SA_NODEFER},
+              NULL);
     now = space(sizeof *now);
     kept = space(sizeof *kept);
     now->views = space(VIEWS_BYTES + (LOCATIONS_MAX * sizeof(uint16_t)));
     for (unsigned i = 0; i < THREADS_MAX; i++)
         now->threads[i].stack = space(STACK_SIZE);
     size_t size = (size_t)(_end - __data_start);
-    kept->dead = space(size / 64 + 1);
+    kept->dead = space(size / 64 + 2);
     kept->data = space(size);
     memcpy(kept->data, __data_start, size); /* the last thing: `now` and `kept` are in there */
 }

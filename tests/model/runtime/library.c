@@ -5,7 +5,6 @@
  */
 #include "barrier.h"
 #include "bus.h"
-#include "fork_guard.h"
 #include "memory.h"
 #include "reclaim.h"
 #include "sys.h"
@@ -29,11 +28,24 @@ static void *cut(size_t size)
     return arena + used - size;
 }
 
+/* The bus itself, at its end. */
+static void release_bus(void *context, void *memory, size_t size)
+{
+    (void)context;
+    model_dead(memory, size);
+}
+
+void *model_map(size_t size)
+{
+    return cut(size);
+}
+
 void memory_init(struct memory *memory, const struct exitbus_allocator *allocator,
                  const size_t *block_sizes, size_t classes)
 {
     memset((void *)memory, 0, sizeof *memory);
     memory->own_allocator = true;
+    memory->allocator.release = release_bus;
     if (allocator)
         memory->allocator = *allocator;
     for (size_t i = 0; i < classes; i++)
@@ -133,13 +145,6 @@ void memory_unmap(struct memory *memory, void *address, size_t size)
     (void)size;
 }
 
-static void release_nothing(void *context, void *memory, size_t size)
-{
-    (void)context;
-    (void)memory;
-    (void)size;
-}
-
 /* -------------------------------------------------------------------------------- grace periods */
 
 int reclaim_init(void)
@@ -159,6 +164,10 @@ void reclaim_wait(void)
 
 /* --------------------------------------------------------------------------------- system calls */
 
+/*
+ * The kernel orders what is done to one descriptor. But that there is a descriptor of that number
+ * must be known to whoever uses it, as of any other object.
+ */
 #define FDS 8
 static struct {
     struct model_channel channel;
@@ -190,6 +199,8 @@ int sys_eventfd(bool semaphore)
             fds[fd].open = true;
             fds[fd].tokens = 0;
             fds[fd].channel.number = (unsigned)fd;
+            model_take_over(&fds[fd].channel); /* from who has closed the last one of that number */
+            model_make(&fds[fd]);
             return fd;
         }
     return -EMFILE;
@@ -200,6 +211,7 @@ int sys_eventfd_add(int fd)
     model_step();
     if (fd < 0 || fd >= FDS || !fds[fd].open)
         return -EBADF;
+    model_use(&fds[fd]);
     fds[fd].tokens++;
     model_hand_over(&fds[fd].channel);
     model_wake(&fds[fd].tokens);
@@ -216,6 +228,7 @@ int sys_eventfd_take(int fd)
     model_step();
     if (fd < 0 || fd >= FDS || !fds[fd].open)
         return -EBADF;
+    model_use(&fds[fd]);
     if (fds[fd].tokens == 0)
         return -EAGAIN;
     fds[fd].tokens--;
@@ -226,6 +239,7 @@ int sys_eventfd_take(int fd)
 void model_await_readable(int fd)
 {
     model_step();
+    model_use(&fds[fd]);
     while (fds[fd].tokens == 0)
         model_sleep(&fds[fd].tokens);
     model_take_over(&fds[fd].channel);
@@ -233,6 +247,8 @@ void model_await_readable(int fd)
 
 int sys_close(int fd)
 {
+    model_use(&fds[fd]);
+    model_hand_over(&fds[fd].channel);
     fds[fd].open = false;
     return 0;
 }
@@ -259,16 +275,9 @@ int64_t sys_clock_ns(clockid_t clock)
 
 /* -------------------------------------------------------------------------------- what is left out */
 
-_Atomic(const uint32_t *) fork_guard_page;
-
-int fork_guard_init(void)
-{
-    return 0;
-}
-
 int bus_close(struct exitbus *bus)
 {
-    bus->hub.memory.allocator.release = release_nothing;
+    bus->hub.memory.allocator.release = release_bus;
     atomic_store_explicit(&bus->hub.closed, true, memory_order_seq_cst);
     return 0;
 }

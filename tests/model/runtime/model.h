@@ -35,6 +35,10 @@ void model_init(void *address, size_t size, uint64_t value);
 /* A full fence on every thread, as by membarrier. */
 void model_fence_all(void);
 
+/* Like a plain store to the object, and a plain load: who uses it must know that it was made. */
+void model_make(const void *object);
+void model_use(const void *object);
+
 /* A system call: others may go first. What one hands over through it another takes over. */
 struct model_channel {
     unsigned number;
@@ -59,9 +63,20 @@ void model_grace_period(void);
 
 int model_thread_start(unsigned long *thread, void *(*body)(void *), void *argument);
 int model_thread_join(unsigned long thread);
-int model_once(void *once, void (*function)(void));
+unsigned model_thread_number(void);
 
-/* Atomic operations on [address, address + size) are violations from now on, or not. */
+int model_once(void *once, void (*function)(void));
+/* One key; main's own value is left alone, since the process ends with it. */
+int model_key_create(void (*at_end)(void *));
+int model_setspecific(void *value);
+
+/* Memory from the kernel: zeroed, and never given back. */
+void *model_map(size_t size);
+
+/*
+ * Accesses to [address, address + size) are violations from now on, or not. It is a violation if
+ * whoever says so does not know of every store there.
+ */
 void model_dead(const void *address, size_t size);
 void model_alive(const void *address, size_t size);
 /* Forget what atomics there were: the memory is used anew, with what it holds now. */

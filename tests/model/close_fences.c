@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Unsubscribe against a sleeping receiver on a kernel without membarrier: it wakes all the same. */
+#include <stdbool.h>
+
+extern const bool model_without_membarrier;
+const bool model_without_membarrier = true;
+
+#include "close.c"

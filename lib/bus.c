@@ -183,6 +183,7 @@ int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t 
 {
     uint64_t first;
     reclaim_enter();
+    hub_prefetch(&bus->hub, &events[0]);
     int result =
         bus_closed(bus) ? -ESHUTDOWN : order_publish(&bus->hub.order, events, count, &first);
     reclaim_leave();
@@ -194,7 +195,6 @@ int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t 
 static int check_and_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
                              uint64_t *seq)
 {
-    hub_prefetch(&bus->hub, &events[0]);
     for (size_t i = 0; i < count; i++) {
         int result = event_check(&events[i]);
         if (result < 0)

@@ -65,11 +65,6 @@ static inline uint64_t position_make(const struct segment *segment, unsigned ind
     return (uint64_t)(uintptr_t)segment | (uint64_t)index << POSITION_INDEX_SHIFT;
 }
 
-static inline unsigned position_index(uint64_t position)
-{
-    return (unsigned)(position >> POSITION_INDEX_SHIFT);
-}
-
 /* ----------------------------------------------------------------------------------- cells */
 
 static inline uint64_t cell_tag(const struct cell *cell)

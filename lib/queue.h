@@ -73,6 +73,11 @@ static inline struct segment *position_segment(uint64_t position)
     return (struct segment *)(uintptr_t)(position & POSITION_SEGMENT);
 }
 
+static inline unsigned position_index(uint64_t position)
+{
+    return (unsigned)(position >> POSITION_INDEX_SHIFT);
+}
+
 void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_segment *first);
 
 /* Before anybody else sees it: the first take closes. */
@@ -83,8 +88,7 @@ bool queue_one_shot(const struct queue_head *head);
 static inline void queue_prefetch(const struct queue_tail *tail)
 {
     uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_relaxed);
-    prefetch_for_write(
-        segment_cell(position_segment(hint), (unsigned)(hint >> POSITION_INDEX_SHIFT)));
+    prefetch_for_write(segment_cell(position_segment(hint), position_index(hint)));
 }
 
 /* The same, with all that it is going to read: from memory at once, not one after the other. */
@@ -93,7 +97,7 @@ static inline void queue_prefetch_all(const struct queue_tail *tail)
     uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_relaxed);
     const struct segment *segment = position_segment(hint);
     __builtin_prefetch(segment);
-    const struct cell *next = segment_cell(segment, (unsigned)(hint >> POSITION_INDEX_SHIFT));
+    const struct cell *next = segment_cell(segment, position_index(hint));
     __builtin_prefetch(next - 1);
     prefetch_for_write(next);
 }

@@ -19,6 +19,9 @@
 /* The header and two ids of EXITBUS_ID_MAX bytes. */
 #define RECORD_CELLS_MAX (1 + (2 * EXITBUS_ID_MAX + CELL_PAYLOAD - 1) / CELL_PAYLOAD)
 
+/* At -O2 gcc leaves a loop over the words of a cell a loop. */
+#define UNROLL_WORDS _Pragma("GCC unroll 7")
+
 struct record {
     uint64_t words[RECORD_CELLS_MAX * CELL_WORDS];
 };
@@ -34,6 +37,12 @@ static inline unsigned record_cells(uint64_t first_word)
     unsigned size = (unsigned)bytes[offsetof(struct exitbus_event, container_id_size) - 8] +
                     bytes[offsetof(struct exitbus_event, exec_id_size) - 8];
     return likely(size == 0) ? 1 : 1 + (unsigned)((size + CELL_PAYLOAD - 1) / CELL_PAYLOAD);
+}
+
+/* Without ids, and so in one cell: what nearly all are. */
+static inline bool record_is_single(const struct record *record)
+{
+    return record_cells(record->words[0]) == 1;
 }
 
 /* What a record says about whom it concerns. Ids are not terminated. */

@@ -6,11 +6,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define SLAB_SMALL ((size_t)64 << 10)
-/* Where a pool is this large, slabs are huge pages: an append to fresh memory costs 9 ns, not 32.
- */
-#define SLAB_LARGE ((size_t)2 << 20)
-#define SLAB_LARGE_FROM ((size_t)16 << 20)
 /* No machine hands out addresses above this unless asked; queue.c packs an index above it. */
 #define ADDRESS_LIMIT ((uintptr_t)1 << 48)
 
@@ -85,13 +80,22 @@ static struct slab *slab_new(struct memory *memory, struct pool *pool)
     slab->size = size;
     slab->capacity = (uint32_t)((size - sizeof *slab) / pool->block_size);
     slab->found = 0;
+    slab->hollow = 0;
     atomic_init(&slab->cut, 1); /* the first block is for the caller */
     return slab;
 }
 
-static struct block *slab_block(struct slab *slab, uint32_t index)
+void slab_unmap(struct memory *memory, struct slab *slab)
 {
-    struct block *block = (struct block *)(void *)(slab->blocks + index * slab->pool->block_size);
+    /* Hollow blocks do not count as held. */
+    atomic_fetch_add_explicit(&memory->bytes, slab->hollow * slab->pool->block_size,
+                              memory_order_relaxed);
+    memory_unmap(memory, slab, slab->size);
+}
+
+static struct block *block_new(struct slab *slab, uint32_t index)
+{
+    struct block *block = slab_block(slab, index);
     block->slab = slab;
     return block;
 }
@@ -112,7 +116,7 @@ static struct block *cut_block(struct slab *slab)
     if (atomic_load_explicit(&slab->cut, memory_order_relaxed) >= slab->capacity)
         return NULL;
     uint32_t index = atomic_fetch_add_explicit(&slab->cut, 1, memory_order_relaxed);
-    return index < slab->capacity ? slab_block(slab, index) : NULL;
+    return index < slab->capacity ? block_new(slab, index) : NULL;
 }
 
 /* -------------------------------------------------------------------------------- take, give */
@@ -169,7 +173,7 @@ void *memory_take(struct memory *memory, unsigned class)
         if (atomic_compare_exchange_strong_explicit(&pool->current, &slab, fresh,
                                                     memory_order_release, memory_order_relaxed)) {
             atomic_fetch_add_explicit(&pool->slab_bytes, fresh->size, memory_order_relaxed);
-            block = slab_block(fresh, 0);
+            block = block_new(fresh, 0);
             slab_list(memory, fresh);
             return block;
         }
@@ -213,7 +217,7 @@ void memory_finish(struct memory *memory)
     struct slab *slab = atomic_load_explicit(&memory->slabs, memory_order_acquire);
     while (slab) {
         struct slab *next = slab->next;
-        memory_unmap(memory, slab, slab->size);
+        slab_unmap(memory, slab);
         slab = next;
     }
     atomic_store_explicit(&memory->slabs, NULL, memory_order_relaxed);

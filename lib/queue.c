@@ -34,7 +34,9 @@
  * hint or a later one. (A slow mover may write a begin again, which is right in any life.)
  *
  * Take. `position` moves forward by CAS alone, so each event goes to one receiver; closing sets a
- * bit in the same word, so that no CAS from before can succeed after (G3). The winner of the CAS
+ * bit in the same word, so that no CAS from before can succeed after (G3). Events are copied when
+ * they are taken: until the section ends no segment is used again, and who loses has copied none in
+ * vain. The winner of the CAS
  * that leaves a segment behind retires it, after making sure that `tail->segment` has left it too.
  *
  * A gap. If a record does not fit, the rest of the segment stays empty for good. A receiver that
@@ -53,9 +55,6 @@
 
 /* The base of a segment in the pool whose tags may be of any event. */
 #define BASE_UNKNOWN UINT64_MAX
-
-/* At -O2 gcc leaves a loop over the words of a cell a loop. */
-#define UNROLL_WORDS _Pragma("GCC unroll 7")
 
 #define POSITION_CLOSED ((uint64_t)1)
 #define POSITION_ONE_SHOT ((uint64_t)2) /* constant */
@@ -144,10 +143,12 @@ static void cell_read_ids(const struct cell *header, unsigned cells, struct exit
 static inline unsigned cell_read(const struct cell *header, uint64_t seq,
                                  struct exitbus_event *event)
 {
-    unsigned cells = cell_width(header);
+    uint64_t first = cell_word(header, 0);
+    unsigned cells = record_cells(first);
     event->seq = seq;
+    memcpy((char *)event + sizeof event->seq, &first, sizeof first);
     UNROLL_WORDS
-    for (unsigned w = 0; w < CELL_WORDS; w++) {
+    for (unsigned w = 1; w < CELL_WORDS; w++) {
         uint64_t word = cell_word(header, w);
         memcpy((char *)event + (1 + w) * sizeof word, &word, sizeof word);
     }
@@ -189,11 +190,15 @@ static struct segment *segment_new(const struct segment *last, struct memory *me
     segment->first_ordinal = first_ordinal;
     segment->base = seq;
     atomic_store_explicit(&segment->next, NULL, memory_order_relaxed);
-    atomic_store_explicit(&segment->left, 0, memory_order_relaxed);
+    atomic_store_explicit(&segment->left, false, memory_order_relaxed);
+    atomic_store_explicit(&segment->wide, false, memory_order_relaxed);
     return segment;
 }
 
-/* Events in cells 0 to end of a segment, as far as they are filled. */
+/*
+ * Events in cells 0 to end of a segment, as far as they are filled. To look at them all is only
+ * worth its while where nobody knows the first empty one.
+ */
 static uint64_t segment_events(const struct segment *segment, unsigned end)
 {
     uint64_t events = 0;
@@ -206,16 +211,19 @@ static uint64_t segment_events(const struct segment *segment, unsigned end)
 }
 
 /*
- * The segment after a full one, linked by whoever comes first. NULL: no memory.
+ * The segment after a full one, whose cells are filled up to `end`, linked by whoever comes first.
+ * NULL: no memory.
  */
-static struct segment *segment_follow(struct segment *full, struct memory *memory, uint64_t seq,
-                                      unsigned cells)
+static struct segment *segment_follow(struct segment *full, unsigned end, struct memory *memory,
+                                      uint64_t seq, unsigned cells)
 {
     /* Acquire: pairs with the release CAS below, for the new segment's fields. */
     struct segment *next = atomic_load_explicit(&full->next, memory_order_acquire);
     if (next)
         return next;
-    uint64_t ordinal = full->first_ordinal + segment_events(full, full->capacity);
+    /* Relaxed: all below seq is known here, and so what it has noted. */
+    bool wide = atomic_load_explicit(&full->wide, memory_order_relaxed);
+    uint64_t ordinal = full->first_ordinal + (wide ? segment_events(full, end) : end);
     struct segment *fresh = segment_new(full, memory, seq, cells, ordinal);
     if (!fresh)
         return NULL;
@@ -241,7 +249,7 @@ static inline void tail_advance(struct queue_tail *tail, struct segment *from, s
     atomic_compare_exchange_strong_explicit(&tail->segment, &last, to, memory_order_release,
                                             memory_order_relaxed);
     /* Release: pairs with segment_leave. */
-    atomic_store_explicit(&from->left, 1, memory_order_release);
+    atomic_store_explicit(&from->left, true, memory_order_release);
     test_step(STEP_APPEND_TAIL_MOVED);
 }
 
@@ -255,7 +263,8 @@ void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_s
     segment->capacity = QUEUE_FIRST_CELLS;
     segment->class = SEGMENT_CLASSES; /* belongs to its owner */
     atomic_init(&segment->next, NULL);
-    atomic_init(&segment->left, 0);
+    atomic_init(&segment->left, false);
+    atomic_init(&segment->wide, false);
     for (unsigned i = 0; i < QUEUE_FIRST_CELLS; i++)
         atomic_init(&first->cells[i].tag, 0);
     atomic_init(&tail->segment, segment);
@@ -274,18 +283,22 @@ bool queue_one_shot(const struct queue_head *head)
     return atomic_load_explicit(&head->position, memory_order_relaxed) & POSITION_ONE_SHOT;
 }
 
-int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
-                 const struct record *record)
+static inline void append_at(struct queue_tail *tail, const struct memory *memory,
+                             struct segment *segment, unsigned index, uint64_t seq,
+                             const struct record *record, unsigned cells)
+{
+    cells_prefetch(segment, memory, index + cells);
+    cell_fill(segment_cell(segment, index), seq, record, cells);
+    atomic_store_explicit(&tail->hint, position_make(segment, index + cells),
+                          mutant(WEAK_HINT) ? memory_order_relaxed : memory_order_release);
+    test_step(STEP_APPEND_HINT_WRITTEN);
+}
+
+static __attribute__((noinline)) int append_from(struct queue_tail *tail, struct memory *memory,
+                                                 uint64_t seq, const struct record *record,
+                                                 struct segment *segment, unsigned i)
 {
     unsigned cells = record_cells(record->words[0]);
-    /* Acquire: pairs with tail_advance. */
-    struct segment *segment = atomic_load_explicit(&tail->segment, memory_order_acquire);
-    /* Acquire: pairs with the release below, so that the cells before it are seen as filled. */
-    uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_acquire);
-    unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
-    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq && !mutant(QUEUE_NO_LOOK_BACK))
-        return 0;
-
     for (;;) {
         if (segment->base > seq && !mutant(QUEUE_NO_BASE))
             return 0;
@@ -300,14 +313,12 @@ int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
             }
             if (i + cells > segment->capacity)
                 break;
-            cells_prefetch(segment, memory, i + cells);
-            cell_fill(cell, seq, record, cells);
-            atomic_store_explicit(&tail->hint, position_make(segment, i + cells),
-                                  mutant(WEAK_HINT) ? memory_order_relaxed : memory_order_release);
-            test_step(STEP_APPEND_HINT_WRITTEN);
+            if (cells > 1)
+                atomic_store_explicit(&segment->wide, true, memory_order_relaxed);
+            append_at(tail, memory, segment, i, seq, record, cells);
             return 0;
         }
-        struct segment *next = segment_follow(segment, memory, seq, cells);
+        struct segment *next = segment_follow(segment, i, memory, seq, cells);
         if (!next)
             return -ENOMEM;
         tail_advance(tail, segment, next);
@@ -316,24 +327,57 @@ int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
     }
 }
 
+int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
+                 const struct record *record)
+{
+    /* Acquire: pairs with tail_advance. */
+    struct segment *segment = atomic_load_explicit(&tail->segment, memory_order_acquire);
+    /* Acquire: pairs with the release in append_at, so that the cells before it are seen as filled.
+     */
+    uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_acquire);
+    unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
+    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq && !mutant(QUEUE_NO_LOOK_BACK))
+        return 0;
+    /* Nearly always: the cell is empty, in a segment from before, and takes the whole record. */
+    if (likely(i < segment->capacity && segment->base <= seq && record_is_single(record) &&
+               cell_tag(segment_cell(segment, i)) < segment->base)) {
+        append_at(tail, memory, segment, i, seq, record, 1);
+        return 0;
+    }
+    return append_from(tail, memory, seq, record, segment, i);
+}
+
 /* ------------------------------------------------------------------------------------ take */
 
-/* Copy up to `capacity` events that lie from cell *index on; moves *index behind them. */
-static size_t copy_run(const struct segment *segment, unsigned *index, struct exitbus_event *events,
-                       size_t capacity)
+/* How many events lie from cell *index on, up to `capacity`; moves *index behind them. */
+static size_t count_run(const struct segment *segment, unsigned *index, size_t capacity)
 {
     size_t count = 0;
     unsigned i = *index;
     while (count < capacity && i < segment->capacity) {
-        uint64_t tag = cell_tag(segment_cell(segment, i));
+        const struct cell *cell = segment_cell(segment, i);
+        uint64_t tag = cell_tag(cell);
         if (tag < segment->base && !(mutant(QUEUE_LEFTOVERS) && tag > 0))
             break;
-        i += cell_read(segment_cell(segment, i), tag, &events[count++]);
+        i += cell_width(cell);
+        count++;
     }
     if (mutant(QUEUE_BATCH_PAST_END) && count > 1 && i < segment->capacity)
         i++;
     *index = i;
     return count;
+}
+
+/* Copy out what count_run has found from cell `index` on. */
+static void copy_run(const struct segment *segment, unsigned index, struct exitbus_event *events,
+                     size_t count)
+{
+    for (size_t n = 0; n < count; n++) {
+        const struct cell *cell = segment_cell(segment, index);
+        /* Relaxed: count_run has acquired it. */
+        uint64_t seq = atomic_load_explicit(&cell->tag, memory_order_relaxed);
+        index += cell_read(cell, seq, &events[n]);
+    }
 }
 
 /* Give a segment back that both ends have left. */
@@ -371,9 +415,9 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             return -ESHUTDOWN;
         struct segment *segment = position_segment(position);
         unsigned index = position_index(position);
-        size_t count = copy_run(segment, &index, events, capacity);
+        size_t count = count_run(segment, &index, capacity);
         if (count > 0) {
-            test_step(STEP_RECEIVE_COPIED);
+            test_step(STEP_RECEIVE_FOUND);
             uint64_t after = position_make(segment, index) | kept;
             if (one_shot && !mutant(ONE_SHOT_TWICE))
                 after |= POSITION_CLOSED;
@@ -386,6 +430,7 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
                                                    &head->position, &position, after,
                                                    memory_order_release, memory_order_acquire)) {
                 test_step(STEP_RECEIVE_TAKEN);
+                copy_run(segment, position_index(position), events, count);
                 return (ssize_t)count;
             }
             continue;

@@ -22,8 +22,7 @@ struct cell {
     _Atomic uint64_t words[CELL_WORDS];
 };
 
-/* A run of cells. All but `next` and `left` is written before the segment is linked, then constant.
- */
+/* A run of cells. What is not atomic is written before the segment is linked, then constant. */
 struct segment {
     struct block block;             /* unused in a queue's first segment */
     _Atomic(struct segment *) next; /* linked once */
@@ -31,7 +30,8 @@ struct segment {
     uint64_t first_ordinal;         /* events put into the queue before this segment */
     uint16_t capacity;              /* cells */
     uint16_t class;                 /* of its memory */
-    _Atomic uint32_t left;          /* the tail is known to have moved on */
+    _Atomic bool left;              /* the tail is known to have moved on */
+    _Atomic bool wide;              /* some event takes more than one cell */
 };
 
 _Static_assert(sizeof(struct segment) == CACHE_LINE, "cells begin on the second line");

@@ -6,11 +6,16 @@
  */
 #include "pool.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 /* Free memory that a pool keeps when it trims, to start the next burst warm. */
 #define TRIM_KEEP ((size_t)128 << 10)
 #define TRIM_FROM (2 * TRIM_KEEP)
 /* What was free all the time for this many grace periods (of about 10 ms) is not needed. */
 #define TRIM_EVERY_LOOKS 8
+/* Free pages of slabs that are in use go back where no more than one block in so many is. */
+#define TRIM_USED_ONE_IN 16
 /* Looks without anything having come back meanwhile, before they end: at rest nothing runs. */
 #define TRIM_LOOKS 32
 
@@ -21,6 +26,10 @@
  * A trim has three stages with a grace period between each: take the whole free list out (a popper
  * may still be looking at its old top); sort it, put back what stays and take the rest out of
  * memory->slabs and pool->current (somebody may still be about to cut from it); unmap.
+ *
+ * A queue that is empty holds on to one segment, and that may lie in a huge page. Of a large slab
+ * in use the free blocks are taken out of the pool, for good, and all pages that hold nothing else
+ * go back to the kernel. The slab follows when the last of its blocks is found free.
  */
 
 static void trim_go_on(struct memory *memory);
@@ -44,7 +53,7 @@ static void trim_unmap(struct rcu_head *rcu)
     struct slab *slab = memory->trim_slabs;
     while (slab) {
         struct slab *next = slab->next;
-        memory_unmap(memory, slab, slab->size);
+        slab_unmap(memory, slab);
         slab = next;
     }
     if (memory->trim_slabs)
@@ -67,26 +76,75 @@ static void trim_take_slab(struct memory *memory, struct slab *slab)
     memory->trim_slabs = slab;
 }
 
-/* Does a slab, of whose blocks `found` are free, go back? Then it is taken out of the pool. */
-static bool trim_decide(struct memory *memory, struct slab *slab, size_t *kept)
+static uint32_t slab_cut(const struct slab *slab)
+{
+    uint32_t cut = atomic_load_explicit(&slab->cut, memory_order_relaxed);
+    return cut < slab->capacity ? cut : slab->capacity;
+}
+
+/*
+ * What becomes of a slab, of whose blocks `found` are free: SLAB_GOES (it is then taken out of the
+ * pool), SLAB_HOLLOWED, or 0: its free blocks stay in the pool.
+ */
+static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *kept)
 {
     struct pool *pool = memory->trim_pool;
-    uint32_t cut = atomic_load_explicit(&slab->cut, memory_order_relaxed);
-    if (slab->found < (cut < slab->capacity ? cut : slab->capacity))
-        return mutant(MEMORY_TRIMS_IN_USE) && slab->found > slab->capacity / 2
-                   ? (trim_take_slab(memory, slab), true)
-                   : false; /* partly in use */
-    if (*kept + slab->size <= memory->trim_keep) {
-        *kept += slab->size;
-        return false;
+    uint32_t cut = slab_cut(slab), in_use = cut - slab->found - slab->hollow;
+    if (mutant(MEMORY_TRIMS_IN_USE) && slab->found > slab->capacity / 2)
+        in_use = 0;
+    if (in_use > 0 && (slab->size == SLAB_SMALL || !memory->own_allocator ||
+                       in_use > slab->capacity / TRIM_USED_ONE_IN))
+        return 0;
+    size_t free = in_use > 0 ? slab->found * pool->block_size : slab->size;
+    if (*kept + free <= memory->trim_keep) {
+        *kept += free;
+        return 0;
     }
-    struct slab *current = slab;
-    if (cut < slab->capacity &&
-        atomic_compare_exchange_strong_explicit(&pool->current, &current, NULL,
-                                                memory_order_relaxed, memory_order_relaxed))
-        return false; /* somebody may be about to cut from it: next time */
+    if (cut < slab->capacity) {
+        test_step(STEP_TRIM_DECIDING);
+        struct slab *current = slab;
+        /* Acquire: pairs with the CAS in memory_take, by somebody who has found it fully cut. */
+        if (atomic_compare_exchange_strong_explicit(&pool->current, &current, NULL,
+                                                    memory_order_acquire, memory_order_acquire))
+            return 0; /* somebody may be about to cut from it: next time */
+        if (slab_cut(slab) != cut)
+            return 0; /* somebody has, and then replaced it */
+    }
+    if (in_use > 0)
+        return SLAB_HOLLOWED;
     trim_take_slab(memory, slab);
-    return true;
+    return SLAB_GOES;
+}
+
+/* Whole pages that lie in blocks `from` to `to` of a slab; the last one ends with the slab. */
+static void give_pages(struct slab *slab, uint32_t from, uint32_t to)
+{
+    uintptr_t begin = (uintptr_t)slab_block(slab, from);
+    uintptr_t end =
+        to == slab->capacity ? (uintptr_t)slab + slab->size : (uintptr_t)slab_block(slab, to);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    begin = (begin + page - 1) & ~(page - 1);
+    end &= ~(page - 1);
+    if (begin < end)
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+/* What a block that has just been found hollow names as its slab. Not NULL: that is what it names
+ * between being cut and being somebody's. */
+static struct slab hollow_mark;
+
+/* Give back the pages of blocks that have just been marked, and of those that were never cut. */
+static void slab_hollow_out(struct slab *slab)
+{
+    (void)madvise(slab, slab->size, MADV_NOHUGEPAGE); /* or they might come back as one */
+    uint32_t cut = slab_cut(slab), run = 0;
+    for (uint32_t i = 0; i < cut; i++) {
+        if (slab_block(slab, i)->slab == &hollow_mark)
+            continue;
+        give_pages(slab, run, i);
+        run = i + 1;
+    }
+    give_pages(slab, run, slab->capacity);
 }
 
 static void trim_sort(struct rcu_head *rcu)
@@ -97,14 +155,30 @@ static void trim_sort(struct rcu_head *rcu)
         b->slab->found++;
 
     size_t kept = 0;
+    struct slab *hollowed = NULL;
     struct block *next;
     for (struct block *b = memory->trim_blocks; b; b = next) {
         next = atomic_load_explicit(&b->chain, memory_order_relaxed);
         struct slab *slab = b->slab;
-        if (slab->found > 0 && slab->found != SLAB_GOES) /* its first block */
-            slab->found = trim_decide(memory, slab, &kept) ? SLAB_GOES : 0;
-        if (slab->found != SLAB_GOES)
+        if (slab->found > 0 && slab->found < SLAB_HOLLOWED) { /* its first block */
+            slab->found = trim_decide(memory, slab, &kept);
+            if (slab->found == SLAB_HOLLOWED) {
+                slab->hollow_next = hollowed;
+                hollowed = slab;
+            }
+        }
+        if (slab->found == SLAB_HOLLOWED) {
+            b->slab = &hollow_mark;
+            slab->hollow++;
+            atomic_fetch_sub_explicit(&memory->bytes, memory->trim_pool->block_size,
+                                      memory_order_relaxed);
+        } else if (slab->found == 0) {
             pool_push(memory->trim_pool, b, b, 1);
+        }
+    }
+    for (; hollowed; hollowed = hollowed->hollow_next) {
+        slab_hollow_out(hollowed);
+        hollowed->found = 0;
     }
     memory->trim_blocks = NULL;
     memory_later(memory, &memory->trim_reclaim, trim_unmap);

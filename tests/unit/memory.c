@@ -7,6 +7,9 @@
 #include "support/allocator.h"
 #include "support/harness.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 enum { SMALL, LARGE, CLASSES };
 #define SMALL_BYTES ((size_t)320)
 #define LARGE_BYTES ((size_t)4160)
@@ -295,6 +298,88 @@ TEST(memory, slabs_in_use_stay)
     for (size_t i = 0; i < MANY; i += 90)
         memory_give(&fixture.memory, LARGE, blocks[i]);
     await(bytes_of(&fixture) <= LITTLE);
+    fixture_end(&fixture);
+}
+
+/* The second page of what is free of a large block: has it gone back to the kernel? */
+static bool page_is_gone(void *block)
+{
+    unsigned char resident = 0;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    void *inside = (void *)(((uintptr_t)block + page) & ~(page - 1));
+    return mincore(inside, 1, &resident) < 0 || !(resident & 1);
+}
+
+/* One block in use does not hold a huge page, and stays what it is. */
+TEST(memory, free_pages_of_large_slabs_in_use_go_back)
+{
+    enum { STAYS_ONE_IN = 300 }; /* somewhat more than half of what a slab holds */
+    static void *blocks[4 * MANY];
+    static struct fixture fixture;
+    fixture_begin(&fixture, false);
+    for (unsigned round = 0; round < 2; round++) {
+        for (size_t i = 0; i < 4 * MANY; i++) {
+            blocks[i] = take(&fixture, LARGE);
+            fill(blocks[i], LARGE_BYTES, i << 32);
+        }
+        for (size_t i = 0; i < 4 * MANY; i++)
+            if (i % STAYS_ONE_IN != 0)
+                memory_give(&fixture.memory, LARGE, blocks[i]);
+        for (size_t i = 2 * MANY; i < 4 * MANY; i += STAYS_ONE_IN / 2)
+            if (i % STAYS_ONE_IN != 0)
+                await(page_is_gone(blocks[i]));
+        for (size_t i = 0; i < 4 * MANY; i += STAYS_ONE_IN) {
+            check(filled(blocks[i], LARGE_BYTES, i << 32));
+            memory_give(&fixture.memory, LARGE, blocks[i]);
+        }
+    }
+    fixture_end(&fixture);
+}
+
+static struct {
+    struct fixture *fixture;
+    void *blocks[MANY];
+    _Atomic size_t count;
+} meanwhile;
+
+/* All that is free, and the rest of the slab that blocks are being cut from. */
+static void take_to_the_end(enum test_step step)
+{
+    if (step != STEP_TRIM_DECIDING || atomic_load(&meanwhile.count) > 0)
+        return;
+    struct pool *pool = &meanwhile.fixture->memory.pools[LARGE];
+    const struct slab *slab = atomic_load(&pool->current);
+    size_t count = 0;
+    while (atomic_load(&pool->current) == slab) {
+        must(count < MANY);
+        void *block = take(meanwhile.fixture, LARGE);
+        fill(block, LARGE_BYTES, count << 32);
+        meanwhile.blocks[count++] = block;
+    }
+    atomic_store(&meanwhile.count, count);
+}
+
+/* A slab that seems to be free, and is cut to its end just when a trim decides about it. */
+TEST(memory, slab_that_is_cut_from_meanwhile_stays)
+{
+    enum { BLOCKS = 305 }; /* the last slab holds more */
+    static void *blocks[BLOCKS];
+    static struct fixture fixture;
+    fixture_begin(&fixture, true);
+    meanwhile.fixture = &fixture;
+    for (size_t i = 0; i < BLOCKS; i++)
+        blocks[i] = take(&fixture, LARGE);
+    size_t full = bytes_of(&fixture);
+    __atomic_store_n(&exitbus_test_step, take_to_the_end, __ATOMIC_RELEASE);
+    for (size_t i = BLOCKS; i-- > 0;) /* so that the last slab comes last */
+        memory_give(&fixture.memory, LARGE, blocks[i]);
+    await(atomic_load(&meanwhile.count) > 0 && bytes_of(&fixture) < full);
+    reclaim_wait();
+    __atomic_store_n(&exitbus_test_step, NULL, __ATOMIC_RELEASE);
+    for (size_t i = 0; i < atomic_load(&meanwhile.count); i++) {
+        check(filled(meanwhile.blocks[i], LARGE_BYTES, i << 32));
+        memory_give(&fixture.memory, LARGE, meanwhile.blocks[i]);
+    }
     fixture_end(&fixture);
 }
 

@@ -23,6 +23,7 @@
     DEFECT(ORDER_OOM_DROPS, G1, "order.c", "an event that lacks memory for one queue is given up") \
     DEFECT(ORDER_OOM_TWICE, G8, "order.c", "a publish fails with its event ordered all the same") \
     UNSEEN(ORDER_STALL_UNTOLD, G1, "order.c", "sleepers are not told of an event that lacks memory") \
+    UNSEEN(ORDER_STALL_COVERED, G1, "order.c", "a late note covers that of a later event") \
     DEFECT(QUEUE_NO_LOOK_BACK, G1, "queue.c", "the missing look at the previous cell") \
     UNSEEN(QUEUE_HINT_STAYS, G1, "queue.c", "a segment that comes back is entered at its last life's hint") \
     DEFECT(QUEUE_NO_BASE, G1, "queue.c", "the missing look at the tag that ended the last segment") \
@@ -48,6 +49,8 @@
     DEFECT(WAKE_EPOCH_LATE, G1, "subscription.c", "a sleeper looks at its queue, and announces itself then") \
     DEFECT(WAKE_FD_NEVER, G1, "wakeup.c", "the descriptor is never signalled") \
     DEFECT(WAKE_FD_NO_LOOK, G1, "wakeup.c", "the descriptor is cleared without another look") \
+    UNSEEN(WAKE_FD_NO_FENCE, G1, "wakeup.c", "a publisher looks at the descriptor's state without a fence") \
+    UNSEEN(WAKE_FD_KNOWN_EARLY, G1, "wakeup.c", "the descriptor is cleared before all publishers see it") \
     DEFECT(WAKE_CLOSE_SILENT, G3, "wakeup.c", "closing wakes nobody") \
     DEFECT(WAKE_ALWAYS, REST, "wakeup.c", "sleepers wake at intervals") \
     DEFECT(REGISTRY_UNLINK_BY_STORE, G1, "registry.c", "leaving overwrites what entered meanwhile") \

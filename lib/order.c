@@ -35,10 +35,9 @@
  * next publish tries first, and fails with -ENOMEM, unordered, if it can't; an idle receive tries,
  * too (order->stalled tells it to). Nobody who waits for an event of the turn sleeps while that is
  * set: first it is set, then they are woken, also those whose own queues lack nothing, since their
- * event may stand behind the one that does. It holds the word of the turn, so that who has finished
- * one turn can't wipe out the note of the next. A late note may still replace that of the next
- * turn; whoever wipes it out looks at the word again, and learns of that turn since notes are
- * read-modify-writes: the CAS that wipes out the last one acquires what was before any of them.
+ * event may stand behind the one that does. It holds the word of the turn, and only ever gives way
+ * to that of a later one, or to 0 by somebody who has seen that very note and then that its turn is
+ * done. So the note of an open turn stays, whoever is late or stopped for ever.
  */
 #include "order.h"
 
@@ -183,14 +182,18 @@ static inline void slot_release(struct slot *slot, uint32_t index)
         atomic_store_explicit(&slot->claimed, 0, memory_order_release);
 }
 
-static void record_store(struct shared_record *to, const struct exitbus_event *event)
+/* Encode an event, and note it for helpers. */
+static inline void record_store(struct shared_record *to, const struct exitbus_event *event,
+                                struct record *record)
 {
-    struct record record;
-    event_encode(event, &record);
-    unsigned words = record_cells(record.words[0]) * CELL_WORDS;
+    event_encode(event, record);
+    unsigned words = record_cells(record->words[0]) * CELL_WORDS;
     /* Release: pairs with the acquire in record_load; see "helpers read a slot" above. */
-    for (unsigned w = 0; w < words; w++)
-        atomic_store_explicit(&to->words[w], record.words[w], memory_order_release);
+    UNROLL_WORDS
+    for (unsigned w = 0; w < CELL_WORDS; w++)
+        atomic_store_explicit(&to->words[w], record->words[w], memory_order_release);
+    for (unsigned w = CELL_WORDS; w < words; w++)
+        atomic_store_explicit(&to->words[w], record->words[w], memory_order_release);
 }
 
 static void record_load(const struct shared_record *from, struct record *record)
@@ -203,8 +206,9 @@ static void record_load(const struct shared_record *from, struct record *record)
         record->words[w] = atomic_load_explicit(&from->words[w], memory_order_acquire);
 }
 
+/* `only` is then the record, if there is but one. */
 static int slot_fill(struct order *order, struct slot *slot, const struct exitbus_event *events,
-                     size_t count)
+                     size_t count, struct record *only)
 {
     struct shared_record *records = &slot->single;
     if (count > 1) {
@@ -219,7 +223,7 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
     /* Release: who reads this count sees `batch`, and that the turn before was done. */
     atomic_store_explicit(&slot->count, (uint32_t)count, memory_order_release);
     for (size_t i = 0; i < count; i++)
-        record_store(&records[i], &events[i]);
+        record_store(&records[i], &events[i], only);
     return 0;
 }
 
@@ -232,11 +236,16 @@ static inline bool turn_done(struct order *order, uint64_t word)
                                                     memory_order_acquire) >= word_seq(word);
 }
 
-/* Is this turn the latest, and not done? */
+/* Is this turn the latest, and not done? If not, its distribution is known to the caller. */
 static inline bool turn_is_open(struct order *order, uint64_t word)
 {
-    return atomic_load_explicit(&order->word, memory_order_relaxed) == word &&
-           !turn_done(order, word);
+    uint64_t latest = atomic_load_explicit(&order->word, memory_order_relaxed);
+    if (likely(latest == word))
+        return !turn_done(order, word);
+    /* Acquire: pairs with turn_close, or with whoever opened a later turn. The owner of a batch
+     * that was helped returns from here, and is to find the events in its own queue. */
+    (void)atomic_load_explicit(&order->word, memory_order_acquire);
+    return false;
 }
 
 /*
@@ -264,6 +273,7 @@ static int walk(struct order *order, uint64_t word, bool tell)
     return 0;
 }
 
+/* By a helper. */
 static int distribute(struct order *order, uint64_t word)
 {
     int result = walk(order, word, false);
@@ -271,7 +281,19 @@ static int distribute(struct order *order, uint64_t word)
     return result;
 }
 
-/* By a turn's owner: its distribution has come to its end. */
+/* By a turn's owner, who knows the record if it is the only one, and need not look whether others
+ * were faster: the queues see that, and what they have in them it learns from them. */
+static inline int distribute_own(struct order *order, uint64_t word, size_t count,
+                                 const struct record *only)
+{
+    if (unlikely(count > 1))
+        return distribute(order, word);
+    int result = order->deliver(order->context, word_seq(word), only);
+    test_step(STEP_PUBLISH_DISTRIBUTED);
+    return result;
+}
+
+/* By the owner, too: its distribution has come to its end. */
 static inline void turn_finished(struct slot *slot, uint64_t word)
 {
     /* Release: hands the filled queues to the next turn. */
@@ -296,8 +318,12 @@ static bool turn_close(struct order *order, uint64_t word)
  */
 static void turn_stall(struct order *order, uint64_t word)
 {
-    /* Release, and a read-modify-write: pairs with the acquire in order_finish_stalled. */
-    atomic_exchange_explicit(&order->stalled, word, memory_order_release);
+    uint64_t noted = atomic_load_explicit(&order->stalled, memory_order_relaxed);
+    /* Release: pairs with the acquire in order_finish_stalled. */
+    while ((word_seq(noted) <= word_seq(word) || mutant(ORDER_STALL_COVERED)) &&
+           !atomic_compare_exchange_weak_explicit(&order->stalled, &noted, word,
+                                                  memory_order_release, memory_order_relaxed))
+        continue;
     /* The note before the look for sleepers; pairs with barrier_heavy in wakeup.c. */
     atomic_thread_fence(memory_order_seq_cst);
     test_step(STEP_ORDER_STALLED);
@@ -380,9 +406,10 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
         return result;
     test_step(STEP_PUBLISH_SLOT_CLAIMED);
     uint64_t turn = 0;
+    struct record only;
     result = slot_settle(order, index);
     if (result == 0)
-        result = slot_fill(order, slot, events, count);
+        result = slot_fill(order, slot, events, count, &only);
     test_step(STEP_PUBLISH_SLOT_FILLED);
     if (result == 0)
         result = turn_open(order, index, count, &turn);
@@ -394,7 +421,7 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
     *first_seq = word_seq(turn) - (count - 1);
     if (mutant(ORDER_DONE_FIRST))
         turn_finished(slot, turn);
-    if (likely(distribute(order, turn) == 0) || mutant(ORDER_OOM_DROPS)) {
+    if (likely(distribute_own(order, turn, count, &only) == 0) || mutant(ORDER_OOM_DROPS)) {
         turn_finished(slot, turn);
     } else {
         turn_stall(order, turn);
@@ -405,27 +432,21 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
     return result;
 }
 
-bool order_finish_stalled(struct order *order, int *result)
+int order_finish_stalled(struct order *order)
 {
-    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_relaxed);
-    if (likely(stalled == 0))
-        return false;
+    /* Acquire: pairs with turn_stall, for the word, which is then that of this turn or later. */
+    uint64_t stalled = atomic_load_explicit(&order->stalled, memory_order_acquire);
+    if (stalled == 0)
+        return 0;
     /* Acquire: as in turn_await. */
     uint64_t word = atomic_load_explicit(&order->word, memory_order_acquire);
-    *result = 0;
-    if (!turn_done(order, word))
-        *result = turn_help(order, word);
+    int result = turn_done(order, word) ? 0 : turn_help(order, word);
     test_step(STEP_ORDER_UNSTALLING);
-    /* Fails if a later turn has been found to lack memory since. Acquire: pairs with turn_stall. */
-    if (*result == 0 &&
-        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_acquire,
-                                                memory_order_relaxed)) {
-        /* A late note of a turn that is done may have covered that of the one that is open. */
-        word = atomic_load_explicit(&order->word, memory_order_acquire);
-        if (unlikely(!turn_done(order, word)))
-            *result = turn_help(order, word);
-    }
-    return true;
+    /* Release: pairs with order_stalled. Fails if a later turn has been found to lack memory. */
+    if (result == 0)
+        atomic_compare_exchange_strong_explicit(&order->stalled, &stalled, 0, memory_order_release,
+                                                memory_order_relaxed);
+    return result;
 }
 
 uint64_t order_latest(struct order *order)

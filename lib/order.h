@@ -55,14 +55,17 @@ uint64_t order_latest(struct order *order);
 uint64_t order_count(const struct order *order);
 
 /*
- * If an event was left unfinished for lack of memory, try to finish it. True if there was one;
- * *result is then 0 or -ENOMEM. Inside a read-side section.
+ * Was an event left unfinished for lack of memory? Whoever reads that there is none knows of those
+ * that have been finished.
  */
-bool order_finish_stalled(struct order *order, int *result);
 static inline bool order_stalled(const struct order *order)
 {
-    /* Behind the caller's barrier_heavy, which pairs with the fence in turn_stall. */
-    return unlikely(atomic_load_explicit(&order->stalled, memory_order_relaxed) != 0);
+    /* Acquire: pairs with the CAS in order_finish_stalled. Also behind a sleeper's barrier_heavy,
+     * which pairs with the fence in turn_stall. */
+    return unlikely(atomic_load_explicit(&order->stalled, memory_order_acquire) != 0);
 }
+
+/* Try to finish it. 0: nothing lacks memory any more; -ENOMEM. Inside a read-side section. */
+int order_finish_stalled(struct order *order);
 
 #endif

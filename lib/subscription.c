@@ -423,16 +423,17 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
     /* A publisher may have taken it out of the registry, so that destroy did not meet it there. */
     if (one_shot && atomic_load_explicit(&sub->hub->closed, memory_order_acquire))
         queue_close(&sub->head);
+    bool stalled = order_stalled(&sub->hub->order); /* first: others may finish it meanwhile */
     ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
-    int finished;
-    if (unlikely(count == -EAGAIN && order_finish_stalled(&sub->hub->order, &finished))) {
+    if (unlikely(stalled && count == -EAGAIN)) {
+        int finished = order_finish_stalled(&sub->hub->order);
         count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
         if (count == -EAGAIN && finished < 0)
             return finished;
     }
     if (one_shot && count > 0)
         one_shot_taken(sub, counted);
-    if (unlikely(wakeup_fd_used(&sub->wakeup)) && queue_empty(&sub->head))
+    if (unlikely(wakeup_fd_clearable(&sub->wakeup)) && queue_empty(&sub->head))
         wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, sub);
     return count;
 }

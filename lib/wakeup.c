@@ -23,18 +23,30 @@
  * with the number of the episode above, so that no CAS can mistake one episode for another.
  *     publisher: ARMED     add a token, CAS to SIGNALLED; if that fails take one token back, again
  *                CLEARING  CAS to SIGNALLED (of the next episode); if that fails, again
- *     receiver:  SIGNALLED CAS to CLEARING (of the next episode), heavy barrier, look:
+ *     receiver:  SIGNALLED CAS to CLEARING (of the next episode), fence, look:
  *                          something there: CAS to SIGNALLED; nothing: CAS to ARMED, take one token
  * Only the CAS from CLEARING to ARMED entitles to take a token that is not one's own, and it takes
  * place only if no publisher has intervened since CLEARING. So in SIGNALLED and CLEARING there is a
  * token at every moment, and a receiver stopped anywhere leaves either a token in place or a state
  * that the next publisher acts upon. The worst that a stopped thread leaves behind is one token too
  * many: a descriptor that polls readable with nothing to receive.
+ *
+ * A receiver clears after each burst, so here a heavy barrier would cost more than all the rest.
+ * Instead a publisher who sees that there is a descriptor passes a full fence before it reads the
+ * state, and so does the receiver. It takes one heavy barrier, when the descriptor is made, to know
+ * that from then on every publisher sees it; only after that (WAKEUP_FD_KNOWN) is the state
+ * cleared.
  */
 #include "wakeup.h"
 #include "sys.h"
 
 #include <errno.h>
+
+/* The descriptor in wakeup->fd. */
+static inline int fd_number(int32_t fd)
+{
+    return fd & ~WAKEUP_FD_KNOWN;
+}
 
 enum { FD_NONE = WAKEUP_FD_NONE, FD_ARMED, FD_SIGNALLED, FD_CLEARING };
 #define FD_STATE_MASK ((uint64_t)3)
@@ -47,9 +59,9 @@ static inline uint64_t fd_state_with(uint64_t word, uint64_t state)
 
 /*
  * Every change of fd_state. Release: who reads a state beyond NONE with acquire (fd_signal), or
- * before a barrier (wakeup_fd_clear), knows of the descriptor and of the token that the state says
+ * before a fence (wakeup_fd_clear), knows of the descriptor and of the token that the state says
  * is there. No acquire: what was read before is known already, and nothing is read after a change
- * but behind the heavy barrier.
+ * but behind the fence.
  */
 static inline bool fd_change(struct wakeup_watch *watch, uint64_t *word, uint64_t to)
 {
@@ -71,7 +83,7 @@ void wakeup_finish(struct wakeup *wakeup)
 {
     int fd = atomic_load_explicit(&wakeup->fd, memory_order_relaxed);
     if (fd >= 0)
-        sys_close(fd);
+        sys_close(fd_number(fd));
 }
 
 /* ---------------------------------------------------------------------------- event count */
@@ -136,6 +148,9 @@ static void fd_take(int fd)
 
 static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
+    /* The append (or the close) before the look; pairs with the fence in wakeup_fd_clear. */
+    if (!mutant(WAKE_FD_NO_FENCE))
+        atomic_thread_fence(memory_order_seq_cst);
     uint64_t word = atomic_load_explicit(&watch->fd_state, memory_order_acquire);
     test_step(STEP_FD_STATE_READ);
     for (;;) {
@@ -148,7 +163,7 @@ static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup)
             continue;
         }
         /* Known by the first load of the state: one beyond NONE means that it is there. */
-        int fd = atomic_load_explicit(&wakeup->fd, memory_order_relaxed);
+        int fd = fd_number(atomic_load_explicit(&wakeup->fd, memory_order_relaxed));
         int result = sys_eventfd_add(fd);
         if (result == -EBADF)
             return;       /* closed by somebody whose it is not: that must not hang a publisher */
@@ -166,7 +181,7 @@ static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup)
 void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
                      bool (*pending)(const void *context), const void *context)
 {
-    /* Relaxed: whatever is done about it comes behind the barrier. */
+    /* Relaxed: whatever is done about it comes behind the fence. */
     uint64_t word = atomic_load_explicit(&watch->fd_state, memory_order_relaxed);
     test_step(STEP_FD_BEFORE_CLEARING);
     uint64_t state = word & FD_STATE_MASK;
@@ -179,7 +194,8 @@ void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
         return;
     }
     test_step(STEP_FD_CLEARING);
-    barrier_heavy(); /* CLEARING before the look; pairs with barrier_light in notify */
+    /* CLEARING before the look; pairs with the fence in fd_signal. */
+    atomic_thread_fence(memory_order_seq_cst);
     if (!mutant(WAKE_FD_NO_LOOK) && pending(context)) {
         fd_change(watch, &word, fd_state_with(word, FD_SIGNALLED));
         return;
@@ -187,8 +203,8 @@ void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
     if (!fd_change(watch, &word, fd_state_with(word, FD_ARMED)))
         return; /* a publisher or another receiver has gone on from here */
     test_step(STEP_FD_ARMED);
-    /* Acquire: pairs with the CAS in wakeup_fd. The barrier does as much, but TSan ignores it. */
-    fd_take(atomic_load_explicit(&wakeup->fd, memory_order_acquire));
+    /* Acquire: pairs with the CAS in wakeup_fd. The fence does as much, but TSan ignores it. */
+    fd_take(fd_number(atomic_load_explicit(&wakeup->fd, memory_order_acquire)));
 }
 
 int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup)
@@ -214,7 +230,15 @@ int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup)
     /* By every caller, in case the one that made it was stopped before this. */
     uint64_t word = FD_NONE;
     fd_change(watch, &word, FD_SIGNALLED);
-    return fd;
+    if (!(fd & WAKEUP_FD_KNOWN)) {
+        /* The state before who looks at it; pairs with barrier_light in notify. Who did not see it
+         * has appended before, and that is known behind this. */
+        if (!mutant(WAKE_FD_KNOWN_EARLY))
+            barrier_heavy();
+        /* Release: pairs with wakeup_fd_clearable, for what the barrier has made known. */
+        atomic_store_explicit(&wakeup->fd, fd | WAKEUP_FD_KNOWN, memory_order_release);
+    }
+    return fd_number(fd);
 }
 
 /* ---------------------------------------------------------------------------------- notify */
@@ -223,7 +247,8 @@ void wakeup_notify_slow(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
     if (may_sleep(watch) && !mutant(WAKE_NEVER))
         wake_sleepers(watch, wakeup);
-    if (!mutant(WAKE_FD_NEVER))
+    if (atomic_load_explicit(&watch->fd_state, memory_order_relaxed) != FD_NONE &&
+        !mutant(WAKE_FD_NEVER))
         fd_signal(watch, wakeup);
 }
 
@@ -237,5 +262,5 @@ void wakeup_closed(struct wakeup_watch *watch, struct wakeup *wakeup)
     /* Acquire: pairs with the CAS in wakeup_fd. A token that nobody is entitled to take. */
     int fd = atomic_load_explicit(&wakeup->fd, memory_order_acquire);
     if (fd >= 0)
-        sys_eventfd_add_surely(fd);
+        sys_eventfd_add_surely(fd_number(fd));
 }

@@ -27,8 +27,11 @@ struct wakeup_watch {             /* on the publishers' line */
 struct wakeup {                /* on the receivers' line */
     _Atomic uint32_t epoch;    /* the futex */
     _Atomic uint32_t sleepers; /* threads in a blocking receive; for the statistics */
-    _Atomic int32_t fd;        /* the eventfd, or -1 */
+    _Atomic int32_t fd;        /* the eventfd, or -1; with a flag: */
 };
+
+/* Every publisher sees from its watch that there is a descriptor. No descriptor is that high. */
+#define WAKEUP_FD_KNOWN (1 << 30)
 
 void wakeup_init(struct wakeup_watch *watch, struct wakeup *wakeup);
 
@@ -69,7 +72,8 @@ int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup);
 
 /*
  * A receiver has found the queue empty: make the eventfd unreadable, unless `pending` says, asked
- * again after the announcement, that there is something to receive (or the queue is closed).
+ * again after the announcement, that there is something to receive (or the queue is closed). Only
+ * if it is clearable.
  */
 void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
                      bool (*pending)(const void *context), const void *context);
@@ -78,6 +82,12 @@ void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
 static inline bool wakeup_fd_used(const struct wakeup *wakeup)
 {
     return atomic_load_explicit(&wakeup->fd, memory_order_relaxed) >= 0;
+}
+
+static inline bool wakeup_fd_clearable(const struct wakeup *wakeup)
+{
+    /* Acquire: pairs with the store in wakeup_fd. */
+    return atomic_load_explicit(&wakeup->fd, memory_order_acquire) >= WAKEUP_FD_KNOWN;
 }
 
 #endif

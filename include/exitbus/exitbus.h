@@ -113,7 +113,7 @@ struct exitbus_event {
  * Where a bus takes its memory from. Blocks are large (mostly 64 KiB and up) and
  * few. `alignment` is a power of two, at most 2 MiB, and `size` a multiple of it. `allocate`
  * returns NULL when there is none. Publishers call it too (when the bus's own pool is empty), so it
- * must be thread-safe, and lock-free if publish is to be.
+ * must be thread-safe, and lock-free if publish is to be. Neither may call into the library.
  */
 struct exitbus_allocator {
     void *(*allocate)(void *context, size_t size, size_t alignment);
@@ -155,7 +155,7 @@ struct exitbus_stats {
     uint64_t delivered;          /* events taken by receivers */
     uint64_t dropped;            /* events left in queues by unsubscribe */
     uint64_t subscriptions;      /* live subscriptions */
-    uint64_t bytes;              /* memory held by the bus, bytes (address space in use) */
+    uint64_t bytes;              /* memory held by the bus, bytes (address space that is in use) */
     uint64_t helped;             /* publishes finished by another thread */
     uint64_t sleeping_receivers; /* threads blocked in a receive */
 };

@@ -51,6 +51,7 @@ start 1 2
 one_shot 2 2
 share 2 2
 publish 2 1
+stall 2 0
 leave 2 2"
 
 fail() {

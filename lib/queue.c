@@ -34,9 +34,8 @@
  * hint or a later one. (A slow mover may write a begin again, which is right in any life.)
  *
  * Take. `position` moves forward by CAS alone, so each event goes to one receiver; closing sets a
- * bit in the same word, so that no CAS from before can succeed after (G3). Events are copied when
- * they are taken: until the section ends no segment is used again, and who loses has copied none in
- * vain. The winner of the CAS
+ * bit in the same word, so that no CAS from before can succeed after (G3). Events are copied before
+ * that: to go over them twice costs more than copies made in vain. The winner of the CAS
  * that leaves a segment behind retires it, after making sure that `tail->segment` has left it too.
  *
  * A gap. If a record does not fit, the rest of the segment stays empty for good. A receiver that
@@ -349,8 +348,9 @@ int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
 
 /* ------------------------------------------------------------------------------------ take */
 
-/* How many events lie from cell *index on, up to `capacity`; moves *index behind them. */
-static size_t count_run(const struct segment *segment, unsigned *index, size_t capacity)
+/* Copy up to `capacity` events that lie from cell *index on; moves *index behind them. */
+static size_t copy_run(const struct segment *segment, unsigned *index, struct exitbus_event *events,
+                       size_t capacity)
 {
     size_t count = 0;
     unsigned i = *index;
@@ -359,25 +359,12 @@ static size_t count_run(const struct segment *segment, unsigned *index, size_t c
         uint64_t tag = cell_tag(cell);
         if (tag < segment->base && !(mutant(QUEUE_LEFTOVERS) && tag > 0))
             break;
-        i += cell_width(cell);
-        count++;
+        i += cell_read(cell, tag, &events[count++]);
     }
     if (mutant(QUEUE_BATCH_PAST_END) && count > 1 && i < segment->capacity)
         i++;
     *index = i;
     return count;
-}
-
-/* Copy out what count_run has found from cell `index` on. */
-static void copy_run(const struct segment *segment, unsigned index, struct exitbus_event *events,
-                     size_t count)
-{
-    for (size_t n = 0; n < count; n++) {
-        const struct cell *cell = segment_cell(segment, index);
-        /* Relaxed: count_run has acquired it. */
-        uint64_t seq = atomic_load_explicit(&cell->tag, memory_order_relaxed);
-        index += cell_read(cell, seq, &events[n]);
-    }
 }
 
 /* Give a segment back that both ends have left. */
@@ -415,9 +402,9 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             return -ESHUTDOWN;
         struct segment *segment = position_segment(position);
         unsigned index = position_index(position);
-        size_t count = count_run(segment, &index, capacity);
+        size_t count = copy_run(segment, &index, events, capacity);
         if (count > 0) {
-            test_step(STEP_RECEIVE_FOUND);
+            test_step(STEP_RECEIVE_COPIED);
             uint64_t after = position_make(segment, index) | kept;
             if (one_shot && !mutant(ONE_SHOT_TWICE))
                 after |= POSITION_CLOSED;
@@ -430,7 +417,6 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
                                                    &head->position, &position, after,
                                                    memory_order_release, memory_order_acquire)) {
                 test_step(STEP_RECEIVE_TAKEN);
-                copy_run(segment, position_index(position), events, count);
                 return (ssize_t)count;
             }
             continue;

@@ -794,7 +794,7 @@ static void stop_receiver_at(enum test_step step)
         stop_receiver_at(step);                                                                    \
     }
 
-RECEIVER_AT(found, STEP_RECEIVE_FOUND)
+RECEIVER_AT(copied, STEP_RECEIVE_COPIED)
 RECEIVER_AT(taken, STEP_RECEIVE_TAKEN)
 RECEIVER_AT(head_moved, STEP_RECEIVE_HEAD_MOVED)
 RECEIVER_AT(before_sleep, STEP_RECEIVE_BEFORE_SLEEP)

@@ -318,10 +318,10 @@ TEST(queue, take_and_close)
 
 static struct fixture *interrupted;
 
-/* Closes the queue when the receiver has found an event but not yet taken it. */
+/* Closes the queue when the receiver has copied an event but not yet taken it. */
 static void close_after_copy(enum test_step step)
 {
-    if (step == STEP_RECEIVE_FOUND)
+    if (step == STEP_RECEIVE_COPIED)
         queue_close(&interrupted->head);
 }
 

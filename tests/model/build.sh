@@ -30,10 +30,11 @@ close_fences 1 4
 take 2 2
 memory 2 2
 end 2 2
-count 1 1
+count 1 2
 batch 1 3
 wide 1 3
 publish 1 3
+helped 2 3
 slot 1 3
 shared_slots 1 2
 inherit 1 3

@@ -134,6 +134,7 @@ static struct state {
     struct callback callbacks[CALLBACKS_MAX];
     unsigned callback_count;
     unsigned preemptions, stale, depth, steps;
+    int lowest; /* priority of who has paused */
     unsigned events;
     ucontext_t outside;
 } * now;
@@ -328,6 +329,9 @@ void model_pause(void)
 {
     if (now->in_callback)
         return;
+    /* Behind all others: else two who wait for a third could take turns for ever. */
+    if (options.mode == MODE_RANDOM)
+        me()->priority = --now->lowest;
     me()->status = PAUSED;
     schedule();
 }
@@ -1088,6 +1092,7 @@ static void execute(void)
     now->sections = 0;
     now->callback_count = 0;
     now->preemptions = now->stale = now->depth = now->steps = now->events = 0;
+    now->lowest = -CHANGES_MAX;
     now->views = views;
     for (unsigned i = 0; i < THREADS_MAX; i++)
         now->threads[i].stack = stacks[i];

@@ -273,7 +273,7 @@ static int walk(struct order *order, uint64_t word, bool tell)
     return 0;
 }
 
-/* By a helper. */
+/* By a helper, or by the owner of a batch: as the slot has it. */
 static int distribute(struct order *order, uint64_t word)
 {
     int result = walk(order, word, false);
@@ -293,7 +293,7 @@ static inline int distribute_own(struct order *order, uint64_t word, size_t coun
     return result;
 }
 
-/* By the owner, too: its distribution has come to its end. */
+/* By a turn's owner: its distribution has come to its end. */
 static inline void turn_finished(struct slot *slot, uint64_t word)
 {
     /* Release: hands the filled queues to the next turn. */

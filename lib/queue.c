@@ -195,8 +195,8 @@ static struct segment *segment_new(const struct segment *last, struct memory *me
 }
 
 /*
- * Events in cells 0 to end of a segment, as far as they are filled. To look at them all is only
- * worth its while where nobody knows the first empty one.
+ * Events in cells 0 to end of a segment, as far as they are filled. Looks at each: not for a
+ * segment of which it is known that each cell is an event (segment->wide).
  */
 static uint64_t segment_events(const struct segment *segment, unsigned end)
 {

@@ -155,7 +155,7 @@ struct exitbus_stats {
     uint64_t delivered;          /* events taken by receivers */
     uint64_t dropped;            /* events left in queues by unsubscribe */
     uint64_t subscriptions;      /* live subscriptions */
-    uint64_t bytes;              /* memory held by the bus, bytes (address space that is in use) */
+    uint64_t bytes;              /* of address space held by the bus, less pages given back */
     uint64_t helped;             /* publishes finished by another thread */
     uint64_t sleeping_receivers; /* threads blocked in a receive */
 };

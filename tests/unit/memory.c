@@ -301,7 +301,7 @@ TEST(memory, slabs_in_use_stay)
     fixture_end(&fixture);
 }
 
-/* The second page of what is free of a large block: has it gone back to the kernel? */
+/* The first page that begins in a large block: has it gone back to the kernel? */
 static bool page_is_gone(void *block)
 {
     unsigned char resident = 0;

@@ -36,8 +36,9 @@
 #define WATCH_NS 100000000
 #define FINISH_NS 2000000000
 
-/* Sanitizers keep freed memory, and shadows of all memory; qemu-user 7.2 keeps 280 KiB of each thread
- * that ends. The resident set is theirs then, and only what the bus takes from the host is judged. */
+/* Sanitizers keep freed memory, and shadows of all memory; qemu-user 7.2 keeps 280 KiB of each
+ * thread that ends. The resident set is theirs then, and only what the bus takes from the host is
+ * judged. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(EXITBUS_EMULATED)
 #define RESIDENT_IS_OURS false
 #else

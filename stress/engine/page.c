@@ -5,7 +5,6 @@
  */
 #include "page.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,24 +29,19 @@ static void put_data(const char *text, FILE *file)
             fputc(*text, file);
 }
 
-int page_write(const json_t *report, const char *path)
+int page_write(const json_t *report, FILE *file)
 {
     const char *chart = strstr(page_template, CHART_MARK);
     const char *data = chart ? strstr(chart, DATA_MARK) : NULL;
-    char *text = json_dumps(report, JSON_COMPACT);
-    FILE *file = text && data ? fopen(path, "w") : NULL;
-    int failed = -1;
-    if (file) {
-        const char *after_chart = chart + strlen(CHART_MARK);
-        fwrite(page_template, 1, (size_t)(chart - page_template), file);
-        fputs(page_chart_js, file);
-        fwrite(after_chart, 1, (size_t)(data - after_chart), file);
-        put_data(text, file);
-        fputs(data + strlen(DATA_MARK), file);
-        failed = ferror(file) ? -1 : 0;
-        if (fclose(file) != 0)
-            failed = -1;
-    }
+    char *text = data ? json_dumps(report, JSON_COMPACT) : NULL;
+    if (!text)
+        return -1;
+    const char *after_chart = chart + strlen(CHART_MARK);
+    fwrite(page_template, 1, (size_t)(chart - page_template), file);
+    fputs(page_chart_js, file);
+    fwrite(after_chart, 1, (size_t)(data - after_chart), file);
+    put_data(text, file);
+    fputs(data + strlen(DATA_MARK), file);
     free(text);
-    return failed;
+    return 0;
 }

@@ -4,8 +4,9 @@
 #define STRESS_PAGE_H
 
 #include <jansson.h>
+#include <stdio.h>
 
-/* 0, or -1 with errno. */
-int page_write(const json_t *report, const char *path);
+/* 0, or -1. */
+int page_write(const json_t *report, FILE *file);
 
 #endif

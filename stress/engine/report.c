@@ -8,6 +8,7 @@
 #include "page.h"
 #include "watchdog.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -239,20 +240,44 @@ static json_t *json_report(void)
         (json_int_t)result.rss_end);
 }
 
+static FILE *json_file, *page_file;
+
+static int open_file(const char *path, FILE **file)
+{
+    *file = path ? fopen(path, "we") : NULL;
+    if (!path || *file)
+        return 0;
+    fprintf(stderr, "exitbus-stress: %s: %s\n", path, strerror(errno));
+    return -1;
+}
+
+int report_open(void)
+{
+    if (open_file(world.options.json, &json_file) != 0)
+        return -1;
+    return open_file(world.options.report, &page_file);
+}
+
+static int close_file(const char *path, FILE *file, int written)
+{
+    int failed = ferror(file);
+    if (fclose(file) == 0 && written == 0 && !failed)
+        return 0;
+    fprintf(stderr, "exitbus-stress: cannot write %s\n", path);
+    return -1;
+}
+
 int report_write(void)
 {
-    if (!world.options.json && !world.options.report)
+    if (!json_file && !page_file)
         return 0;
     json_t *root = json_report();
     int failed = 0;
-    if (world.options.json && json_dump_file(root, world.options.json, JSON_INDENT(2)) != 0) {
-        fprintf(stderr, "exitbus-stress: cannot write %s\n", world.options.json);
-        failed = -1;
-    }
-    if (world.options.report && page_write(root, world.options.report) != 0) {
-        fprintf(stderr, "exitbus-stress: cannot write %s\n", world.options.report);
-        failed = -1;
-    }
+    if (json_file)
+        failed |=
+            close_file(world.options.json, json_file, json_dumpf(root, json_file, JSON_INDENT(2)));
+    if (page_file)
+        failed |= close_file(world.options.report, page_file, page_write(root, page_file));
     json_decref(root);
     return failed;
 }

@@ -41,7 +41,9 @@ void report_command_line(char *text, size_t size);
 
 void report_summary(void);
 
-/* What --json and --report ask for. 0, or -1 with a message. */
+/* What --json and --report ask for: opened before the run, which may leave no descriptor to be had,
+ * and written after it. 0, or -1 with a message. */
+int report_open(void);
 int report_write(void);
 
 #endif

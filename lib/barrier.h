@@ -17,7 +17,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-extern bool barrier_asymmetric; /* written before the first bus exists, then only read */
+/* Written before the first bus exists, then only read. */
+extern __attribute__((visibility("hidden"))) bool barrier_asymmetric;
 
 /* Decide which kind to use. Called before any other thread can be in the library. */
 void barrier_init(void);

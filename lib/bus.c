@@ -183,7 +183,6 @@ int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t 
 {
     uint64_t first;
     reclaim_enter();
-    hub_prefetch(&bus->hub, &events[0]);
     int result =
         bus_closed(bus) ? -ESHUTDOWN : order_publish(&bus->hub.order, events, count, &first);
     reclaim_leave();

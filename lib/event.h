@@ -29,20 +29,32 @@ struct record {
 _Static_assert(offsetof(struct exitbus_event, pid) == 8, "the words begin behind seq");
 _Static_assert(offsetof(struct exitbus_event, container_id) == 64, "the fixed part is one line");
 
+/* Of a record's first word: has it ids? */
+static inline bool word_has_ids(uint64_t first_word)
+{
+    const uint8_t sizes[8] = {[offsetof(struct exitbus_event, container_id_size) - 8] = UINT8_MAX,
+                              [offsetof(struct exitbus_event, exec_id_size) - 8] = UINT8_MAX};
+    uint64_t mask;
+    memcpy(&mask, sizes, sizeof mask);
+    return first_word & mask;
+}
+
 /* Cells of a record, from its first word. */
 static inline unsigned record_cells(uint64_t first_word)
 {
+    if (likely(!word_has_ids(first_word)))
+        return 1;
     uint8_t bytes[8];
     memcpy(bytes, &first_word, sizeof bytes);
     unsigned size = (unsigned)bytes[offsetof(struct exitbus_event, container_id_size) - 8] +
                     bytes[offsetof(struct exitbus_event, exec_id_size) - 8];
-    return likely(size == 0) ? 1 : 1 + (unsigned)((size + CELL_PAYLOAD - 1) / CELL_PAYLOAD);
+    return 1 + (unsigned)((size + CELL_PAYLOAD - 1) / CELL_PAYLOAD);
 }
 
 /* Without ids, and so in one cell: what nearly all are. */
 static inline bool record_is_single(const struct record *record)
 {
-    return record_cells(record->words[0]) == 1;
+    return !word_has_ids(record->words[0]);
 }
 
 /* What a record says about whom it concerns. Ids are not terminated. */

@@ -24,10 +24,10 @@
     DEFECT(ORDER_OOM_TWICE, G8, "order.c", "a publish fails with its event ordered all the same") \
     UNSEEN(ORDER_STALL_UNTOLD, G1, "order.c", "sleepers are not told of an event that lacks memory") \
     UNSEEN(ORDER_STALL_COVERED, G1, "order.c", "a late note covers that of a later event") \
-    DEFECT(QUEUE_NO_LOOK_BACK, G1, "queue.c", "the missing look at the previous cell") \
+    DEFECT(QUEUE_NO_LOOK_BACK, G1, "subscription.c", "the missing look at the previous cell") \
     UNSEEN(QUEUE_HINT_STAYS, G1, "queue.c", "a segment that comes back is entered at its last life's hint") \
     DEFECT(QUEUE_NO_BASE, G1, "queue.c", "the missing look at the tag that ended the last segment") \
-    DEFECT(QUEUE_TAG_FIRST, G1, "queue.c", "the tag is written before the payload") \
+    DEFECT(QUEUE_TAG_FIRST, G1, "subscription.c queue.c", "the tag is written before the payload") \
     DEFECT(QUEUE_NO_SECOND_LOOK, G1, "queue.c", "no second look at a gap") \
     DEFECT(QUEUE_LEFTOVERS, G1, "queue.c", "a recycled segment's old tags pass for events") \
     DEFECT(QUEUE_TAKE_BY_STORE, G1, "queue.c", "a receive moves the head by a store, not by a CAS") \
@@ -66,8 +66,8 @@
     DEFECT(REAPER_TWICE, G1, "reaper.c", "publishes one exit in sixteen twice") \
     DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn.c spawn_child.c", "subscribes when the child runs already") \
     DEFECT(FORK_UNNOTICED, G9, "fork_guard.c", "a forked child is not noticed") \
-    UNSEEN(WEAK_TAG, G1, "queue.c", "the tag is stored relaxed") \
-    UNSEEN(WEAK_HINT, G1, "queue.c", "the hint is stored relaxed") \
+    UNSEEN(WEAK_TAG, G1, "append.h", "the tag is stored relaxed") \
+    UNSEEN(WEAK_HINT, G1, "append.h", "the hint is stored relaxed") \
     UNSEEN(WEAK_TURN, G1, "order.c", "the turn is opened relaxed") \
     UNSEEN(WEAK_DONE, G1, "order.c", "the note that a turn is finished is relaxed")
 /* clang-format on */

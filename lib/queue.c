@@ -42,12 +42,9 @@
  * meets an empty cell in a segment with a successor looks at the cell once more: the successor was
  * linked after everything in this segment was complete, so what is empty now stays so.
  */
-#include "queue.h"
+#include "append.h"
 
 #include <errno.h>
-
-/* Enough for the cores of one machine to be far apart, and few enough to fit a fan-out. */
-#define CELLS_AHEAD 6
 
 /* A queue is busy that gets one of so many events. */
 #define BUSY_ONE_IN 16
@@ -58,70 +55,11 @@
 #define POSITION_CLOSED ((uint64_t)1)
 #define POSITION_ONE_SHOT ((uint64_t)2) /* constant */
 
-static inline uint64_t position_make(const struct segment *segment, unsigned index)
-{
-    return (uint64_t)(uintptr_t)segment | (uint64_t)index << POSITION_INDEX_SHIFT;
-}
-
 /* ----------------------------------------------------------------------------------- cells */
-
-static inline uint64_t cell_tag(const struct cell *cell)
-{
-    /* Pairs with the release store of the header's tag in cell_fill. */
-    return atomic_load_explicit(&cell->tag, memory_order_acquire);
-}
 
 static inline unsigned cell_width(const struct cell *header)
 {
     return record_cells(atomic_load_explicit(&header->words[0], memory_order_relaxed));
-}
-
-/*
- * Fetch what the next events need for writing, some events ahead. Otherwise the publisher waits for
- * each line until it has come from the receiver, who has read it in its last life: when it reads
- * the tag, and again in its next locked instruction. At the end of a segment that is its header,
- * which is going to be linked, and what will probably be the next one.
- */
-static inline void cells_prefetch(const struct segment *segment, const struct memory *memory,
-                                  unsigned next)
-{
-    unsigned ahead = next + CELLS_AHEAD - 1;
-    if (unlikely(next == 1)) /* all of them, or they may still be another segment's */
-        for (unsigned i = 1; i < CELLS_AHEAD && i < segment->capacity; i++)
-            prefetch_for_write(segment_cell(segment, i));
-    if (likely(ahead < segment->capacity)) {
-        prefetch_for_write(segment_cell(segment, ahead));
-    } else if (segment->class == SEGMENT_CLASS_126) {
-        const struct segment *successor = memory_peek(memory, SEGMENT_CLASS_126);
-        prefetch_for_write(segment);
-        if (successor)
-            prefetch_for_write(segment_cell(successor, ahead - segment->capacity));
-    }
-}
-
-/* Continuation cells first, the header's tag last: it makes all of them visible. */
-static inline void cell_fill(struct cell *header, uint64_t seq, const struct record *record,
-                             unsigned cells)
-{
-    if (mutant(QUEUE_TAG_FIRST)) {
-        atomic_store_explicit(&header->tag, seq, memory_order_release);
-        test_step(STEP_APPEND_TAG_WRITTEN);
-    }
-    for (unsigned c = cells; c-- > 0;) {
-        const uint64_t *words = record->words + c * CELL_WORDS;
-        UNROLL_WORDS
-        for (unsigned w = 0; w < CELL_WORDS; w++)
-            atomic_store_explicit(&header[c].words[w], words[w], memory_order_relaxed);
-        if (c > 0)
-            atomic_store_explicit(&header[c].tag, seq, memory_order_relaxed);
-    }
-    test_step(STEP_APPEND_PAYLOAD_WRITTEN);
-    if (mutant(QUEUE_TAG_FIRST))
-        return;
-    /* Pairs with the acquire in cell_tag. */
-    atomic_store_explicit(&header->tag, seq,
-                          mutant(WEAK_TAG) ? memory_order_relaxed : memory_order_release);
-    test_step(STEP_APPEND_TAG_WRITTEN);
 }
 
 static inline uint64_t cell_word(const struct cell *cell, unsigned word)
@@ -282,20 +220,8 @@ bool queue_one_shot(const struct queue_head *head)
     return atomic_load_explicit(&head->position, memory_order_relaxed) & POSITION_ONE_SHOT;
 }
 
-static inline void append_at(struct queue_tail *tail, const struct memory *memory,
-                             struct segment *segment, unsigned index, uint64_t seq,
-                             const struct record *record, unsigned cells)
-{
-    cells_prefetch(segment, memory, index + cells);
-    cell_fill(segment_cell(segment, index), seq, record, cells);
-    atomic_store_explicit(&tail->hint, position_make(segment, index + cells),
-                          mutant(WEAK_HINT) ? memory_order_relaxed : memory_order_release);
-    test_step(STEP_APPEND_HINT_WRITTEN);
-}
-
-static __attribute__((noinline)) int append_from(struct queue_tail *tail, struct memory *memory,
-                                                 uint64_t seq, const struct record *record,
-                                                 struct segment *segment, unsigned i)
+int queue_append_from(struct queue_tail *tail, struct memory *memory, uint64_t seq,
+                      const struct record *record, struct segment *segment, unsigned i)
 {
     unsigned cells = record_cells(record->words[0]);
     for (;;) {
@@ -324,26 +250,6 @@ static __attribute__((noinline)) int append_from(struct queue_tail *tail, struct
         segment = next;
         i = 0;
     }
-}
-
-int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
-                 const struct record *record)
-{
-    /* Acquire: pairs with tail_advance. */
-    struct segment *segment = atomic_load_explicit(&tail->segment, memory_order_acquire);
-    /* Acquire: pairs with the release in append_at, so that the cells before it are seen as filled.
-     */
-    uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_acquire);
-    unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
-    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq && !mutant(QUEUE_NO_LOOK_BACK))
-        return 0;
-    /* Nearly always: the cell is empty, in a segment from before, and takes the whole record. */
-    if (likely(i < segment->capacity && segment->base <= seq && record_is_single(record) &&
-               cell_tag(segment_cell(segment, i)) < segment->base)) {
-        append_at(tail, memory, segment, i, seq, record, 1);
-        return 0;
-    }
-    return append_from(tail, memory, seq, record, segment, i);
 }
 
 /* ------------------------------------------------------------------------------------ take */

@@ -3,7 +3,7 @@
  * One subscription's queue: lock-free, unbounded, any number of receivers; appended to by the
  * threads that distribute one event, any number of which may be at it at once (helping).
  * Guarantees its part of G1, G2 (exactly once, in the order of seq), G3 (queue_close) and G7.
- * The algorithm and the argument for it stand in queue.c. Uses: event, memory.
+ * The algorithm and the argument for it stand in queue.c; to append: append.h. Uses: event, memory.
  *
  * The publishers' half and the receivers' half are two structs, so that the owner can put each on a
  * cache line with what else that side touches. All calls must be made inside a read-side section.
@@ -101,14 +101,6 @@ static inline void queue_prefetch_all(const struct queue_tail *tail)
     __builtin_prefetch(next - 1);
     prefetch_for_write(next);
 }
-
-/*
- * Append event `seq`, unless it is there already. All threads that append a given seq must carry
- * the same record, and all lower ones must be complete. 0, or -ENOMEM (nothing appended; may be
- * repeated). Lock-free.
- */
-int queue_append(struct queue_tail *tail, struct memory *memory, uint64_t seq,
-                 const struct record *record);
 
 /*
  * Take up to `capacity` events, oldest first; if one-shot, take one and close. Returns how many,

@@ -51,14 +51,6 @@ void registry_finish(struct registry *registry, struct memory *memory);
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
                              uint64_t hash);
 
-/* What is probably the first node for a pid: an address to fetch into the cache, nothing more. */
-static inline const struct registry_node *registry_peek(const struct registry *registry, pid_t pid)
-{
-    uintptr_t first = atomic_load_explicit(&registry->directory[(size_t)pid % REGISTRY_BUCKETS],
-                                           memory_order_relaxed);
-    return (const struct registry_node *)(first & ~REGISTRY_MARK);
-}
-
 /* There is going to be a subscription of this kind: before it is inserted. */
 void registry_announce(struct registry *registry, enum exitbus_topic_kind kind);
 

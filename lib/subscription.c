@@ -19,6 +19,7 @@
  * subscription without a reference, and take one if there is any left.
  */
 #include "subscription.h"
+#include "append.h"
 #include "fork_guard.h"
 #include "sys.h"
 

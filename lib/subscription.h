@@ -63,17 +63,6 @@ enum {
 /* The block size of each class. */
 extern const size_t hub_block_sizes[HUB_CLASSES];
 
-/* Begin to fetch the first of those who wait for an event's pid; it may also be gone already. */
-static inline void hub_prefetch(struct hub *hub, const struct exitbus_event *event)
-{
-    if (event->kind != EXITBUS_EVENT_PID ||
-        !atomic_load_explicit(&hub->registry.pids, memory_order_relaxed))
-        return;
-    const struct registry_node *node = registry_peek(&hub->registry, event->pid);
-    if (node)
-        prefetch_for_write(node);
-}
-
 /* An order_deliver whose context is the hub. */
 int hub_deliver(void *hub, uint64_t seq, const struct record *record);
 

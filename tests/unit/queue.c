@@ -3,7 +3,7 @@
  * One subscription's queue: order, growth over segments, wide events and the gaps they leave,
  * counts, closing, and above all that helpers, however late, never append an event twice.
  */
-#include "queue.h"
+#include "append.h"
 #include "support/allocator.h"
 #include "support/events.h"
 #include "support/harness.h"

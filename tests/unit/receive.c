@@ -487,6 +487,7 @@ struct shared {
     uint64_t events;
     _Atomic uint64_t received;
     _Atomic uint8_t *times;
+    uint64_t *told; /* written before the publish, and not atomic: whoever receives knows of it */
 };
 
 struct receiver {
@@ -509,6 +510,7 @@ static void *receive_share(void *argument)
             must(i == 0 || events[i].seq == last + 1); /* a batch is consecutive */
             last = events[i].seq;
             must_equal(events[i].pid, last);
+            must_equal(shared->told[last], last);
             must_equal(atomic_fetch_add(&shared->times[last], 1), 0);
         }
         atomic_fetch_add(&shared->received, (uint64_t)count);
@@ -523,7 +525,8 @@ static void share(const enum way *ways, size_t receivers, uint64_t events)
     struct fixture fixture = fixture_begin();
     struct shared shared = {.subscription = fixture.all, .events = events};
     shared.times = calloc(events + 1, sizeof *shared.times);
-    check(shared.times);
+    shared.told = calloc(events + 1, sizeof *shared.told);
+    check(shared.times && shared.told);
     pthread_t threads[8];
     struct receiver of_thread[8];
     check(receivers <= 8);
@@ -533,6 +536,7 @@ static void share(const enum way *ways, size_t receivers, uint64_t events)
         threads[i] = thread_start(receive_share, &of_thread[i]);
     }
     for (uint64_t i = 1; i <= events; i++) {
+        shared.told[i] = i;
         publish_pids(fixture.bus, (pid_t)i, (pid_t)i);
         if (i % 64 == 0)
             sched_yield();
@@ -545,6 +549,7 @@ static void share(const enum way *ways, size_t receivers, uint64_t events)
     for (uint64_t i = 1; i <= events; i++)
         check_equal(shared.times[i], 1);
     free((void *)shared.times);
+    free(shared.told);
     check_ok(exitbus_destroy(fixture.bus));
 }
 

@@ -16,16 +16,16 @@
 
 struct chart {
     const char *file, *workload, *metric, *title, *x_label, *y_label;
-    bool log_x;
+    double unit; /* of the y axis, in that of the series */
 };
 
 static const struct chart charts[] = {
     {"fanout", "fanout", "delivery", "One event to N subscriptions", "subscriptions",
-     "ns per delivery", true},
+     "ns per delivery", 1},
     {"contended", "contended", "event", "Producers and consumers on one queue",
-     "producers (and as many consumers)", "ns per event", true},
+     "producers (and as many consumers)", "ns per event", 1},
     {"exits-watched", "exits", "CPU", "CPU time of an exit, while others live on",
-     "other children watched", "µs per exit", true},
+     "other children watched", "µs per exit", 1000},
 };
 
 /* The first number in a parameter. */
@@ -89,16 +89,15 @@ static void chart_write(FILE *gnuplot, const char *directory, const struct chart
         for (size_t j = i; j < results.count; j++) {
             const struct series *series = &results.series[j];
             if (in_chart(chart, series) && strcmp(series->peer, results.series[i].peer) == 0)
-                fprintf(gnuplot, "%g %g %g %g\n", number_in(series->parameter), series->median,
-                        series->min, series->max);
+                fprintf(gnuplot, "%g %g\n", number_in(series->parameter),
+                        series->median / chart->unit);
         }
         fprintf(gnuplot, "EOD\n");
     }
     if (number == 0)
         return;
     style(gnuplot, directory, chart->file, chart->title, chart->x_label, chart->y_label);
-    if (chart->log_x)
-        fprintf(gnuplot, "set logscale x 2\n");
+    fprintf(gnuplot, "set logscale x 2\n");
     unsigned line = 0;
     for (size_t i = 0; i < results.count; i++) {
         if (!first_of_peer(chart, i))

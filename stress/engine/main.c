@@ -321,7 +321,7 @@ int main(int argc, char **argv)
     world.subject = subject_load(world.options.subject);
     if (!world.subject)
         return EXIT_USAGE;
-    if (report_open() < 0)
+    if (!world.options.history && report_open() < 0)
         return EXIT_ENVIRONMENT;
     begin();
     watchdog_start();

@@ -18,7 +18,7 @@
 #define EVENTS 5000000.0
 #define EVENTS_LEAST 200000.0
 /* What reclamation may take in the background before the account is closed. */
-#define SETTLE_NS 999999999
+#define SETTLE_S 1
 
 static unsigned long event_count(void)
 {
@@ -28,9 +28,9 @@ static unsigned long event_count(void)
                                                    : scaled);
 }
 
-static size_t settled(long ns)
+static size_t settled(time_t seconds)
 {
-    const struct timespec nap = {0, ns};
+    const struct timespec nap = {seconds, 0};
     clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
     malloc_trim(0);
     return machine_resident();
@@ -57,7 +57,7 @@ static void publish_and_drain(const struct peer *peer, void *producer, void *con
     uint64_t end = now_ns();
     if (received < events || sum != received * (received + 1) / 2)
         bench_die("backlog: %s: wrong events", peer->name);
-    size_t drained = settled(SETTLE_NS);
+    size_t drained = settled(SETTLE_S);
     double count = (double)received;
     printf("%g %g %g %g\n", ((double)full - (double)empty) / count,
            (double)(full_ns - begin) / count, (double)(end - drain_ns) / count,

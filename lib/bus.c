@@ -11,6 +11,7 @@
 #include "bus.h"
 #include "cancel.h"
 #include "fork_guard.h"
+#include "reaper.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@ static _Atomic(struct exitbus *) default_bus;
 
 static void bus_free(struct exitbus *bus)
 {
+    reaper_bus_free(bus);
     struct memory memory = bus->hub.memory; /* the bus itself lies in what it is about to free */
     order_finish(&bus->hub.order);
     registry_finish(&bus->hub.registry, &bus->hub.memory);
@@ -96,7 +98,8 @@ static int destroy(struct exitbus *bus)
 {
     if (reclaim_inside())
         return -EDEADLK;
-    int result = bus_close(bus);
+    int lost = 0;
+    int result = bus_close(bus, &lost);
     if (result < 0)
         return result;
     struct hub *hub = &bus->hub;
@@ -109,7 +112,7 @@ static int destroy(struct exitbus *bus)
     memory_end(&hub->memory);
     memory_wait_callbacks(&hub->memory);
     hub_release(hub);
-    return 0;
+    return lost;
 }
 
 int exitbus_destroy(struct exitbus *bus)
@@ -265,7 +268,9 @@ int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const stru
                      uint8_t flags)
 {
     struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = pid, .flags = flags};
-    if (!(flags & EXITBUS_EVENT_STATUS_LOST) && !event_from_status(&event, wait_status))
+    if (flags & EXITBUS_EVENT_STATUS_LOST)
+        event.status = event.exit_code = -1; /* no status that wait(2) could give */
+    else if (!event_from_status(&event, wait_status))
         return -EINVAL;
     if (usage) {
         event.user_us = microseconds(usage->ru_utime);

@@ -9,10 +9,11 @@
 struct exitbus {
     struct hub hub;
     struct reclaim_head free_reclaim;
-    /* Guarded by reaper.c's lock: */
-    struct exitbus_reaper *spawn_reaper; /* takes over what exitbus_spawn() starts */
-    unsigned reapers;                    /* running ones, started by the user */
-    struct exitbus_reaper *own_reaper;   /* started by exitbus_spawn() */
+    /* Written under reaper.c's lock: */
+    struct watch_set *children;             /* of exitbus_spawn(); NULL before the first reaper */
+    struct exitbus_reaper *set_runner;      /* looks after them */
+    struct exitbus_reaper *implicit_reaper; /* started by exitbus_spawn() */
+    unsigned explicit_reapers;              /* started by the user, and running */
 };
 
 static inline bool bus_closed(struct exitbus *bus)
@@ -31,8 +32,9 @@ int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const stru
 
 /*
  * The first step of destroy: -EBUSY if a reaper that the user has started still runs; else mark the
- * bus as closed and stop the one that spawn has started. Defined in reaper.c, which knows how.
+ * bus as closed and stop the one that spawn has started. *lost is what that one had to report, 0 or
+ * -errno: its descriptors were closed by somebody. Defined in reaper.c, which knows how.
  */
-int bus_close(struct exitbus *bus);
+int bus_close(struct exitbus *bus, int *lost);
 
 #endif

@@ -1,33 +1,39 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What spawn needs of reapers. Uses: bus. */
+/*
+ * What spawn needs of reapers: a child handed over in one transaction, which holds no lock while the
+ * child comes into being. Uses: bus.
+ */
 #ifndef EXITBUS_REAPER_H
 #define EXITBUS_REAPER_H
 
 #include "bus.h"
 
-struct watch; /* a child that a WATCHED reaper looks after */
+struct child_watch; /* one child that a reaper looks after */
 
 /*
- * The reaper that will collect a child which is about to be started for a bus. Between begin and
- * end no reaper starts or stops. *watched is NULL if an ALL reaper will see to it.
- * Errors: as exitbus_reaper_start() (one may have to be started), -EXDEV.
+ * Begin: find the reaper that is to collect the child, or start one, and reserve a watch with it.
+ * Until commit or abort the bus stays, and somebody collects its children. May block for a start or
+ * a stop that is in progress, not for another spawn.
+ * Errors: as exitbus_reaper_start(); -EXDEV, -ESHUTDOWN.
  */
-int reaper_begin_spawn(struct exitbus *bus, struct exitbus_reaper **watched);
-void reaper_end_spawn(void);
+int reaper_spawn_begin(struct exitbus *bus, struct child_watch **watch);
 
-/* Memory for a watch; NULL: none. */
-struct watch *watch_create(struct exitbus_reaper *reaper);
-void watch_discard(struct exitbus_reaper *reaper, struct watch *watch);
-
-/* Hand a child over, with its pidfd. Can't fail, does not wait. */
-void watch_begin(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd);
 /*
- * The same for a child that spawn has just made; `since` is what *reaper_ends() was when it had its
- * pid, and could not have exited yet.
+ * Say which child it is, before that can exit: one atomic store, legal in a child that shares the
+ * caller's memory.
  */
-void watch_begin_spawned(struct exitbus_reaper *reaper, struct watch *watch, pid_t pid, int pidfd,
-                         uint64_t since);
-/* The number of children whose exit it has published. */
-const _Atomic uint64_t *reaper_ends(const struct exitbus_reaper *reaper);
+void reaper_spawn_reserve(struct child_watch *watch, pid_t pid);
+
+/* The child runs; `pidfd` is taken over. Never blocks. */
+void reaper_spawn_commit(struct exitbus *bus, struct child_watch *watch, int pidfd);
+
+/* There is no child, whether or not its pid was said. Never blocks. */
+void reaper_spawn_abort(struct exitbus *bus, struct child_watch *watch);
+
+/* The last step of a bus: what reaper_spawn_begin() or exitbus_reaper_start() have left with it. */
+void reaper_bus_free(struct exitbus *bus);
+
+/* In a forked child that makes a bus of its own: there are no reapers here yet. */
+void reaper_forked(void);
 
 #endif

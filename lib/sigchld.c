@@ -1,5 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* SIGCHLD: see sigchld.h. */
+/*
+ * SIGCHLD: see sigchld.h.
+ *
+ * The chain. Our handler notes the signal and calls the handler that it found when it was installed.
+ * A host's handler may be put over ours and call ours in turn. Ours is then installed over that one
+ * again with the next reaper, so it may be in the chain several times: `found[i]` is what the i-th
+ * installation has found. The outermost call serves found[depth - 1], and a call that comes from the
+ * handler so called serves the one below. A call is such an inner one if it is about the same
+ * siginfo, further down the same stack. (A handler may leave by siglongjmp, or let the next SIGCHLD
+ * in while it runs, so a flag would not do.)
+ *
+ * The reaper's thread has SIGCHLD unblocked, because a host may have blocked it in all of its own.
+ * No handler of the host's may run there: it might leave by siglongjmp, onto another thread's stack,
+ * or look at its own thread's state. So on that thread the signal is noted and sent on: first to
+ * the process, marked, so that any thread of the host's that has it unblocked, or waits for it by
+ * sigwait or signalfd, gets it as if there were no such thread as ours. If the marked one comes back
+ * to us, all of them have it blocked: then it goes to the first thread, and is pending there until
+ * that one unblocks it (sigsuspend, ppoll).
+ */
 #include "sigchld.h"
 #include "fork_guard.h"
 #include "sys.h"
@@ -9,11 +27,15 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define REMOVE_LOOKS 10000
 
 static _Atomic int notify_fd = -1;
 static _Atomic unsigned handlers_inside; /* between reading notify_fd and having used it */
 /*
- * A handler that was there before ours, and that ours calls. Entries are not changed while a
+ * An action that was there before ours, and that ours calls. Entries are not changed while a
  * handler that is late may still read them: most processes need one for all their life, and it is
  * the oldest that is used again.
  */
@@ -22,41 +44,53 @@ struct before {
     _Atomic uint32_t spent; /* it had SA_RESETHAND and has run */
 };
 #define BEFORE_MAX 16
-static struct before found_before[BEFORE_MAX];
-static unsigned found_count;
-/*
- * If somebody has put theirs over ours and then ours was removed, it stays in their chain, with
- * `previous` behind it; installed anew, it is there twice, and the outer one calls `outer`.
- */
-static _Atomic(struct before *) previous, outer; /* outer: NULL if it is there once */
-static bool left_in_chain;                       /* ours is still called by `over_us` */
-static struct sigaction over_us;
+static struct before remembered[BEFORE_MAX];
+static unsigned remembered_count;
+static _Atomic(struct before *) found[BEFORE_MAX];
+static _Atomic unsigned depth; /* installations of ours that are in the chain */
+
+/* The innermost call of ours on this thread that is in progress. */
+struct call {
+    const siginfo_t *info;
+    uintptr_t frame;
+    unsigned level;
+};
+static _Thread_local volatile struct call latest __attribute__((tls_model("initial-exec")));
+static _Thread_local volatile bool on_reaper_thread __attribute__((tls_model("initial-exec")));
+
+/* Marks a signal that the reaper's thread has sent on. */
+static char sent_on;
+
+static bool is_ignore(const struct sigaction *action)
+{
+    return !(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN;
+}
 
 static bool discards_status(const struct sigaction *action)
 {
-    return (!(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN) ||
-           (action->sa_flags & SA_NOCLDWAIT);
+    return is_ignore(action) || (action->sa_flags & SA_NOCLDWAIT);
 }
 
 int sigchld_check(void)
 {
     struct sigaction now;
-    sigaction(SIGCHLD, NULL, &now);
+    if (sigaction(SIGCHLD, NULL, &now) != 0)
+        return -errno;
     return discards_status(&now) ? -ENOTSUP : 0;
 }
 
-static struct before *remember(const struct sigaction *found)
+static struct before *remember(const struct sigaction *action)
 {
     struct before *entry = NULL;
-    for (unsigned i = 0; !entry && i < BEFORE_MAX && i < found_count; i++) {
-        const struct sigaction *known = &found_before[i].action;
-        if (known->sa_flags == found->sa_flags && known->sa_sigaction == found->sa_sigaction &&
-            memcmp(&known->sa_mask, &found->sa_mask, sizeof found->sa_mask) == 0)
-            entry = &found_before[i];
+    for (unsigned i = 0; !entry && i < BEFORE_MAX && i < remembered_count; i++) {
+        const struct sigaction *known = &remembered[i].action;
+        if (known->sa_flags == action->sa_flags && known->sa_sigaction == action->sa_sigaction &&
+            memcmp(&known->sa_mask, &action->sa_mask, sizeof action->sa_mask) == 0)
+            entry = &remembered[i];
     }
     if (!entry) {
-        entry = &found_before[found_count++ % BEFORE_MAX];
-        entry->action = *found;
+        entry = &remembered[remembered_count++ % BEFORE_MAX];
+        entry->action = *action;
     }
     atomic_store(&entry->spent, 0);
     return entry;
@@ -64,8 +98,6 @@ static struct before *remember(const struct sigaction *found)
 
 static void call_before(struct before *before, int signal, siginfo_t *info, void *context)
 {
-    if (!before)
-        return;
     const struct sigaction *action = &before->action;
     if (!(action->sa_flags & SA_SIGINFO) &&
         (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN))
@@ -78,41 +110,62 @@ static void call_before(struct before *before, int signal, siginfo_t *info, void
         action->sa_handler(signal);
 }
 
-static void on_sigchld(int signal, siginfo_t *info, void *context)
+/* From the reaper's thread to the host's. Errors are the kernel's refusal, and leave it noted. */
+static void send_on(const siginfo_t *info)
 {
-    /*
-     * Are we called by the one that we have called ourselves? That is the same signal, further down
-     * the stack. (A handler may leave by siglongjmp, or let the next SIGCHLD in while it runs, so a
-     * flag would not do.)
-     */
-    static _Thread_local const siginfo_t *volatile latest
-        __attribute__((tls_model("initial-exec")));
-    static _Thread_local volatile uintptr_t frame __attribute__((tls_model("initial-exec")));
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    bool again = info && latest == info && here < frame;
-    int saved = errno;
-    if (!fork_guard_in_child()) {
-        /* Sequentially consistent, as in sigchld_remove: it sees us, or we see -1. */
-        atomic_fetch_add(&handlers_inside, 1);
-        int fd = atomic_load(&notify_fd);
-        if (fd >= 0)
-            sys_eventfd_add_surely(fd);
-        atomic_fetch_sub(&handlers_inside, 1);
-    }
-    errno = saved;
-    struct before *inner = atomic_load(&previous), *over = atomic_load(&outer);
-    if (again) {
-        if (over)
-            call_before(inner, signal, info, context);
+    pid_t process = (pid_t)syscall(SYS_getpid);
+    if (info && info->si_code == SI_QUEUE && info->si_pid == process &&
+        info->si_value.sival_ptr == &sent_on) {
+        syscall(SYS_tgkill, process, process, SIGCHLD);
         return;
     }
-    const siginfo_t *latest_before = latest;
-    uintptr_t frame_before = frame;
-    latest = info;
-    frame = here;
-    call_before(over ? over : inner, signal, info, context);
-    latest = latest_before;
-    frame = frame_before;
+    siginfo_t marked;
+    memset(&marked, 0, sizeof marked);
+    marked.si_signo = SIGCHLD;
+    marked.si_code = SI_QUEUE;
+    marked.si_pid = process;
+    marked.si_uid = (uid_t)syscall(SYS_getuid);
+    marked.si_value.sival_ptr = &sent_on;
+    if (syscall(SYS_rt_sigqueueinfo, process, SIGCHLD, &marked) != 0)
+        syscall(SYS_tgkill, process, process, SIGCHLD);
+}
+
+static void note(void)
+{
+    /* Sequentially consistent, as in sigchld_remove: it sees us, or we see -1. */
+    atomic_fetch_add(&handlers_inside, 1);
+    int fd = atomic_load(&notify_fd);
+    if (fd >= 0)
+        sys_eventfd_add_again(fd);
+    atomic_fetch_sub(&handlers_inside, 1);
+}
+
+static void on_sigchld(int signal, siginfo_t *info, void *context)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    struct call outer = {latest.info, latest.frame, latest.level};
+    bool inner = info && outer.info == info && here < outer.frame;
+    int saved = errno;
+    bool forked = fork_guard_in_child();
+    if (!forked)
+        note();
+    if (on_reaper_thread && !forked) {
+        send_on(info);
+        errno = saved;
+        return;
+    }
+    errno = saved;
+    unsigned level = inner ? outer.level : atomic_load(&depth);
+    if (level == 0)
+        return;
+    level--;
+    latest.info = info;
+    latest.frame = here;
+    latest.level = level;
+    call_before(atomic_load(&found[level]), signal, info, context);
+    latest.info = outer.info;
+    latest.frame = outer.frame;
+    latest.level = outer.level;
 }
 
 static bool is_ours(const struct sigaction *action)
@@ -122,46 +175,58 @@ static bool is_ours(const struct sigaction *action)
 
 int sigchld_install(int eventfd)
 {
-    struct sigaction found;
-    sigaction(SIGCHLD, NULL, &found);
-    if (discards_status(&found))
-        return -ENOTSUP;
-    bool there = is_ours(&found); /* put back by whoever had put theirs over it */
-    if (there || (left_in_chain && found.sa_flags == over_us.sa_flags &&
-                  found.sa_sigaction == over_us.sa_sigaction)) {
-        left_in_chain = left_in_chain && !there;
-        atomic_store(&notify_fd, eventfd); /* theirs still calls ours */
-        return 0;
+    struct sigaction before;
+    if (sigaction(SIGCHLD, NULL, &before) != 0)
+        return -errno;
+    if (!is_ours(&before)) {
+        bool quiet = !(before.sa_flags & SA_SIGINFO) &&
+                     (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN);
+        struct sigaction ours = {.sa_sigaction = on_sigchld, .sa_mask = before.sa_mask};
+        /* As the found handler has it, so that its owner notices nothing; quiet if there was none. */
+        ours.sa_flags =
+            SA_SIGINFO | SA_ONSTACK |
+            (quiet ? SA_RESTART | SA_NOCLDSTOP : before.sa_flags & (SA_RESTART | SA_NOCLDSTOP));
+        unsigned level = atomic_load(&depth);
+        if (level == BEFORE_MAX) /* the host never takes its handlers out: the outermost counts */
+            level--;
+        atomic_store(&found[level], remember(&before));
+        atomic_store(&depth, level + 1);
+        if (sigaction(SIGCHLD, &ours, NULL) != 0) {
+            atomic_store(&depth, level);
+            return -errno;
+        }
     }
-    atomic_store(left_in_chain ? &outer : &previous, remember(&found));
-    left_in_chain = false;
     atomic_store(&notify_fd, eventfd);
-    struct sigaction ours = {.sa_sigaction = on_sigchld, .sa_mask = found.sa_mask};
-    bool by_default = !(found.sa_flags & SA_SIGINFO) && found.sa_handler == SIG_DFL;
-    /* As the found handler has it, so that its owner notices nothing; quiet if there was none. */
-    ours.sa_flags =
-        SA_SIGINFO | SA_ONSTACK |
-        (by_default ? SA_RESTART | SA_NOCLDSTOP : found.sa_flags & (SA_RESTART | SA_NOCLDSTOP));
-    sigaction(SIGCHLD, &ours, NULL);
     return 0;
 }
 
-void sigchld_remove(void)
+bool sigchld_remove(void)
 {
     struct sigaction now;
-    sigaction(SIGCHLD, NULL, &now);
-    if (!is_ours(&now)) {
-        left_in_chain = true;
-        over_us = now;
-    } else if (atomic_load(&outer)) { /* the inner one stays */
-        over_us = atomic_load(&outer)->action;
-        sigaction(SIGCHLD, &over_us, NULL);
-        atomic_store(&outer, NULL);
-        left_in_chain = true;
-    } else {
-        sigaction(SIGCHLD, &atomic_load(&previous)->action, NULL);
-    }
+    unsigned level = atomic_load(&depth);
+    if (level > 0 && sigaction(SIGCHLD, NULL, &now) == 0 && is_ours(&now) &&
+        sigaction(SIGCHLD, &atomic_load(&found[level - 1])->action, NULL) == 0)
+        atomic_store(&depth, level - 1);
     atomic_store(&notify_fd, -1);
-    while (atomic_load(&handlers_inside) > 0)
+    for (int look = 0; look < REMOVE_LOOKS; look++) {
+        if (atomic_load(&handlers_inside) == 0)
+            return true;
         sched_yield();
+    }
+    return false;
+}
+
+void sigchld_thread_begin(void)
+{
+    on_reaper_thread = true;
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    pthread_sigmask(SIG_UNBLOCK, &child, NULL);
+}
+
+void sigchld_forked(void)
+{
+    atomic_store(&notify_fd, -1);
+    atomic_store(&handlers_inside, 0);
 }

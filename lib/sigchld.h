@@ -6,16 +6,31 @@
 #ifndef EXITBUS_SIGCHLD_H
 #define EXITBUS_SIGCHLD_H
 
-/* 0, or -ENOTSUP if the kernel would throw exit statuses away (SIG_IGN, SA_NOCLDWAIT). */
+#include <stdbool.h>
+
+/* 0, or -ENOTSUP if the kernel throws exit statuses away (SIG_IGN, SA_NOCLDWAIT). */
 int sigchld_check(void);
 
-/* Install; every SIGCHLD adds to `eventfd`. 0, or as sigchld_check(). */
+/*
+ * Install the handler; every SIGCHLD adds to `eventfd`. What was there is called by it, or, if it
+ * was SIG_IGN or had SA_NOCLDWAIT, suspended. 0, or -errno: the kernel refuses sigaction.
+ */
 int sigchld_install(int eventfd);
 
 /*
- * Put the former handler back, unless somebody has put theirs over ours: then ours stays in their
- * chain and just passes the signal on. When this returns no handler touches the eventfd any more.
+ * Put the former action back, unless a handler of the host's lies over ours: then ours stays in its
+ * chain and just passes the signal on. True: no handler touches the eventfd any more. False: a
+ * thread was stopped while it did, so the descriptor must stay open.
  */
-void sigchld_remove(void);
+bool sigchld_remove(void);
+
+/*
+ * By the reaper's own thread, first of all: take SIGCHLD here, too, since the host may have blocked
+ * it everywhere. No handler of the host's runs on this thread.
+ */
+void sigchld_thread_begin(void);
+
+/* In a forked child that makes a bus of its own: the parent's eventfd is not ours. */
+void sigchld_forked(void);
 
 #endif

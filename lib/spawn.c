@@ -199,8 +199,7 @@ static int open_pipe(int fds[2])
 /* What the parent does in the child's place. */
 static int subscribe_for(struct child *child, pid_t pid)
 {
-    if (child->ends)
-        child->since = atomic_load_explicit(child->ends, memory_order_seq_cst);
+    reaper_spawn_reserve(child->watch, pid);
     if (!child->subscription)
         return 0;
     child->subscription->pid = pid;
@@ -278,25 +277,15 @@ static int run_child(struct child *child, bool want_pidfd, pid_t *pid, int *pidf
     return result;
 }
 
-static int spawn(struct child *child, struct exitbus_reaper *reaper, pid_t *pid)
+static int spawn(struct exitbus *bus, struct child *child, pid_t *pid)
 {
-    struct watch *watch = NULL;
     int pidfd = -1;
-    if (reaper) {
-        watch = watch_create(reaper);
-        if (!watch)
-            return -ENOMEM;
-        child->ends = reaper_ends(reaper);
-    }
-    int result = run_child(child, reaper != NULL, pid, &pidfd);
-    if (result < 0) {
-        if (watch)
-            watch_discard(reaper, watch);
-        return result;
-    }
-    if (watch)
-        watch_begin_spawned(reaper, watch, *pid, pidfd, child->since);
-    return 0;
+    int result = run_child(child, true, pid, &pidfd);
+    if (result < 0)
+        reaper_spawn_abort(bus, child->watch);
+    else
+        reaper_spawn_commit(bus, child->watch, sys_above_stdio(pidfd));
+    return result;
 }
 
 /* A subscription whose pid the child will fill in. */
@@ -333,9 +322,8 @@ int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *optio
         if (!child.search)
             child.search = "/bin:/usr/bin";
     }
-    struct exitbus_reaper *reaper;
     int cancelling = cancel_disable();
-    result = reaper_begin_spawn(bus, &reaper);
+    result = reaper_spawn_begin(bus, &child.watch);
     if (result < 0) {
         cancel_restore(cancelling);
         return result;
@@ -343,8 +331,10 @@ int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *optio
     pid_t started;
     if (subscription)
         result = prepare_subscription(bus, &child.subscription);
+    if (result < 0)
+        reaper_spawn_abort(bus, child.watch);
     if (result == 0) {
-        result = spawn(&child, reaper, &started);
+        result = spawn(bus, &child, &started);
         if (result == 0)
             *pid = started;
         if (subscription && result < 0)
@@ -354,7 +344,6 @@ int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *optio
             *subscription = child.subscription;
         }
     }
-    reaper_end_spawn();
     cancel_restore(cancelling);
     return result;
 }

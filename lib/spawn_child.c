@@ -137,11 +137,11 @@ CHILD_CODE static int subscribe(struct child *child)
 {
     if (child->gate_fd >= 0)
         return wait_at_gate(child);
-    if (child->ends)
-        child->since = atomic_load_explicit(child->ends, memory_order_seq_cst);
+    pid_t pid = child->pid > 0 ? child->pid : (pid_t)syscall(SYS_getpid);
+    reaper_spawn_reserve(child->watch, pid);
     if (!child->subscription || mutant(SPAWN_SUBSCRIBES_LATE))
         return 0;
-    child->subscription->pid = child->pid > 0 ? child->pid : (pid_t)syscall(SYS_getpid);
+    child->subscription->pid = pid;
     subscription_insert(child->subscription);
     return 0;
 }

@@ -7,6 +7,7 @@
 #ifndef EXITBUS_SPAWN_CHILD_H
 #define EXITBUS_SPAWN_CHILD_H
 
+#include "reaper.h"
 #include "subscription.h"
 
 /* The kernel's idea of a signal set. */
@@ -21,8 +22,7 @@ struct child {
     uint64_t signal_mask;
     bool handlers_reset;          /* by the kernel, as it made the child */
     pid_t pid;                    /* as the parent has it; 0: ask */
-    const _Atomic uint64_t *ends; /* of the reaper that will collect it, or NULL; and what it was */
-    uint64_t since;               /* when the child had its pid, and nothing of it was published */
+    struct child_watch *watch; /* reserved with the reaper that will collect it */
     struct exitbus_subscription *subscription; /* or NULL */
     int error;                                 /* positive; set by a child that gives up */
     /* Where memory is copied: wait for a byte here before exec, and report an error there. */

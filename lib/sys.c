@@ -5,6 +5,7 @@
 #include "platform.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
@@ -50,13 +51,27 @@ static long call(long number, long a, long b, long c, long d, long e, long f)
     return result;
 }
 
+/*
+ * A call that a signal interrupted is made again, but not for ever: a filter (seccomp) may answer
+ * EINTR every time. The calls made through here do not sleep, so a second try nearly always does.
+ */
+#define TRIES 1000
+
 static long call_again(long number, long a, long b, long c, long d, long e, long f)
 {
-    long result;
-    do
+    long result = -EINTR;
+    for (int tries = 0; tries < TRIES && result == -EINTR; tries++)
         result = call(number, a, b, c, d, e, f);
-    while (result == -EINTR);
     return result;
+}
+
+int sys_above_stdio(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO)
+        return fd;
+    int high = (int)call_again(SYS_fcntl, fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1, 0, 0, 0);
+    sys_close(fd);
+    return high;
 }
 
 /*
@@ -79,6 +94,27 @@ static void take_signals(void)
 }
 #endif
 
+/*
+ * After a futex wait that the kernel refused (a filter put on later): wait some milliseconds by
+ * other means, so that the caller's loop neither spins nor outlasts its deadline.
+ */
+static int refused_wait(const struct timespec *deadline)
+{
+    static const struct timespec nap = {.tv_nsec = 5000000};
+    if (deadline &&
+        sys_clock_ns(CLOCK_MONOTONIC) >= deadline->tv_sec * NS_PER_S + deadline->tv_nsec)
+        return -ETIMEDOUT;
+    call(SYS_ppoll, 0, 0, (long)&nap, 0, 0, 0);
+    return -EINTR;
+}
+
+static int wait_result(long result, const struct timespec *deadline)
+{
+    if (result >= 0 || result == -EAGAIN || result == -EINTR || result == -ETIMEDOUT)
+        return (int)result;
+    return refused_wait(deadline);
+}
+
 int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadline)
 {
     if (SLICE_MS > 0) {
@@ -89,25 +125,27 @@ int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadli
             int result = (int)call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value,
                                    (long)&slice, 0, (long)FUTEX_BITSET_MATCH_ANY);
             take_signals();
-            return result == -ETIMEDOUT ? -EINTR : result;
+            return result == -ETIMEDOUT ? -EINTR : wait_result(result, deadline);
         }
     }
     /* The bitset form takes an absolute CLOCK_MONOTONIC time, so EINTR does not lengthen it. */
-    return (int)call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value, (long)deadline,
-                     0, (long)FUTEX_BITSET_MATCH_ANY);
+    return wait_result(call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value,
+                            (long)deadline, 0, (long)FUTEX_BITSET_MATCH_ANY),
+                       deadline);
 }
 
 void sys_futex_wake_all(uint32_t *word)
 {
-    /* It fails only for a bad address, and after an injected fault it must still happen. */
-    while (call(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0) < 0)
-        ck_pr_stall();
+    /* The kernel fails it only for a bad address. Tries are bounded: a filter may refuse it. */
+    for (int tries = 0; tries < TRIES; tries++)
+        if (call(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0) >= 0)
+            return;
 }
 
 int sys_eventfd(bool semaphore)
 {
     long flags = EFD_CLOEXEC | EFD_NONBLOCK | (semaphore ? EFD_SEMAPHORE : 0);
-    return (int)call_again(SYS_eventfd2, 0, flags, 0, 0, 0, 0);
+    return sys_above_stdio((int)call_again(SYS_eventfd2, 0, flags, 0, 0, 0, 0));
 }
 
 int sys_eventfd_add(int fd)
@@ -117,11 +155,17 @@ int sys_eventfd_add(int fd)
     return result < 0 ? (int)result : 0;
 }
 
-void sys_eventfd_add_surely(int fd)
+int sys_eventfd_add_again(int fd)
 {
-    int result;
-    while ((result = sys_eventfd_add(fd)) < 0 && result != -EBADF)
-        ck_pr_stall();
+    int result = -EAGAIN;
+    for (int tries = 0; tries < 8 && result < 0; tries++)
+        result = sys_eventfd_add(fd);
+    return result;
+}
+
+bool sys_fd_open(int fd)
+{
+    return fd >= 0 && call_again(SYS_fcntl, fd, F_GETFD, 0, 0, 0, 0) != -EBADF;
 }
 
 int sys_eventfd_take(int fd)
@@ -133,8 +177,8 @@ int sys_eventfd_take(int fd)
 
 int sys_timerfd(void)
 {
-    return (int)call_again(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK, 0, 0, 0,
-                           0);
+    return sys_above_stdio((int)call_again(SYS_timerfd_create, CLOCK_MONOTONIC,
+                                           TFD_CLOEXEC | TFD_NONBLOCK, 0, 0, 0, 0));
 }
 
 int sys_timerfd_arm(int fd, int64_t delay_ns)
@@ -146,13 +190,13 @@ int sys_timerfd_arm(int fd, int64_t delay_ns)
 
 int sys_epoll_create(void)
 {
-    return (int)call_again(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0, 0, 0);
+    return sys_above_stdio((int)call_again(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0, 0, 0));
 }
 
-int sys_epoll_add(int epoll_fd, int fd, bool once, void *data)
+int sys_epoll_add(int epoll_fd, int fd, bool once, uint64_t key)
 {
     struct epoll_event event = {.events = EPOLLIN | (once ? (uint32_t)EPOLLONESHOT : 0),
-                                .data = {.ptr = data}};
+                                .data = {.u64 = key}};
     return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, fd, (long)&event, 0, 0);
 }
 
@@ -169,7 +213,7 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int t
         take_signals();
         result = call(SYS_epoll_pwait, epoll_fd, (long)events, capacity,
                       sliced ? SLICE_MS : timeout_ms, 0, 8);
-    } while ((result == -EINTR && timeout_ms < 0) || (result == 0 && sliced));
+    } while (result == 0 && sliced);
     return (int)result;
 }
 
@@ -182,7 +226,7 @@ bool sys_readable(int fd)
 
 int sys_pidfd_open(pid_t pid)
 {
-    return (int)call_again(SYS_pidfd_open, pid, 0, 0, 0, 0, 0);
+    return sys_above_stdio((int)call_again(SYS_pidfd_open, pid, 0, 0, 0, 0, 0));
 }
 
 int sys_close(int fd)

@@ -3,7 +3,8 @@
  * System calls, all made here and through syscall(2): the libc wrappers of some of these are
  * cancellation points, and a thread cancelled inside a publish would stay in its read-side section
  * for ever. Each returns a result >= 0 or a negative errno value. EINTR is retried here wherever
- * the caller could do nothing else. Uses: platform.
+ * the caller could do nothing else, up to a bound. Every descriptor made here is >= 3 and
+ * close-on-exec. Uses: platform.
  *
  * In a build with EXITBUS_TEST_HOOKS a test can make any call fail.
  */
@@ -19,18 +20,29 @@
 
 struct epoll_event;
 
-/* Sleep while *word == value, until the absolute CLOCK_MONOTONIC deadline (NULL: none).
- * 0, -EAGAIN (value differs), -EINTR, -ETIMEDOUT. */
+/*
+ * Move a descriptor out of 0, 1 and 2, which belong to the program even while they are closed.
+ * Takes and returns a result: a descriptor >= 3 or a negative errno.
+ */
+int sys_above_stdio(int fd);
+/* Is it open? Tells nothing about what it is. */
+bool sys_fd_open(int fd);
+
+/*
+ * Sleep while *word == value, until the absolute CLOCK_MONOTONIC deadline (NULL: none).
+ * 0, -EAGAIN (value differs), -EINTR, -ETIMEDOUT. Where the kernel refuses futexes: -EINTR after
+ * some milliseconds.
+ */
 int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadline);
-/* Wake every thread that sleeps on word. */
+/* Wake every thread that sleeps on word. Does nothing where the kernel refuses futexes. */
 void sys_futex_wake_all(uint32_t *word);
 
 /* An eventfd, non-blocking and close-on-exec; with `semaphore`, a read takes one token. */
 int sys_eventfd(bool semaphore);
 /* Add one token. */
 int sys_eventfd_add(int fd);
-/* The same, again if a fault is injected; gives up only if somebody has closed the descriptor. */
-void sys_eventfd_add_surely(int fd);
+/* The same, up to 8 times. */
+int sys_eventfd_add_again(int fd);
 /* Take a token (or all, without semaphore); -EAGAIN if there is none. */
 int sys_eventfd_take(int fd);
 
@@ -39,10 +51,10 @@ int sys_timerfd(void);
 int sys_timerfd_arm(int fd, int64_t delay_ns);
 
 int sys_epoll_create(void);
-/* Input on fd; `once`: named by one epoll_wait at most. */
-int sys_epoll_add(int epoll_fd, int fd, bool once, void *data);
+/* Input on fd, named by `key`; `once`: named by one epoll_wait at most. */
+int sys_epoll_add(int epoll_fd, int fd, bool once, uint64_t key);
 int sys_epoll_delete(int epoll_fd, int fd);
-/* timeout_ms < 0: for ever. Retries EINTR only if it may wait for ever. */
+/* timeout_ms < 0: for ever. -EINTR, also then: the caller looks around and waits again. */
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int timeout_ms);
 
 /* Does it poll readable now? */

@@ -262,5 +262,5 @@ void wakeup_closed(struct wakeup_watch *watch, struct wakeup *wakeup)
     /* Acquire: pairs with the CAS in wakeup_fd. A token that nobody is entitled to take. */
     int fd = atomic_load_explicit(&wakeup->fd, memory_order_acquire);
     if (fd >= 0)
-        sys_eventfd_add_surely(fd_number(fd));
+        sys_eventfd_add_again(fd_number(fd));
 }

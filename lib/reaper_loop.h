@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One pass of a reaper: collect what has exited, publish it, reap it (G4, G8). Uses: watch.
+ */
+#ifndef EXITBUS_REAPER_LOOP_H
+#define EXITBUS_REAPER_LOOP_H
+
+#include "watch.h"
+
+#include <sys/epoll.h>
+
+struct reaper_loop {
+    struct watch_set *set;
+    int signal_fd; /* eventfd: SIGCHLD; -1 unless the reaper's mode is ALL */
+    bool all;      /* collect children that nobody watches, too */
+    bool polled;   /* by the host: do not rely on SIGCHLD */
+};
+
+#define REAPER_EVENTS 64
+
+/* What epoll has named, and no pass has handled yet. */
+struct reaper_events {
+    struct epoll_event list[REAPER_EVENTS];
+    int count;
+};
+
+/*
+ * Wait until there is something, for ever. 0, -EINTR, or another -errno: the descriptor is not ours
+ * any more. What was named and is not handled is lost: then `rescan` must be set.
+ */
+int reaper_loop_wait(const struct reaper_loop *loop, struct reaper_events *events);
+
+/*
+ * Handle what was named, and what else is there. Never blocks. Returns how many exits were
+ * published; or -errno, after which nothing more can be collected: the descriptors are not ours any
+ * more, or the kernel refuses to reap.
+ */
+int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *events);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Threads of the library's own. Whichever thread of the host happens to make one, it blocks all
+ * signals, runs under SCHED_OTHER, and may run wherever the process's first thread may.
+ * Uses nothing of the library.
+ */
+#ifndef EXITBUS_THREAD_H
+#define EXITBUS_THREAD_H
+
+#include <pthread.h>
+
+/* Start one; `name` is at most 15 bytes. 0, or -EAGAIN: there are no threads to be had. */
+int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
+
+#endif

@@ -28,8 +28,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-/* A signal in every wait is no traffic but a filter's answer: the reaper gives up. */
-#define INTERRUPTED_WAITS 100000
 #define LEAVING_NS 2000000000LL
 #define WATCH_TRIES 8
 
@@ -85,12 +83,14 @@ static bool is_stopping(struct exitbus_reaper *reaper)
 }
 
 /* False: the thread is to end. */
-static bool thread_pass(struct exitbus_reaper *reaper, struct reaper_events *events)
+static bool thread_pass(struct exitbus_reaper *reaper, struct reaper_events *events, int waited)
 {
     pthread_mutex_lock(&reaper->gate);
     bool on = !is_stopping(reaper);
     if (on) {
-        int result = reaper_loop_pass(&reaper->loop, events);
+        int result = reaper_loop_refused(&reaper->loop, waited);
+        if (result == 0)
+            result = reaper_loop_pass(&reaper->loop, events);
         if (result < 0) {
             note_error(reaper, result);
             on = false;
@@ -106,19 +106,10 @@ static void *reaper_main(void *argument)
     struct reaper_events events;
     if (reaper->mode == EXITBUS_REAPER_ALL)
         sigchld_thread_begin();
-    int interrupted = 0;
-    while (!is_stopping(reaper)) {
-        int result = reaper_loop_wait(&reaper->loop, &events);
-        if (result < 0 && (result != -EINTR || ++interrupted > INTERRUPTED_WAITS)) {
-            note_error(reaper, result);
-            break;
-        }
-        if (result == 0) {
-            interrupted = 0;
-            if (!thread_pass(reaper, &events))
-                break;
-        }
-    }
+    int waited;
+    do
+        waited = is_stopping(reaper) ? 0 : reaper_loop_wait(&reaper->loop, &events);
+    while (thread_pass(reaper, &events, waited));
     /* Release; pairs with the load in thread_ended(). */
     atomic_store_explicit(&reaper->ended, 1, memory_order_release);
     sys_futex_wake_all((uint32_t *)&reaper->ended);

@@ -27,6 +27,8 @@
 #define ROUNDS_PER_PASS 16
 #define CHILDREN_PER_PASS 1024
 #define REAP_TRIES 8
+/* Waits in a row that fail: then it is no accident, but a filter, or not our descriptor any more. */
+#define REFUSALS 1000
 
 struct pass {
     const struct reaper_loop *loop;
@@ -103,7 +105,7 @@ static bool collect_lost(struct pass *pass, struct child_watch *watch, bool name
     if (publish_lost(pass->set, watch) < 0)
         return false;
     pass->count++;
-    watch_end(pass->set, watch, named);
+    watch_end(pass->set, watch, named, WATCH_SETTLED);
     return true;
 }
 
@@ -140,7 +142,7 @@ static void unmark_leaving(struct pass *pass, pid_t pid)
  * whether its process is the one that has just gone. One that spawn has reserved meanwhile stands
  * for a new child, since the pid was taken until now.
  */
-static void end_leaving(struct pass *pass, pid_t pid, const struct child_watch *named)
+static void end_leaving(struct pass *pass, pid_t pid, const struct child_watch *self, bool named)
 {
     watch_absorb(pass->set);
     struct child_watch *next;
@@ -148,11 +150,14 @@ static void end_leaving(struct pass *pass, pid_t pid, const struct child_watch *
         next = watch->next;
         if (watch_pid(watch) != pid)
             continue;
-        bool ends = watch->leaving || (watch_state(watch) == WATCH_RESERVED
-                                           ? !watch->spawned
-                                           : is_gone(target_of(watch)));
-        if (ends)
-            watch_end(pass->set, watch, watch == named);
+        if (watch == self)
+            watch_end(pass->set, watch, named, WATCH_SETTLED);
+        else if (watch_pidfd(watch) >= 0 ? is_gone(target_of(watch))
+                                         : watch->leaving || !watch->spawned)
+            watch_end(pass->set, watch, false,
+                      watch_pidfd(watch) >= 0 ? WATCH_SETTLED : WATCH_DOUBTED);
+        else
+            watch->leaving = false;
     }
 }
 
@@ -195,7 +200,7 @@ static int publish_and_reap(struct pass *pass, struct target target, const sigin
     if (result < 0) /* it would be published again: better nothing is, any more */
         pass->error = result;
     test_step(STEP_REAPER_REAPED);
-    end_leaving(pass, pid, named ? self : NULL);
+    end_leaving(pass, pid, self, named);
     return 0;
 }
 
@@ -219,8 +224,11 @@ static bool pidfd_lost(struct watch_set *set, struct child_watch *watch, int pee
 static void wait_for(struct pass *pass, struct child_watch *watch, bool named, bool exited)
 {
     struct watch_set *set = pass->set;
-    if (watch_state(watch) == WATCH_RESERVED)
-        return; /* its maker will put it into the epoll set, where it is named once more */
+    if (watch_state(watch) == WATCH_RESERVED) { /* the epoll set's entry is its maker's for now */
+        watch->named = watch->named || named;
+        watch_retry_later(set);
+        return;
+    }
     /* Named by epoll, and no child to wait for: its tracer has not seen the exit yet. */
     watch->held = !exited && (named || watch->held || watch->polled) &&
                   watch_pidfd(watch) >= 0 && sys_readable(watch_pidfd(watch));
@@ -253,7 +261,7 @@ static void collect_watch(struct pass *pass, struct child_watch *watch, bool nam
         wait_for(pass, watch, named, true);
 }
 
-/* Look at every watch, or at those that epoll does not name. */
+/* Look at every watch, or at those that epoll does not name (any more). */
 static void collect_watches(struct pass *pass, bool also_polled)
 {
     struct watch_set *set = pass->set;
@@ -262,11 +270,13 @@ static void collect_watches(struct pass *pass, bool also_polled)
         do {
             again = false;
             for (struct child_watch *watch = set->buckets[i]; watch; watch = watch->next) {
-                if (watch_state(watch) != WATCH_COMMITTED || watch->leaving ||
-                    (watch->polled && !also_polled))
+                bool named = watch->named;
+                if (watch_state(watch) == WATCH_COMMITTED ? watch->polled && !also_polled && !named
+                                                          : !named)
                     continue;
                 int before = pass->count;
-                collect_watch(pass, watch, false);
+                watch->named = false;
+                collect_watch(pass, watch, named);
                 again = pass->count != before;
                 if (again)
                     break;
@@ -329,9 +339,10 @@ static void ask_epoll(struct pass *pass)
     struct reaper_events events;
     for (int round = 0; round < ROUNDS_PER_PASS; round++) {
         int ready = sys_epoll_wait(pass->set->epoll_fd, events.list, REAPER_EVENTS, 0);
-        if (ready < 0 && ready != -EINTR)
-            pass->error = ready;
         events.count = ready > 0 ? ready : 0;
+        pass->error = reaper_loop_refused(pass->loop, ready);
+        if (ready < 0)
+            pass->more = true;
         handle_events(pass, &events);
         if (ready < REAPER_EVENTS || pass->error)
             return;
@@ -389,6 +400,17 @@ static void collect_all(struct pass *pass)
 }
 
 /* ------------------------------------------------------------------------------------ a pass */
+
+int reaper_loop_refused(const struct reaper_loop *loop, int ready)
+{
+    struct watch_set *set = loop->set;
+    if (ready >= 0) {
+        set->refused = 0;
+        return 0;
+    }
+    bool ours = ready != -EBADF || sys_fd_open(set->epoll_fd);
+    return ours && ++set->refused < REFUSALS ? 0 : ready;
+}
 
 int reaper_loop_wait(const struct reaper_loop *loop, struct reaper_events *events)
 {

@@ -25,10 +25,16 @@ struct reaper_events {
 };
 
 /*
- * Wait until there is something, for ever. 0, -EINTR, or another -errno: the descriptor is not ours
- * any more. What was named and is not handled is lost: then `rescan` must be set.
+ * Wait until there is something, for ever. 0 or -errno. What was named and is not handled is lost:
+ * then `rescan` must be set.
  */
 int reaper_loop_wait(const struct reaper_loop *loop, struct reaper_events *events);
+
+/*
+ * Judge what a wait has returned. 0: go on. -errno: the descriptor is not ours any more, or the
+ * kernel has refused many times in a row. In the pass, or where no pass can be in progress.
+ */
+int reaper_loop_refused(const struct reaper_loop *loop, int result);
 
 /*
  * Handle what was named, and what else is there. Never blocks. Returns how many exits were

@@ -11,8 +11,9 @@
  *     Before that it absorbs the list and marks every watch of the pid as leaving, except those
  *     whose pidfd says that their process is gone: they stand for an earlier process.
  *  3. After the reap it absorbs once more. By 1 every watch that its maker made for that child is in
- *     the set now. A reserved one is settled, by a CAS that its maker's commit can't pass over: the
- *     maker looks at the child once more and reserves anew, or finds that there is none.
+ *     the set now. A reserved one without a pidfd may be for the next child of that pid: it is
+ *     doubted, by a CAS that its maker's commit can't pass over, and the maker looks at the child
+ *     once more and reserves anew, or finds that there is none.
  * A watch is never left to two threads: RESERVED is left by one CAS, the maker's or the reaper's,
  * and then the watch belongs to the one named in enum watch_state.
  *
@@ -140,7 +141,7 @@ struct child_watch *watch_reserve(struct watch_set *set, pid_t pid, bool spawned
     atomic_init(&watch->state, WATCH_RESERVED);
     watch->cookie = atomic_fetch_add_explicit(&set->cookies, 1, memory_order_relaxed);
     watch->spawned = spawned;
-    watch->polled = watch->held = watch->leaving = false;
+    watch->polled = watch->held = watch->leaving = watch->named = false;
     if (spawned)
         atomic_fetch_add_explicit(&set->spawned, 1, memory_order_relaxed);
     struct child_watch *top = atomic_load_explicit(&set->incoming, memory_order_relaxed);
@@ -176,10 +177,11 @@ bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
         }
         return true;
     }
+    bool settled = watch_state(watch) == WATCH_SETTLED;
     watch_unpoll(set, watch);
     sys_close(pidfd);
     watch_discard(set, watch);
-    return false;
+    return settled;
 }
 
 void watch_abort(struct watch_set *set, struct child_watch *watch)
@@ -308,12 +310,13 @@ static void watch_unlink(struct watch_set *set, struct child_watch *watch)
 }
 
 /* It is in no list any more. */
-static void watch_let_go(struct watch_set *set, struct child_watch *watch, bool named)
+static void watch_let_go(struct watch_set *set, struct child_watch *watch, bool named,
+                         enum watch_state to)
 {
     uint32_t reserved = WATCH_RESERVED;
     /* Release; pairs with the acquire in leave_reserved(): the maker frees it. Acquire where the
      * maker was faster; pairs with its release. */
-    if (atomic_compare_exchange_strong_explicit(&watch->state, &reserved, WATCH_SETTLED,
+    if (atomic_compare_exchange_strong_explicit(&watch->state, &reserved, to,
                                                 memory_order_acq_rel, memory_order_acquire))
         return;
     if (!named)
@@ -323,10 +326,10 @@ static void watch_let_go(struct watch_set *set, struct child_watch *watch, bool 
     watch_discard(set, watch);
 }
 
-void watch_end(struct watch_set *set, struct child_watch *watch, bool named)
+void watch_end(struct watch_set *set, struct child_watch *watch, bool named, enum watch_state to)
 {
     watch_unlink(set, watch);
-    watch_let_go(set, watch, named);
+    watch_let_go(set, watch, named, to);
 }
 
 void watch_retry_later(struct watch_set *set)
@@ -353,7 +356,7 @@ static void drop_list(struct watch_set *set, struct child_watch **list, bool als
             continue;
         }
         *link = watch->next;
-        watch_let_go(set, watch, false);
+        watch_let_go(set, watch, false, WATCH_SETTLED);
     }
 }
 

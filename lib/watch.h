@@ -25,6 +25,7 @@ enum watch_state {
     WATCH_COMMITTED, /* the reaper's */
     WATCH_ABORTED,   /* the reaper's, to be dropped */
     WATCH_SETTLED,   /* the maker's, to be dropped: its exit is out, or the set has closed */
+    WATCH_DOUBTED,   /* likewise, but it may be an earlier child's exit that is out */
 };
 
 struct child_watch {
@@ -38,6 +39,7 @@ struct child_watch {
     bool polled;              /* its pidfd lies in the epoll set; the maker's until commit */
     bool held;                /* exited, but its tracer has not seen that yet; the reaper's */
     bool leaving;             /* the exit of its process is being published; the reaper's */
+    bool named;               /* by epoll, which names it once, and not collected; the reaper's */
 };
 
 _Static_assert(sizeof(struct child_watch) <= WATCH_BYTES, "a watch fits its memory class");
@@ -54,6 +56,7 @@ struct watch_set {
     /* The rest belongs to the thread that makes the pass, or that has stopped all passes. */
     bool repoll; /* the epoll descriptor is new: no watch lies in it yet */
     bool put_off;
+    int refused;                /* waits in a row that the kernel has refused */
     int64_t retry_ns;           /* the interval before the latest retry; 0: all is well */
     struct child_watch *unborn; /* reserved, without a pid yet */
     struct child_watch *buckets[WATCH_BUCKETS];
@@ -87,8 +90,8 @@ static inline void watch_set_pid(struct child_watch *watch, pid_t pid)
 }
 
 /*
- * Hand the child over; takes `pidfd`. False: the watch was settled meanwhile, its pidfd is closed.
- * Can't fail otherwise; lock-free. The watch is gone for the caller.
+ * Hand the child over; takes `pidfd`. False: the watch was doubted meanwhile, so look at the child
+ * once more. Can't fail otherwise; lock-free. The watch is gone for the caller.
  */
 bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd);
 
@@ -131,9 +134,9 @@ struct child_watch *watch_find(struct watch_set *set, pid_t pid);
 
 /*
  * The exit is out (or nobody's): take the watch out of the set. `named`: epoll has just named it,
- * and so will not again.
+ * and so will not again. `to`: what a watch becomes that its maker still holds.
  */
-void watch_end(struct watch_set *set, struct child_watch *watch, bool named);
+void watch_end(struct watch_set *set, struct child_watch *watch, bool named, enum watch_state to);
 
 /* Take its pidfd out of the epoll set. */
 void watch_unpoll(struct watch_set *set, struct child_watch *watch);

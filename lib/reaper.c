@@ -107,9 +107,11 @@ static void *reaper_main(void *argument)
     if (reaper->mode == EXITBUS_REAPER_ALL)
         sigchld_thread_begin();
     int waited;
-    do
+    do {
+        if (reaper->mode == EXITBUS_REAPER_ALL)
+            sigchld_thread_passed();
         waited = is_stopping(reaper) ? 0 : reaper_loop_wait(&reaper->loop, &events);
-    while (thread_pass(reaper, &events, waited));
+    } while (thread_pass(reaper, &events, waited));
     /* Release; pairs with the load in thread_ended(). */
     atomic_store_explicit(&reaper->ended, 1, memory_order_release);
     sys_futex_wake_all((uint32_t *)&reaper->ended);

@@ -14,9 +14,10 @@
  * No handler of the host's may run there: it might leave by siglongjmp, onto another thread's stack,
  * or look at its own thread's state. So on that thread the signal is noted and sent on: first to
  * the process, marked, so that any thread of the host's that has it unblocked, or waits for it by
- * sigwait or signalfd, gets it as if there were no such thread as ours. If the marked one comes back
- * to us, all of them have it blocked: then it goes to the first thread, and is pending there until
- * that one unblocks it (sigsuspend, ppoll).
+ * sigwait or signalfd, can take it as if there were no such thread as ours. For the length of a pass
+ * SIGCHLD stays blocked here, to let them. If the marked one comes back to us, they have it blocked,
+ * or were too slow: then it goes to the first thread, and is pending there until that one unblocks
+ * it (sigsuspend, ppoll).
  */
 #include "sigchld.h"
 #include "fork_guard.h"
@@ -28,6 +29,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define REMOVE_LOOKS 10000
@@ -57,6 +59,7 @@ struct call {
 };
 static _Thread_local volatile struct call latest __attribute__((tls_model("initial-exec")));
 static _Thread_local volatile bool on_reaper_thread __attribute__((tls_model("initial-exec")));
+static _Thread_local volatile bool blocked_here __attribute__((tls_model("initial-exec")));
 
 /* Marks a signal that the reaper's thread has sent on. */
 static char sent_on;
@@ -111,7 +114,7 @@ static void call_before(struct before *before, int signal, siginfo_t *info, void
 }
 
 /* From the reaper's thread to the host's. Errors are the kernel's refusal, and leave it noted. */
-static void send_on(const siginfo_t *info)
+static void send_on(const siginfo_t *info, ucontext_t *context)
 {
     pid_t process = (pid_t)syscall(SYS_getpid);
     if (info && info->si_code == SI_QUEUE && info->si_pid == process &&
@@ -126,8 +129,12 @@ static void send_on(const siginfo_t *info)
     marked.si_pid = process;
     marked.si_uid = (uid_t)syscall(SYS_getuid);
     marked.si_value.sival_ptr = &sent_on;
-    if (syscall(SYS_rt_sigqueueinfo, process, SIGCHLD, &marked) != 0)
+    if (syscall(SYS_rt_sigqueueinfo, process, SIGCHLD, &marked) != 0) {
         syscall(SYS_tgkill, process, process, SIGCHLD);
+        return;
+    }
+    sigaddset(&context->uc_sigmask, SIGCHLD); /* when the handler returns */
+    blocked_here = true;
 }
 
 static void note(void)
@@ -150,7 +157,7 @@ static void on_sigchld(int signal, siginfo_t *info, void *context)
     if (!forked)
         note();
     if (on_reaper_thread && !forked) {
-        send_on(info);
+        send_on(info, context);
         errno = saved;
         return;
     }
@@ -216,13 +223,27 @@ bool sigchld_remove(void)
     return false;
 }
 
-void sigchld_thread_begin(void)
+static void unblock(void)
 {
-    on_reaper_thread = true;
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     pthread_sigmask(SIG_UNBLOCK, &child, NULL);
+}
+
+void sigchld_thread_begin(void)
+{
+    on_reaper_thread = true;
+    unblock();
+}
+
+void sigchld_thread_passed(void)
+{
+    if (!blocked_here)
+        return;
+    blocked_here = false;
+    sched_yield(); /* to a thread of the host's that has been woken for the signal */
+    unblock();
 }
 
 void sigchld_forked(void)

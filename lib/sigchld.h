@@ -29,6 +29,8 @@ bool sigchld_remove(void);
  * it everywhere. No handler of the host's runs on this thread.
  */
 void sigchld_thread_begin(void);
+/* By the same after each pass. */
+void sigchld_thread_passed(void);
 
 /* In a forked child that makes a bus of its own: the parent's eventfd is not ours. */
 void sigchld_forked(void);

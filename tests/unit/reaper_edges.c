@@ -1,0 +1,1098 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reapers beside hosts that do as they please: with handlers, signalfd, other waiters, descriptors
+ * that are closed, and calls that are refused later. Each test has the name of a fault that a
+ * reaper once had, or of one that others had.
+ */
+#include "support/children.h"
+#include "support/harness.h"
+#include "support/halt.h"
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+static int children_published(struct exitbus_subscription *all, int count)
+{
+    struct exitbus_event event;
+    int lost = 0;
+    for (int i = 0; i < count; i++) {
+        must_equal(exitbus_receive(all, &event, -1), 0);
+        lost += event.flags & EXITBUS_EVENT_STATUS_LOST ? 1 : 0;
+    }
+    return lost;
+}
+
+static void block_sigchld(void)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child, NULL);
+}
+
+/* ---------------------------------------------------------------------------------- handlers */
+
+static _Atomic int handled;
+static _Atomic int handled_by_reaper;
+static sigjmp_buf out;
+static volatile sig_atomic_t jumps;
+
+static void note_thread(int signal)
+{
+    (void)signal;
+    char name[16] = "";
+    prctl(PR_GET_NAME, name);
+    if (strcmp(name, "exitbus-reaper") == 0)
+        atomic_fetch_add(&handled_by_reaper, 1);
+    atomic_fetch_add(&handled, 1);
+}
+
+static void jump_out(int signal)
+{
+    note_thread(signal);
+    if (jumps)
+        siglongjmp(out, 1);
+}
+
+/*
+ * The host has SIGCHLD blocked but while it waits in sigsuspend: its handler runs there, and never on
+ * the reaper's thread, which has it unblocked.
+ */
+TEST(reaper_edges, handler_on_reaper_thread)
+{
+    struct sigaction action = {.sa_handler = note_thread, .sa_flags = SA_RESTART};
+    sigaction(SIGCHLD, &action, NULL);
+    block_sigchld();
+    sigset_t open;
+    sigemptyset(&open);
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+    for (int i = 0; i < 50; i++) {
+        int before = atomic_load(&handled);
+        struct child child = child_fork(i);
+        child_end(child);
+        while (atomic_load(&handled) == before) /* block, test, sigsuspend: as in every textbook */
+            sigsuspend(&open);
+        check_equal(receive_pid(all, child.pid).exit_code, i);
+    }
+    check_equal(atomic_load(&handled_by_reaper), 0);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* A handler that leaves by siglongjmp finds itself on the host's own stack. */
+TEST(reaper_edges, handler_that_jumps_out)
+{
+    struct sigaction action = {.sa_handler = jump_out, .sa_flags = SA_NODEFER};
+    sigaction(SIGCHLD, &action, NULL);
+    block_sigchld();
+    sigset_t open;
+    sigemptyset(&open);
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+    for (volatile int i = 0; i < 50; i++) {
+        struct child child = child_fork(0);
+        volatile pid_t pid = child.pid;
+        child_end(child);
+        if (sigsetjmp(out, 1) == 0) {
+            jumps = 1;
+            for (;;)
+                sigsuspend(&open);
+        }
+        jumps = 0;
+        check_equal(receive_pid(all, pid).pid, pid);
+    }
+    check_equal(atomic_load(&handled_by_reaper), 0);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/*
+ * The host has SIGCHLD unblocked in a thread that is not its first: the handler runs there, or the
+ * signal is pending at the first thread. It is not lost to the host.
+ */
+static _Atomic bool unblocked;
+
+static void *wait_for_handler(void *nothing)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    pthread_sigmask(SIG_UNBLOCK, &child, NULL);
+    atomic_store(&unblocked, true);
+    while (atomic_load(&handled) == 0)
+        sched_yield();
+    return nothing;
+}
+
+TEST(reaper_edges, handler_on_the_hosts_other_thread)
+{
+    struct sigaction action = {.sa_handler = note_thread, .sa_flags = SA_RESTART};
+    sigaction(SIGCHLD, &action, NULL);
+    block_sigchld();
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+    pthread_t thread = thread_start(wait_for_handler, NULL);
+    await(atomic_load(&unblocked));
+    struct child child = child_fork(1);
+    child_end(child);
+    check_equal(receive_pid(all, child.pid).exit_code, 1);
+    sigset_t pending;
+    await(atomic_load(&handled) > 0 ||
+          (sigpending(&pending) == 0 && sigismember(&pending, SIGCHLD)));
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
+    thread_join(thread);
+    check_equal(atomic_load(&handled_by_reaper), 0);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* ------------------------------------------------------------------- others take the signal */
+
+static void *take_by_sigwait(void *taken)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    for (int signal; sigwait(&child, &signal) == 0;)
+        atomic_fetch_add((_Atomic int *)taken, 1);
+    return NULL;
+}
+
+static void *take_by_signalfd(void *taken)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    int fd = signalfd(-1, &child, SFD_CLOEXEC);
+    struct signalfd_siginfo info;
+    while (read(fd, &info, sizeof info) == sizeof info)
+        atomic_fetch_add((_Atomic int *)taken, 1);
+    return NULL;
+}
+
+static void run_taken(void *(*take)(void *), uint32_t flags)
+{
+    enum { CHILDREN = 100 };
+    static _Atomic int taken;
+    block_sigchld();
+    struct exitbus *bus = bus_new();
+    pthread_t thread = thread_start(take, &taken);
+    pthread_detach(thread);
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, flags);
+    for (int i = 0; i < CHILDREN; i++) {
+        struct exitbus_subscription *own;
+        pid_t pid = spawn_tiny(bus, "7", &own);
+        struct exitbus_event event;
+        int result;
+        while ((result = exitbus_receive(own, &event, flags ? 0 : -1)) == -EAGAIN)
+            check_ok(exitbus_reaper_poll(reaper));
+        check_ok(result);
+        check(event.pid == pid && event.exit_code == 7);
+        check_ok(exitbus_unsubscribe(own));
+    }
+    await(atomic_load(&taken) > 0); /* the host's share */
+    await(no_children());
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(reaper_edges, signal_taken_by_others)
+{
+    run_taken(take_by_sigwait, 0);
+}
+
+TEST(reaper_edges, signalfd_host)
+{
+    run_taken(take_by_signalfd, 0);
+}
+
+TEST(reaper_edges, signalfd_host_polls)
+{
+    run_taken(take_by_signalfd, EXITBUS_REAPER_POLLED);
+}
+
+/* A POLLED reaper finds children that nobody watches, too, though it never sees a signal. */
+TEST(reaper_edges, polled_all_looks_unasked)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper =
+        reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED);
+    check_ok(exitbus_reaper_poll(reaper));
+    block_sigchld();
+    struct child child = child_fork(3);
+    child_end(child);
+    await(is_zombie(child.pid));
+    check_equal(exitbus_reaper_poll(reaper), 1);
+    check_equal(receive_pid(all, child.pid).exit_code, 3);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+static _Atomic int thieves_loot;
+
+static void reap_all(int signal)
+{
+    (void)signal;
+    int saved = errno;
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        atomic_fetch_add(&thieves_loot, 1);
+    errno = saved;
+}
+
+/* The host's handler reaps whatever there is: each exit of spawn's comes, at worst without status. */
+TEST(reaper_edges, handler_that_reaps)
+{
+    enum { CHILDREN = 200 };
+    struct sigaction thief = {.sa_handler = reap_all, .sa_flags = SA_RESTART | SA_NOCLDSTOP};
+    sigaction(SIGCHLD, &thief, NULL);
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+    for (int i = 0; i < CHILDREN; i++)
+        spawn_tiny(bus, "7", NULL);
+    struct exitbus_event event;
+    for (int i = 0; i < CHILDREN; i++) {
+        check_ok(exitbus_receive(all, &event, -1));
+        check(event.flags & EXITBUS_EVENT_STATUS_LOST ? event.exit_code == -1 && event.status == -1
+                                                      : event.exit_code == 7);
+    }
+    check_equal(exitbus_receive(all, &event, 0), -EAGAIN);
+    await(no_children());
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* SIGCHLD is set to SIG_DFL, or ignored, for a while: spawn's children do not need it. */
+TEST(reaper_edges, signal_off_for_a_while)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+    void (*ways[])(int) = {SIG_DFL, SIG_IGN};
+    for (int i = 0; i < 2; i++) {
+        struct sigaction off = {.sa_handler = ways[i]}, before;
+        sigaction(SIGCHLD, &off, &before);
+        for (int n = 0; n < 20; n++) {
+            struct exitbus_subscription *own;
+            pid_t pid = spawn_tiny(bus, "7", &own);
+            struct exitbus_event event = receive_pid(own, pid);
+            check(event.exit_code == 7 || (event.flags & EXITBUS_EVENT_STATUS_LOST));
+            check_ok(exitbus_unsubscribe(own));
+        }
+        sigaction(SIGCHLD, &before, NULL);
+    }
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* STATUS_LOST does not read as success. */
+TEST(reaper_edges, status_lost_is_no_success)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_event lost = {.kind = EXITBUS_EVENT_PID, .pid = 1};
+    struct exitbus_reaper *reaper =
+        reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+    struct child child = child_fork(0);
+    check_ok(exitbus_reaper_watch(reaper, child.pid));
+    child_end(child);
+    check_equal(waitpid(child.pid, NULL, 0), child.pid);
+    while (exitbus_receive(all, &lost, 0) == -EAGAIN)
+        check_ok(exitbus_reaper_poll(reaper));
+    check_equal(lost.pid, child.pid);
+    if (lost.flags & EXITBUS_EVENT_STATUS_LOST) { /* a kernel that can't tell */
+        check_equal(lost.exit_code, -1);
+        check(!WIFEXITED(lost.status) && !WIFSIGNALED(lost.status) && !WIFSTOPPED(lost.status));
+    } else {
+        check_equal(lost.exit_code, 0);
+    }
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* ------------------------------------------------------------------------- start and stop */
+
+/* Somebody has installed theirs over ours and does not call ours: the next start is not deaf. */
+TEST(reaper_edges, restart_over_foreign)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    check_ok(exitbus_reaper_stop(reaper_of(bus, EXITBUS_REAPER_ALL, 0)));
+    for (int i = 0; i < 40; i++) { /* more often than ours can be remembered to be in the chain */
+        struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+        struct sigaction theirs = {.sa_handler = note_thread};
+        sigaction(SIGCHLD, &theirs, NULL);
+        check_ok(exitbus_reaper_stop(reaper));
+        reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+        int before = atomic_load(&handled);
+        struct child child = child_fork(4);
+        child_end(child);
+        check_equal(receive_pid(all, child.pid).exit_code, 4);
+        await(atomic_load(&handled) > before); /* and theirs is called */
+        check_ok(exitbus_reaper_stop(reaper));
+    }
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* Six children exit, the youngest first, before one pass. */
+static void run_birth_order(enum exitbus_reaper_mode mode)
+{
+    enum { CHILDREN = 6 };
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, mode, EXITBUS_REAPER_POLLED);
+    check_ok(exitbus_reaper_poll(reaper));
+    pid_t pids[CHILDREN];
+    for (int i = 0; i < CHILDREN; i++)
+        pids[i] = spawn_tiny(bus, "p", NULL);
+    for (int i = CHILDREN - 1; i >= 0; i--) {
+        kill(pids[i], SIGKILL);
+        await(is_zombie(pids[i]));
+    }
+    while (exitbus_pending(all) < CHILDREN)
+        check_ok(exitbus_reaper_poll(reaper));
+    struct exitbus_event event;
+    for (int i = CHILDREN - 1; i >= 0; i--) {
+        check_ok(exitbus_receive(all, &event, 0));
+        check_equal(event.pid, pids[i]);
+    }
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(reaper_edges, birth_order)
+{
+    run_birth_order(EXITBUS_REAPER_ALL);
+}
+
+TEST(reaper_edges, exit_order_is_not_birth_order)
+{
+    run_birth_order(EXITBUS_REAPER_WATCHED);
+}
+
+/* A reaper goes while children of spawn's run, and others wait for them. */
+static void *wait_for_exit(void *subscription)
+{
+    struct exitbus_event event;
+    must_equal(exitbus_receive(subscription, &event, -1), 0);
+    must_equal(exitbus_unsubscribe(subscription), 0);
+    return NULL;
+}
+
+static void run_stranded(enum exitbus_reaper_mode mode, uint32_t flags)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *before, *during;
+    pid_t first = spawn_tiny(bus, "p", &before); /* under the bus's own reaper */
+    struct exitbus_reaper *reaper = reaper_of(bus, mode, flags);
+    pid_t second = spawn_tiny(bus, "p", &during);
+    pthread_t one = thread_start(wait_for_exit, before), two = thread_start(wait_for_exit, during);
+    await(stats_of(bus).sleeping_receivers == 2);
+    check_ok(exitbus_reaper_stop(reaper));
+    kill(first, SIGKILL);
+    kill(second, SIGKILL);
+    thread_join(one);
+    thread_join(two);
+    await(no_children());
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(reaper_edges, stop_strands_receivers)
+{
+    run_stranded(EXITBUS_REAPER_ALL, 0);
+    run_stranded(EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED);
+}
+
+TEST(reaper_edges, reaper_stopped_while_waited_for)
+{
+    run_stranded(EXITBUS_REAPER_WATCHED, 0);
+    run_stranded(EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+}
+
+static _Atomic bool no_threads;
+
+int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __wrap_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*run)(void *), void *argument)
+{
+    return atomic_load(&no_threads) ? EAGAIN
+                                    : __real_pthread_create(thread, attributes, run, argument);
+}
+
+/* If nobody can take spawn's children over, the stop fails, and the reaper goes on. */
+TEST(reaper_edges, stop_without_an_heir_fails)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+    struct exitbus_subscription *own;
+    pid_t pid = spawn_tiny(bus, "p", &own);
+    atomic_store(&no_threads, true);
+    check_equal(exitbus_reaper_stop(reaper), -EAGAIN);
+    kill(pid, SIGKILL);
+    check_equal(receive_pid(own, pid).pid, pid);
+    await(no_children());
+    int result;
+    await((result = exitbus_reaper_stop(reaper)) != -EAGAIN); /* the watch is dropped behind */
+    check_ok(result);
+    check_ok(exitbus_unsubscribe(own));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* A bus that has spawned once does not keep an ALL reaper from starting on another for ever. */
+TEST(reaper_edges, default_bus_blocks_all)
+{
+    struct exitbus_subscription *own;
+    pid_t pid = spawn_tiny(exitbus_default(), "p", &own);
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper_options all = {.mode = EXITBUS_REAPER_ALL};
+    struct exitbus_reaper *reaper = NULL;
+    check_equal(exitbus_reaper_start(bus, &all, &reaper), -EBUSY); /* it has work to do */
+    kill(pid, SIGKILL);
+    check_equal(receive_pid(own, pid).pid, pid);
+    check_ok(exitbus_unsubscribe(own));
+    int result;
+    await((result = exitbus_reaper_start(bus, &all, &reaper)) != -EBUSY);
+    check_ok(result);
+    char *argv[] = {TINY_CHILD, "0", NULL};
+    struct exitbus_spawn_options options = {.argv = argv};
+    check_equal(exitbus_spawn(exitbus_default(), &options, &pid, NULL), -EXDEV);
+    check_ok(exitbus_reaper_stop(reaper));
+    pid = spawn_tiny(exitbus_default(), "6", &own);
+    check_equal(receive_pid(own, pid).exit_code, 6);
+    check_ok(exitbus_unsubscribe(own));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* ------------------------------------------------------------------------- watching by pid */
+
+struct watching {
+    struct exitbus_reaper *reaper;
+    pid_t pid;
+    struct halt halt;
+    int result;
+};
+
+static void *watch_and_stop(void *argument)
+{
+    struct watching *watching = argument;
+    halt_begin(&watching->halt);
+    watching->result = exitbus_reaper_watch(watching->reaper, watching->pid);
+    halt_end(&watching->halt);
+    return NULL;
+}
+
+/*
+ * A watch is held between pidfd_open and hand-over, while the child exits, and so do others of its
+ * bucket: published once.
+ */
+TEST(reaper_edges, watched_twice)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+    unsigned fds = open_fds();
+    struct child child = child_fork(3);
+    check_ok(exitbus_reaper_watch(reaper, child.pid));
+    struct watching watching = {.reaper = reaper, .pid = child.pid};
+    halt_hook_set();
+    halt_init(&watching.halt, STEP_WATCH_POLLED, 0);
+    pthread_t thread = thread_start(watch_and_stop, &watching);
+    must(halt_await(&watching.halt));
+    child_end(child);
+    check_equal(receive_pid(all, child.pid).exit_code, 3);
+    await(is_gone(child.pid));
+    for (int i = 0; i < 2048; i++) { /* every bucket, twice */
+        spawn_tiny(bus, "0", NULL);
+        children_published(all, 1);
+    }
+    halt_release(&watching.halt);
+    thread_join(thread);
+    check_ok(watching.result);
+    struct exitbus_event event;
+    pid_t last = spawn_tiny(bus, "1", NULL);
+    check_ok(exitbus_receive(all, &event, -1));
+    check_equal(event.pid, last); /* nothing came between */
+    check_equal(exitbus_receive(all, &event, 0), -EAGAIN);
+    await(no_children() && open_fds() == fds);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* Several threads watch what another has spawned: once each, and no descriptor stays. */
+static _Atomic pid_t to_watch;
+
+static void *watch_latest(void *reaper)
+{
+    for (pid_t pid, last = 0; (pid = atomic_load(&to_watch)) >= 0;)
+        if (pid != last && pid > 0) {
+            last = pid;
+            int result = exitbus_reaper_watch(reaper, pid);
+            must(result == 0 || result == -ECHILD);
+        }
+    return NULL;
+}
+
+TEST(reaper_edges, watched_by_many)
+{
+    int children = scaled(2000);
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+    unsigned fds = open_fds();
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        threads[i] = thread_start(watch_latest, reaper);
+    struct exitbus_event event;
+    for (int i = 0; i < children; i++) {
+        pid_t pid = spawn_tiny(bus, "2", NULL);
+        atomic_store(&to_watch, pid);
+        check_ok(exitbus_receive(all, &event, -1));
+        check_equal(event.pid, pid);
+        check_equal(event.exit_code, 2);
+    }
+    atomic_store(&to_watch, -1);
+    for (int i = 0; i < 3; i++)
+        thread_join(threads[i]);
+    await(no_children() && open_fds() == fds);
+    check_equal(exitbus_receive(all, &event, 0), -EAGAIN);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+static int exit_quietly(void *nothing)
+{
+    (void)nothing;
+    _exit(7);
+}
+
+/* A child with another exit signal: WATCHED sees it, ALL does not, and leaves it for its maker. */
+TEST(reaper_edges, other_exit_signal)
+{
+    static _Alignas(16) char stack[65536];
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    static const int signals[] = {0, SIGUSR1};
+    signal(SIGUSR1, SIG_IGN);
+    for (int i = 0; i < 2; i++) {
+        struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+        pid_t pid = clone(exit_quietly, stack + sizeof stack, signals[i], NULL);
+        must(pid > 0);
+        check_ok(exitbus_reaper_watch(reaper, pid));
+        check_equal(receive_pid(all, pid).exit_code, 7);
+        check_ok(exitbus_reaper_stop(reaper));
+        reaper = reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED);
+        pid = clone(exit_quietly, stack + sizeof stack, signals[i], NULL);
+        must(pid > 0);
+        siginfo_t info;
+        must_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | (int)__WALL), 0);
+        check_equal(exitbus_reaper_poll(reaper), 0);
+        check_equal(waitpid(pid, NULL, (int)__WALL), pid);
+        check_ok(exitbus_reaper_stop(reaper));
+    }
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* --------------------------------------------------------------------------- edge-triggered */
+
+/* A POLLED reaper under EPOLLET: a pass that stops at its limit makes another edge. */
+static void run_polled_edge(enum exitbus_reaper_mode mode)
+{
+    enum { CHILDREN = 1100 }; /* more than one pass collects */
+    struct rlimit files = {CHILDREN + 200, CHILDREN + 200};
+    setrlimit(RLIMIT_NOFILE, &files);
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, mode, EXITBUS_REAPER_POLLED);
+    int epoll = epoll_create1(0);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    must_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, exitbus_reaper_fd(reaper), &event), 0);
+    int gate[2];
+    must_equal(pipe2(gate, O_CLOEXEC), 0);
+    static pid_t pids[CHILDREN];
+    for (int i = 0; i < CHILDREN; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            char byte;
+            close(gate[1]);
+            _exit(read(gate[0], &byte, 1) < 0);
+        }
+        if (mode == EXITBUS_REAPER_WATCHED)
+            check_ok(exitbus_reaper_watch(reaper, pids[i]));
+    }
+    check_ok(exitbus_reaper_poll(reaper));
+    while (epoll_wait(epoll, &event, 1, 0) > 0)
+        check_ok(exitbus_reaper_poll(reaper));
+    close(gate[1]);
+    for (int i = 0; i < CHILDREN; i++)
+        await(is_zombie(pids[i]));
+    int collected = 0;
+    while (collected < CHILDREN) { /* the runner's timeout ends a loop that is stuck */
+        must_equal(epoll_wait(epoll, &event, 1, -1), 1);
+        int count = exitbus_reaper_poll(reaper); /* once for each edge */
+        check_ok(count);
+        collected += count;
+    }
+    check_equal(children_published(all, CHILDREN), 0);
+    close(epoll);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(reaper_edges, polled_reaper_edge)
+{
+    run_polled_edge(EXITBUS_REAPER_WATCHED);
+}
+
+TEST(reaper_edges, polled_all_reaper_edge)
+{
+    run_polled_edge(EXITBUS_REAPER_ALL);
+}
+
+/* ----------------------------------------------------------------------- no lock over exec */
+
+struct end_of_fifo {
+    struct exitbus *bus;
+    const char *path;
+    int flags;
+};
+
+static void *spawn_at_fifo(void *argument)
+{
+    struct end_of_fifo *end = argument;
+    struct exitbus_spawn_action action = {.kind = EXITBUS_SPAWN_OPEN,
+                                          .fd = 0,
+                                          .path = end->path,
+                                          .open_flags = end->flags};
+    char *argv[] = {TINY_CHILD, "0", NULL};
+    struct exitbus_spawn_options options = {.argv = argv, .actions = &action, .action_count = 1};
+    struct exitbus_subscription *own;
+    pid_t pid;
+    must_equal(exitbus_spawn(end->bus, &options, &pid, &own), 0);
+    receive_pid(own, pid);
+    must_equal(exitbus_unsubscribe(own), 0);
+    return NULL;
+}
+
+static bool has_a_child(void)
+{
+    siginfo_t info;
+    return waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | WNOHANG | (int)__WALL) == 0;
+}
+
+/*
+ * Two spawns wait for each other at the two ends of a FIFO; in between comes what takes the lock over
+ * reapers: a destroy, a stop, a start and a stop, a first spawn on another bus.
+ */
+static void run_fifo(int between)
+{
+    char directory[] = "/tmp/exitbus-fifo-XXXXXX", fifo[sizeof directory + 8];
+    must(mkdtemp(directory) != NULL);
+    snprintf(fifo, sizeof fifo, "%s/fifo", directory);
+    must_equal(mkfifo(fifo, 0600), 0);
+    struct exitbus *bus = bus_new(), *other = bus_new(), *third = bus_new();
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+    struct exitbus_reaper *others = reaper_of(other, EXITBUS_REAPER_WATCHED, 0);
+    struct end_of_fifo reads = {bus, fifo, O_RDONLY}, writes = {bus, fifo, O_WRONLY};
+    pthread_t reader = thread_start(spawn_at_fifo, &reads);
+    await(has_a_child()); /* which gets no further than its open */
+    if (between == 0)
+        check_ok(exitbus_destroy(third));
+    else if (between == 1)
+        check_ok(exitbus_reaper_stop(others));
+    else if (between == 2)
+        check_ok(exitbus_reaper_stop(reaper_of(third, EXITBUS_REAPER_WATCHED, 0)));
+    else
+        writes.bus = third; /* whose first spawn starts a reaper */
+    spawn_at_fifo(&writes);
+    thread_join(reader);
+    if (between != 1)
+        check_ok(exitbus_reaper_stop(others));
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_destroy(between == 0 ? NULL : third));
+    check_ok(exitbus_destroy(other));
+    check_ok(exitbus_destroy(bus));
+    unlink(fifo);
+    rmdir(directory);
+}
+
+TEST(reaper_edges, lock_across_exec)
+{
+    for (int between = 0; between < 3; between++)
+        run_fifo(between);
+}
+
+TEST(reaper_edges, spawn_lock_deadlock)
+{
+    run_fifo(3);
+}
+
+/* The reaper of a spawn in progress is stopped, and its bus destroyed, without waiting for it. */
+TEST(reaper_edges, stop_and_destroy_during_a_spawn)
+{
+    char directory[] = "/tmp/exitbus-fifo-XXXXXX", fifo[sizeof directory + 8];
+    must(mkdtemp(directory) != NULL);
+    snprintf(fifo, sizeof fifo, "%s/fifo", directory);
+    must_equal(mkfifo(fifo, 0600), 0);
+    unsigned fds = open_fds();
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+    struct end_of_fifo reads = {bus, fifo, O_RDONLY};
+    pthread_t reader = thread_start(spawn_at_fifo, &reads);
+    await(has_a_child());
+    check_ok(exitbus_reaper_stop(reaper)); /* its exit is the implicit reaper's now */
+    int writer = open(fifo, O_WRONLY | O_CLOEXEC);
+    must(writer >= 0);
+    close(writer);
+    thread_join(reader);
+    await(no_children());
+    check_ok(exitbus_destroy(bus));
+    await(open_fds() == fds);
+    unlink(fifo);
+    rmdir(directory);
+}
+
+static void *spawn_in_a_bus_that_goes(void *argument)
+{
+    struct end_of_fifo *end = argument;
+    struct exitbus_spawn_action action = {.kind = EXITBUS_SPAWN_OPEN,
+                                          .fd = 0,
+                                          .path = end->path,
+                                          .open_flags = end->flags};
+    char *argv[] = {TINY_CHILD, "0", NULL};
+    struct exitbus_spawn_options options = {.argv = argv, .actions = &action, .action_count = 1};
+    struct exitbus_subscription *own;
+    static pid_t pid;
+    must_equal(exitbus_spawn(end->bus, &options, &pid, &own), 0);
+    struct exitbus_event event;
+    must_equal(exitbus_receive(own, &event, -1), -ESHUTDOWN);
+    must_equal(exitbus_unsubscribe(own), 0);
+    return &pid;
+}
+
+TEST(reaper_edges, destroy_during_a_spawn)
+{
+    char directory[] = "/tmp/exitbus-fifo-XXXXXX", fifo[sizeof directory + 8];
+    must(mkdtemp(directory) != NULL);
+    snprintf(fifo, sizeof fifo, "%s/fifo", directory);
+    must_equal(mkfifo(fifo, 0600), 0);
+    unsigned fds = open_fds();
+    struct exitbus *bus = bus_new();
+    struct end_of_fifo reads = {bus, fifo, O_RDONLY};
+    pthread_t reader = thread_start(spawn_in_a_bus_that_goes, &reads);
+    await(has_a_child());
+    check_ok(exitbus_destroy(bus));
+    int writer = open(fifo, O_WRONLY | O_CLOEXEC);
+    must(writer >= 0);
+    close(writer);
+    pid_t *pid;
+    must_equal(pthread_join(reader, (void **)&pid), 0);
+    check_equal(waitpid(*pid, NULL, 0), *pid); /* nobody's: the caller may wait for it */
+    await(open_fds() == fds);
+    unlink(fifo);
+    rmdir(directory);
+}
+
+/* ---------------------------------------------------------------------------- descriptors */
+
+/* The host closes all descriptors from 3 on: stop, destroy and poll say so, and end. */
+static void close_ours(void)
+{
+    must_equal(syscall(SYS_close_range, 3, ~0U, 0), 0);
+}
+
+static int in_a_child(void (*body)(void))
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        body();
+        _exit(0);
+    }
+    int status;
+    must_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void closed_under_watched(void)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+    struct exitbus_subscription *own;
+    pid_t pid = spawn_tiny(bus, "p", &own);
+    close_ours();
+    char *argv[] = {TINY_CHILD, "0", NULL};
+    struct exitbus_spawn_options options = {.argv = argv};
+    pid_t second;
+    must_equal(exitbus_spawn(bus, &options, &second, NULL), -EBADF);
+    must_equal(exitbus_reaper_stop(reaper), -EBADF);
+    /* Its children are the implicit reaper's now, which begins with descriptors of its own. */
+    kill(pid, SIGKILL);
+    must_equal(receive_pid(own, pid).pid, pid);
+    must_equal(exitbus_unsubscribe(own), 0);
+    must_equal(exitbus_destroy(bus), 0);
+}
+
+static void closed_under_implicit(void)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *own, *next;
+    pid_t pid = spawn_tiny(bus, "p", &own);
+    close_ours();
+    pid_t second = spawn_tiny(bus, "4", &next); /* begins anew */
+    must_equal(receive_pid(next, second).exit_code, 4);
+    kill(pid, SIGKILL);
+    must_equal(receive_pid(own, pid).pid, pid);
+    must_equal(exitbus_unsubscribe(own), 0);
+    must_equal(exitbus_unsubscribe(next), 0);
+    must_equal(exitbus_destroy(bus), 0);
+}
+
+static void closed_under_destroy(void)
+{
+    struct exitbus *bus = bus_new();
+    spawn_tiny(bus, "p", NULL);
+    close_ours();
+    must_equal(exitbus_destroy(bus), -EBADF);
+}
+
+static void closed_under_polled(void)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper =
+        reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+    close_ours();
+    must_equal(exitbus_reaper_poll(reaper), -EBADF);
+    must_equal(exitbus_reaper_stop(reaper), -EBADF);
+    must_equal(exitbus_destroy(bus), 0);
+}
+
+static void closed_under_all(void)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+    close_ours();
+    must_equal(exitbus_reaper_stop(reaper), -EBADF);
+    must_equal(exitbus_destroy(bus), 0);
+}
+
+TEST(reaper_edges, host_closes_all)
+{
+    check_equal(in_a_child(closed_under_watched), 0);
+    check_equal(in_a_child(closed_under_implicit), 0);
+    check_equal(in_a_child(closed_under_destroy), 0);
+    check_equal(in_a_child(closed_under_polled), 0);
+    check_equal(in_a_child(closed_under_all), 0);
+}
+
+/* A pidfd of ours is closed by somebody: whoever looks at that child next finds it by its pid. */
+static int find_pidfd(pid_t pid)
+{
+    for (int fd = 3; fd < 1024; fd++) {
+        char path[64], line[128], wanted[32];
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+        snprintf(wanted, sizeof wanted, "Pid:\t%d\n", pid);
+        FILE *info = fopen(path, "re");
+        bool found = false;
+        while (info && fgets(line, sizeof line, info))
+            found = found || strcmp(line, wanted) == 0;
+        if (info)
+            fclose(info);
+        if (found)
+            return fd;
+    }
+    return -1;
+}
+
+TEST(reaper_edges, pidfd_closed)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
+    pid_t pid = spawn_tiny(bus, "p", NULL);
+    int pidfd = find_pidfd(pid);
+    must(pidfd >= 3);
+    close(pidfd);
+    int pipe_on_it[2];
+    must_equal(pipe(pipe_on_it), 0); /* the number is another's now */
+    kill(pid, SIGKILL);
+    await(is_zombie(pid));
+    check_ok(exitbus_reaper_stop(reaper)); /* the implicit reaper looks at every child */
+    check_equal(receive_pid(all, pid).exit_code, 128 + SIGKILL);
+    await(no_children());
+    check(fcntl(pipe_on_it[0], F_GETFD) >= 0 && fcntl(pipe_on_it[1], F_GETFD) >= 0);
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* Started with 0, 1 and 2 closed: none of the library's descriptors lands there. */
+static void run_without_stdio(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    static const enum exitbus_reaper_mode modes[] = {EXITBUS_REAPER_ALL, EXITBUS_REAPER_WATCHED};
+    for (int i = 0; i < 4; i++) {
+        struct exitbus *bus = bus_new();
+        struct exitbus_reaper *reaper =
+            reaper_of(bus, modes[i % 2], i < 2 ? 0 : EXITBUS_REAPER_POLLED);
+        struct exitbus_subscription *own, *all = subscribe(bus, exitbus_topic_all());
+        must(exitbus_subscription_fd(all) >= 3);
+        pid_t pid = spawn_tiny(bus, "p", &own);
+        for (int fd = 0; fd < 3; fd++)
+            must(fcntl(fd, F_GETFD) < 0 && errno == EBADF);
+        int null = open("/dev/null", O_RDWR); /* what a daemon does next */
+        for (int fd = 0; fd < 3; fd++)
+            must(null == fd ? true : dup2(null, fd) == fd);
+        kill(pid, SIGKILL);
+        while (i >= 2 && exitbus_pending(own) == 0)
+            must(exitbus_reaper_poll(reaper) >= 0);
+        must_equal(receive_pid(own, pid).exit_code, 128 + SIGKILL);
+        for (int fd = 0; fd < 3; fd++)
+            close(fd);
+        must_equal(exitbus_unsubscribe(own), 0);
+        must_equal(exitbus_unsubscribe(all), 0);
+        must_equal(exitbus_reaper_stop(reaper), 0);
+        must_equal(exitbus_destroy(bus), 0);
+    }
+}
+
+TEST(reaper_edges, stdio_closed_at_start)
+{
+    check_equal(in_a_child(run_without_stdio), 0);
+}
+
+/* ------------------------------------------------------------------------- refused later on */
+
+static void refuse(long number, int error)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+    must_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    must_equal(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program),
+               0);
+}
+
+/*
+ * A filter is put on after the start, over all threads, one call after the other: every call of the
+ * library still returns, and a stop ends.
+ */
+static long refused_number;
+static int refused_error;
+
+static void run_refused(void)
+{
+    struct exitbus *bus = bus_new();
+    static const enum exitbus_reaper_mode modes[] = {EXITBUS_REAPER_ALL, EXITBUS_REAPER_WATCHED};
+    struct exitbus_reaper *reaper = reaper_of(bus, modes[refused_error % 2], 0);
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    refuse(refused_number, refused_error);
+    struct exitbus_event event;
+    pid_t pid;
+    char *argv[] = {TINY_CHILD, "3", NULL};
+    struct exitbus_spawn_options options = {.argv = argv};
+    int spawned = exitbus_spawn(bus, &options, &pid, NULL);
+    int result = exitbus_receive(all, &event, 50000000);
+    must(result == 0 || result == -ETIMEDOUT);
+    must(spawned == 0 || result == -ETIMEDOUT);
+    must_equal(exitbus_unsubscribe(all), 0);
+    exitbus_reaper_stop(reaper);
+    exitbus_destroy(bus);
+}
+
+TEST(reaper_edges, sandbox_later)
+{
+    static const long numbers[] = {SYS_waitid,     SYS_epoll_pwait, SYS_epoll_ctl,
+                                   SYS_pidfd_open, SYS_eventfd2,    SYS_timerfd_settime,
+                                   SYS_membarrier, SYS_rt_sigprocmask};
+    static const int errors[] = {EPERM, ENOSYS, EINTR};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        for (size_t e = 0; e < sizeof errors / sizeof errors[0]; e++) {
+            refused_number = numbers[i];
+            refused_error = errors[e];
+            check_equal(in_a_child(run_refused), 0);
+        }
+}
+
+/* --------------------------------------------------------------------------- the reaper's thread */
+
+static pid_t thread_named(const char *name)
+{
+    pid_t found = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    must(tasks != NULL);
+    for (struct dirent *entry; (entry = readdir(tasks));) {
+        char path[300], comm[32] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
+        FILE *file = fopen(path, "re");
+        if (file && fgets(comm, sizeof comm, file) && strcmp(comm, name) == 0)
+            found = (pid_t)atoi(entry->d_name);
+        if (file)
+            fclose(file);
+    }
+    closedir(tasks);
+    return found;
+}
+
+static void *spawn_when_idle(void *bus)
+{
+    struct sched_param none = {0};
+    must_equal(sched_setscheduler(0, SCHED_IDLE, &none), 0);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    must_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    struct exitbus_subscription *own;
+    pid_t pid = spawn_tiny(bus, "0", &own);
+    receive_pid(own, pid);
+    must_equal(exitbus_unsubscribe(own), 0);
+    return NULL;
+}
+
+/* The thread that happens to spawn first leaves nothing of its scheduling to the bus's reaper. */
+TEST(reaper_edges, scheduling_inherited)
+{
+    struct exitbus *bus = bus_new();
+    thread_join(thread_start(spawn_when_idle, bus));
+    pid_t reaper = thread_named("exitbus-reaper\n");
+    must(reaper > 0);
+    check_equal(sched_getscheduler(reaper), SCHED_OTHER);
+    cpu_set_t process, thread;
+    must_equal(sched_getaffinity(getpid(), sizeof process, &process), 0);
+    must_equal(sched_getaffinity(reaper, sizeof thread, &thread), 0);
+    check(CPU_EQUAL(&process, &thread));
+    check_ok(exitbus_destroy(bus));
+}

@@ -88,18 +88,18 @@ int __real_clone(int (*body)(void *), void *stack, int flags, void *argument, ..
 int __wrap_clone(int (*body)(void *), void *stack, int flags, void *argument, ...);
 int __wrap_clone(int (*body)(void *), void *stack, int flags, void *argument, ...)
 {
-    int *pidfd = NULL;
+    int *pid_or_pidfd = NULL;
     if (fails(CALL_CLONE))
         return -1;
-    if (flags & CLONE_PIDFD) {
+    if (flags & (CLONE_PIDFD | CLONE_PARENT_SETTID)) {
         va_list rest;
         va_start(rest, argument);
-        pidfd = va_arg(rest, int *);
+        pid_or_pidfd = va_arg(rest, int *);
         va_end(rest);
     }
     if (atomic_load(&fault->copies))
         flags &= ~CLONE_VM;
-    return __real_clone(body, stack, flags, argument, pidfd);
+    return __real_clone(body, stack, flags, argument, pid_or_pidfd);
 }
 
 int __real_pipe2(int fds[2], int flags);

@@ -131,20 +131,28 @@ TEST(spawn, signals)
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, &before);
     signal(SIGUSR2, SIG_IGN);
-    /* Signals 10 and 12. The mask and what is ignored are inherited … */
+    /* Signals 10 and 12. Neither the mask nor what is ignored is inherited … */
+    check(status_has(bus, &options, "SigBlk:.*0000000000000000$"));
+    check(status_has(bus, &options, "SigIgn:.*0000000000000000$"));
+    /* … unless told so: each on its own. */
+    options.flags = EXITBUS_SPAWN_INHERIT_SIGMASK;
     check(status_has(bus, &options, "SigBlk:.*0200$"));
-    check(status_has(bus, &options, "SigIgn:.*[89a-f]..$"));
-    /* … unless told otherwise. */
-    sigset_t none, second;
-    sigemptyset(&none);
+    check(status_has(bus, &options, "SigIgn:.*0000000000000000$"));
+    options.flags = EXITBUS_SPAWN_INHERIT_IGNORED;
+    check(status_has(bus, &options, "SigBlk:.*0000$"));
+    check(status_has(bus, &options, "SigIgn:.*0800$"));
+    sigset_t mask, second;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGHUP);
     sigemptyset(&second);
     sigaddset(&second, SIGUSR2);
-    options =
-        (struct exitbus_spawn_options){.flags = EXITBUS_SPAWN_SIGMASK | EXITBUS_SPAWN_SIGDEFAULT,
-                                       .signal_mask = &none,
-                                       .signal_default = &second};
-    check(status_has(bus, &options, "SigBlk:.*0000$"));
-    check(status_has(bus, &options, "SigIgn:.*[0-7]..$"));
+    options = (struct exitbus_spawn_options){.flags = EXITBUS_SPAWN_SIGMASK |
+                                                      EXITBUS_SPAWN_SIGDEFAULT |
+                                                      EXITBUS_SPAWN_INHERIT_IGNORED,
+                                             .signal_mask = &mask,
+                                             .signal_default = &second};
+    check(status_has(bus, &options, "SigBlk:.*0001$"));
+    check(status_has(bus, &options, "SigIgn:.*0000$"));
     sigset_t now;
     pthread_sigmask(SIG_SETMASK, &before, &now); /* the caller's own is untouched */
     check(sigismember(&now, SIGUSR1) && !sigismember(&now, SIGUSR2));
@@ -251,6 +259,12 @@ TEST(spawn, bad_input)
     bad = (struct exitbus_spawn_options){.argv = argv, .flags = EXITBUS_SPAWN_SIGMASK};
     check_equal(exitbus_spawn(bus, &bad, &pid, NULL), -EINVAL);
     bad = (struct exitbus_spawn_options){.argv = argv, .action_count = 1};
+    check_equal(exitbus_spawn(bus, &bad, &pid, NULL), -EINVAL);
+    bad.action_count = 0;
+    bad.flags = EXITBUS_SPAWN_SIGMASK | EXITBUS_SPAWN_INHERIT_SIGMASK;
+    sigset_t none;
+    sigemptyset(&none);
+    bad.signal_mask = &none;
     check_equal(exitbus_spawn(bus, &bad, &pid, NULL), -EINVAL);
     struct exitbus_spawn_action action = {.kind = 99};
     bad = (struct exitbus_spawn_options){.argv = argv, .actions = &action, .action_count = 1};

@@ -2,18 +2,15 @@
 /* exitbus_spawn: what the child is given, what failure looks like, and that nothing is left. */
 #include "support/children.h"
 #include "support/harness.h"
+#include "support/refuse.h"
 #include "sys.h"
 
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -463,23 +460,9 @@ TEST(spawn, no_handler_runs_before_exec)
     run_signalled_before_exec();
 }
 
-/* As container run-times do, or an old kernel. */
-static void refuse_clone3(uint32_t error)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
-    check_ok(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    check_ok(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
-}
-
 TEST(spawn, where_clone3_is_unknown)
 {
-    refuse_clone3(ENOSYS);
+    refuse_call(SYS_clone3, ENOSYS);
     run_signalled_before_exec();
 }
 
@@ -488,7 +471,7 @@ TEST(spawn, where_clone3_is_forbidden)
     struct exitbus *bus = bus_new();
     struct exitbus_spawn_options options = {0};
     check_equal(run(bus, &options, "exit 3"), 3); /* starts the reaper's thread */
-    refuse_clone3(EPERM);
+    refuse_call(SYS_clone3, EPERM);
     check_equal(run(bus, &options, "exit 4"), 4);
     check_ok(exitbus_destroy(bus));
 }

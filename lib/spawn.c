@@ -419,6 +419,18 @@ static bool read_ignored(char buffer[PATH_MAX], uint64_t *ignored)
     return size > 0 && parse_ignored(buffer, ignored);
 }
 
+/*
+ * CLONE_PIDFD takes the lowest number that is free. If that is a standard one, the host may put its
+ * own there while the child is on its way to exec: then the pidfd is opened afterwards, and moved.
+ */
+static bool stdio_is_open(void)
+{
+    for (int fd = 0; fd < LOWEST_FD; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            return false;
+    return true;
+}
+
 static void choose_signals(struct child *child, uint64_t callers_mask)
 {
     const struct exitbus_spawn_options *options = child->options;
@@ -443,8 +455,11 @@ static int run(struct child *child, struct process *process)
     int saved = errno;
     uint64_t before = 0;
     int result = block_signals(&before);
+    if (result < 0)
+        child->report.step = EXITBUS_SPAWN_STEP_SIGNALS;
     if (result == 0) {
         choose_signals(child, before);
+        process->pidfd_by_clone = process->want_pidfd && stdio_is_open();
         result = run_either(child, memory->stack, process);
         restore_signals(before);
     }

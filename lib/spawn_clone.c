@@ -97,7 +97,7 @@ static int clone_new(struct child *child, char *stack, struct process *made)
         return -ENOSYS;
     const struct clone_args args = {
         .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND | CLONE_PARENT_SETTID |
-                 (made->want_pidfd ? CLONE_PIDFD : 0),
+                 (made->pidfd_by_clone ? CLONE_PIDFD : 0),
         .pidfd = (uintptr_t)&made->pidfd,
         .parent_tid = (uintptr_t)&child->pid,
         .stack = (uintptr_t)stack,

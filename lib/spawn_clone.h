@@ -14,6 +14,7 @@
 /* A child, as its parent has it. */
 struct process {
     bool want_pidfd;
+    bool pidfd_by_clone; /* if the kernel can; else it is to be opened when the child runs */
     pid_t pid;
     int pidfd; /* negative: none yet, or not wanted */
 };

@@ -20,9 +20,9 @@
  * Emulators (valgrind, qemu's user mode) turn such a clone into a fork that copies memory, or
  * refuse it. A child in a copy finds no pid there and gives up; the next one is made by a plain
  * fork, and waits at a pipe until the parent has subscribed. It has an exit signal from the
- * beginning (qemu insists): if it fails to exec, an ALL reaper publishes its exit, besides the error
- * that is returned. No child is made only to find this out: the first child of a new pid namespace
- * is its init.
+ * beginning (qemu insists): if it fails to exec, an ALL reaper publishes its exit, besides the
+ * error that is returned. No child is made only to find this out: the first child of a new pid
+ * namespace is its init.
  */
 #include "cancel.h"
 #include "fork_guard.h"
@@ -133,7 +133,8 @@ static void child_memory_give(struct child_memory *memory)
         munmap(memory, sizeof *memory);
 }
 
-/* ------------------------------------------------------------------------------ what became of it */
+/* ------------------------------------------------------------------------------ what became of it
+ */
 
 /* Is there a child of that pid and of the kind that the options stand for? -1: not to be had. */
 static int find_child(pid_t pid, int options)
@@ -240,7 +241,8 @@ static int run_shared(struct child *child, char *stack, struct process *process,
     return child->report.error ? -child->report.error : -EINTR; /* killed before it could exec */
 }
 
-/* ------------------------------------------------------------------------ where memory is copied */
+/* ------------------------------------------------------------------------ where memory is copied
+ */
 
 static bool is_named(const struct exitbus_spawn_options *options, int fd)
 {
@@ -361,7 +363,8 @@ static int run_copied(struct child *child, char *stack, struct process *process)
     return result;
 }
 
-/* ----------------------------------------------------------------------------------- run a child */
+/* ----------------------------------------------------------------------------------- run a child
+ */
 
 /* Signals blocked by system call: the libc's function would leave its own two unblocked. */
 static int block_signals(uint64_t *before)
@@ -468,7 +471,8 @@ static int run(struct child *child, struct process *process)
     return result;
 }
 
-/* -------------------------------------------------------------------------------- the transaction */
+/* -------------------------------------------------------------------------------- the transaction
+ */
 
 struct spawn {
     struct exitbus *bus;

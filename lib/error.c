@@ -39,9 +39,9 @@ const char *exitbus_strerror(int error)
     case EBADF:
         return "a file descriptor is not open";
     case ENOENT:
-        return "a file does not exist: the program, its interpreter, a directory, or one to be opened";
+        return "no such file: the program, its interpreter, a directory, or one to be opened";
     case ETXTBSY:
-        return "the program is open for writing, perhaps in a child that is being started: try again";
+        return "the program is open for writing, perhaps in a child being started: try again";
     case EMFILE:
         return "out of file descriptors in this process";
     case ENFILE:

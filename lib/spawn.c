@@ -133,8 +133,7 @@ static void child_memory_give(struct child_memory *memory)
         munmap(memory, sizeof *memory);
 }
 
-/* ------------------------------------------------------------------------------ what became of it
- */
+/* ---------------------------------------------------------------------------- what became of it */
 
 /* Is there a child of that pid and of the kind that the options stand for? -1: not to be had. */
 static int find_child(pid_t pid, int options)
@@ -241,8 +240,7 @@ static int run_shared(struct child *child, char *stack, struct process *process,
     return child->report.error ? -child->report.error : -EINTR; /* killed before it could exec */
 }
 
-/* ------------------------------------------------------------------------ where memory is copied
- */
+/* ----------------------------------------------------------------------- where memory is copied */
 
 static bool is_named(const struct exitbus_spawn_options *options, int fd)
 {
@@ -363,8 +361,7 @@ static int run_copied(struct child *child, char *stack, struct process *process)
     return result;
 }
 
-/* ----------------------------------------------------------------------------------- run a child
- */
+/* ---------------------------------------------------------------------------------- run a child */
 
 /* Signals blocked by system call: the libc's function would leave its own two unblocked. */
 static int block_signals(uint64_t *before)
@@ -411,21 +408,18 @@ static bool parse_ignored(const char *text, uint64_t *ignored)
  * descriptor to spare, or the list of groups before it fills the buffer. Not done by the child: its
  * own part of /proc would have to be made first, which takes longer than the rest.
  */
-static bool read_ignored(char buffer[PATH_MAX], uint64_t *ignored)
+static bool read_ignored(char buffer[PATH_MAX], uint64_t *ignored, bool *stdio_open)
 {
     long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC, 0L);
     if (fd < 0)
         return false;
+    *stdio_open = fd >= LOWEST_FD; /* it is the lowest that was free */
     long size = syscall(SYS_read, (int)fd, buffer, (long)PATH_MAX - 1);
     sys_close((int)fd);
     buffer[size > 0 ? size : 0] = '\0';
     return size > 0 && parse_ignored(buffer, ignored);
 }
 
-/*
- * CLONE_PIDFD takes the lowest number that is free. If that is a standard one, the host may put its
- * own there while the child is on its way to exec: then the pidfd is opened afterwards, and moved.
- */
 static bool stdio_is_open(void)
 {
     for (int fd = 0; fd < LOWEST_FD; fd++)
@@ -434,18 +428,30 @@ static bool stdio_is_open(void)
     return true;
 }
 
-static void choose_signals(struct child *child, uint64_t callers_mask)
+static void choose_mask(struct child *child, uint64_t callers_mask)
 {
     const struct exitbus_spawn_options *options = child->options;
     if ((options->flags & EXITBUS_SPAWN_INHERIT_SIGMASK) || mutant(SPAWN_MASK_INHERITED))
         child->signal_mask = callers_mask;
     if (options->flags & EXITBUS_SPAWN_SIGMASK)
         memcpy(&child->signal_mask, options->signal_mask, sizeof child->signal_mask);
+}
+
+/*
+ * Also finds out, by the way, whether a pidfd may be made by the clone. CLONE_PIDFD takes the
+ * lowest number that is free. If that is a standard one, the host may put its own there while the
+ * child is on its way to exec; then the pidfd is opened afterwards, and moved.
+ */
+static void choose_dispositions(struct child *child, struct process *process)
+{
+    const struct exitbus_spawn_options *options = child->options;
+    bool stdio_open = false;
     child->reset_ignored = options->flags & EXITBUS_SPAWN_INHERIT_IGNORED ? 0 : ~(uint64_t)0;
     if (child->reset_ignored == 0 && (options->flags & EXITBUS_SPAWN_SIGDEFAULT))
         memcpy(&child->reset_ignored, options->signal_default, sizeof child->reset_ignored);
     if (child->reset_ignored != 0)
-        child->ignored_known = read_ignored(child->buffer, &child->ignored);
+        child->ignored_known = read_ignored(child->buffer, &child->ignored, &stdio_open);
+    process->pidfd_by_clone = process->want_pidfd && (stdio_open || stdio_is_open());
 }
 
 static int run(struct child *child, struct process *process)
@@ -461,8 +467,8 @@ static int run(struct child *child, struct process *process)
     if (result < 0)
         child->report.step = EXITBUS_SPAWN_STEP_SIGNALS;
     if (result == 0) {
-        choose_signals(child, before);
-        process->pidfd_by_clone = process->want_pidfd && stdio_is_open();
+        choose_mask(child, before);
+        choose_dispositions(child, process);
         result = run_either(child, memory->stack, process);
         restore_signals(before);
     }
@@ -471,8 +477,7 @@ static int run(struct child *child, struct process *process)
     return result;
 }
 
-/* -------------------------------------------------------------------------------- the transaction
- */
+/* ------------------------------------------------------------------------------ the transaction */
 
 struct spawn {
     struct exitbus *bus;

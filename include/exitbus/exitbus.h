@@ -199,9 +199,9 @@ EXITBUS_API int exitbus_publish(struct exitbus *bus, const struct exitbus_event 
                                 uint64_t *seq);
 
 /*
- * Process `pid` has exited with `exit_code`, which the event carries as it is. The event's status is
- * that of an exit with its low 8 bits, as exit() has it: for 256 it says 0. For a process that was
- * killed use exitbus_publish_wait().
+ * Process `pid` has exited with `exit_code`, which the event carries as it is. The event's status
+ * is that of an exit with its low 8 bits, as exit() has it: for 256 it says 0. For a process that
+ * was killed use exitbus_publish_wait().
  */
 EXITBUS_API int exitbus_publish_pid(struct exitbus *bus, pid_t pid, int exit_code);
 
@@ -359,8 +359,8 @@ struct exitbus_reaper_options {
  * what was handed to it: hand a pid to one.
  *
  * The exit of a child that another process traces comes when its tracer has seen it. A process that
- * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and drops
- * them.
+ * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and
+ * drops them.
  *
  * Errors: -EBUSY another ALL reaper runs in this process, or a reaper of the other mode on any bus;
  * -ENOTSUP SIGCHLD is ignored or has SA_NOCLDWAIT: the kernel would throw statuses away;

@@ -143,11 +143,10 @@ TEST(spawn, signals)
     sigaddset(&mask, SIGHUP);
     sigemptyset(&second);
     sigaddset(&second, SIGUSR2);
-    options = (struct exitbus_spawn_options){.flags = EXITBUS_SPAWN_SIGMASK |
-                                                      EXITBUS_SPAWN_SIGDEFAULT |
-                                                      EXITBUS_SPAWN_INHERIT_IGNORED,
-                                             .signal_mask = &mask,
-                                             .signal_default = &second};
+    options = (struct exitbus_spawn_options){
+        .flags = EXITBUS_SPAWN_SIGMASK | EXITBUS_SPAWN_SIGDEFAULT | EXITBUS_SPAWN_INHERIT_IGNORED,
+        .signal_mask = &mask,
+        .signal_default = &second};
     check(status_has(bus, &options, "SigBlk:.*0001$"));
     check(status_has(bus, &options, "SigIgn:.*0000$"));
     sigset_t now;

@@ -65,6 +65,8 @@
     DEFECT(REAPER_DRAINS_ONE, G1, "reaper.c", "one child for each SIGCHLD") \
     DEFECT(REAPER_TWICE, G1, "reaper.c", "publishes one exit in sixteen twice") \
     DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn.c spawn_child.c", "subscribes when the child runs already") \
+    UNSEEN(SPAWN_INNER_PID, G1, "spawn_child.c", "subscribes to the pid that the child has for itself") \
+    UNSEEN(SPAWN_MASK_INHERITED, REST, "spawn.c", "the child has the signal mask of the calling thread") \
     DEFECT(FORK_UNNOTICED, G9, "fork_guard.c", "a forked child is not noticed") \
     UNSEEN(WEAK_TAG, G1, "append.h", "the tag is stored relaxed") \
     UNSEEN(WEAK_HINT, G1, "append.h", "the hint is stored relaxed") \

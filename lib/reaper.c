@@ -131,12 +131,11 @@ static bool thread_ended(struct exitbus_reaper *reaper)
 }
 
 /*
- * See to it that the reaper makes no more passes. False: its thread sleeps at a descriptor that the
- * host has closed, and keeps the struct.
+ * See to it that the reaper makes no more passes. Inside its gate, which is opened. False: its thread
+ * sleeps at a descriptor that the host has closed, and keeps the struct.
  */
 static bool leave_set(struct exitbus_reaper *reaper)
 {
-    pthread_mutex_lock(&reaper->gate);
     /* Release; pairs with is_stopping(). */
     atomic_store_explicit(&reaper->stopping, true, memory_order_release);
     pthread_mutex_unlock(&reaper->gate);
@@ -345,6 +344,7 @@ static int implicit_stop(struct exitbus *bus)
     bus->implicit_reaper = NULL;
     if (bus->set_runner == reaper)
         bus->set_runner = NULL;
+    pthread_mutex_lock(&reaper->gate);
     bool ended = leave_set(reaper);
     int result = error_of(reaper);
     if (ended)
@@ -435,10 +435,13 @@ static int stop_locked(struct exitbus_reaper *reaper)
 {
     struct exitbus *bus = reaper->bus;
     struct exitbus_reaper *heir = NULL;
+    pthread_mutex_lock(&reaper->gate); /* the end of a pass, which may have ended the last watch */
     if (!reaper->own_set && set_needed(bus)) {
         int result = implicit_new(bus, &heir);
-        if (result < 0)
+        if (result < 0) {
+            pthread_mutex_unlock(&reaper->gate);
             return result;
+        }
     }
     bool ended = leave_set(reaper);
     if (reaper->mode == EXITBUS_REAPER_ALL) {

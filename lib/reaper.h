@@ -24,7 +24,10 @@ int reaper_spawn_begin(struct exitbus *bus, struct child_watch **watch);
  */
 void reaper_spawn_reserve(struct child_watch *watch, pid_t pid);
 
-/* The child runs; `pidfd` is taken over. Never blocks. */
+/*
+ * The child runs; `pidfd` is taken over. -1: none could be had, since another waiter has reaped the
+ * child; then its exit is published without a status, unless it is out. Never blocks.
+ */
 void reaper_spawn_commit(struct exitbus *bus, struct child_watch *watch, int pidfd);
 
 /* There is no child, whether or not its pid was said. Never blocks. */

@@ -7,17 +7,28 @@
  * system calls; clone3() does it by the way (CLONE_CLEAR_SIGHAND, Linux 5.5). It has
  * no wrapper in the libc, and the first instructions of a child on another stack can't be in C.
  *
- * Emulators and older container run-times refuse clone3(), in various ways; then everybody uses
- * clone(), for good.
+ * Emulators and older container run-times refuse clone3(), in various ways; then clone() is used,
+ * for good. clone() has one argument for two results: the pid that the parent's namespace has for
+ * the child (CLONE_PARENT_SETTID), or a pidfd (CLONE_PIDFD). The pid it is, if pidfd_open() can be
+ * had for the other; a filter that is older than clone3() may refuse pidfd_open(), too.
  */
 #include "spawn_clone.h"
-#include "platform.h"
+#include "sys.h"
 
 #include <errno.h>
 #include <linux/sched.h>
-#include <stdatomic.h>
-#include <stdbool.h>
+#include <sched.h>
 #include <sys/syscall.h>
+#include <unistd.h>
+
+/*
+ * ThreadSanitizer takes every clone() for a fork and from then on ignores what the child does to
+ * synchronise. With shared memory that would be this very thread: go past its interceptor.
+ */
+#ifdef RECLAIM_TSAN
+int __clone(int (*)(void *), void *, int, void *, ...);
+#define clone __clone
+#endif
 
 #if defined(CLONE_CLEAR_SIGHAND) && defined(SYS_clone3)
 
@@ -79,35 +90,64 @@ static bool lacks_something(long result)
            result == -EINTR;
 }
 
-pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, pid_t *pid,
-                  int *pidfd)
+static int clone_new(struct child *child, char *stack, struct process *made)
 {
     static _Atomic bool refused;
     if (atomic_load_explicit(&refused, memory_order_relaxed))
         return -ENOSYS;
     const struct clone_args args = {
         .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND | CLONE_PARENT_SETTID |
-                 (pidfd ? CLONE_PIDFD : 0),
-        .pidfd = (uintptr_t)pidfd,
-        .parent_tid = (uintptr_t)pid,
+                 (made->pidfd_by_clone ? CLONE_PIDFD : 0),
+        .pidfd = (uintptr_t)&made->pidfd,
+        .parent_tid = (uintptr_t)&child->pid,
         .stack = (uintptr_t)stack,
-        .stack_size = stack_bytes,
+        .stack_size = CHILD_STACK,
     };
-    long result = clone3(&args, sizeof args, main, argument);
-    if (result < 0 && !lacks_something(result)) {
+    child->named = child->handlers_reset = true;
+    long result = clone3(&args, sizeof args, child_main, child);
+    if (result < 0 && !lacks_something(result))
         atomic_store_explicit(&refused, true, memory_order_relaxed);
-        return -ENOSYS;
-    }
-    return (pid_t)result;
+    made->pid = (pid_t)result;
+    return result < 0 ? (int)result : 0;
 }
 
 #else
 
-pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, pid_t *pid,
-                  int *pidfd)
+static int clone_new(struct child *child, char *stack, struct process *made)
 {
-    (void)main, (void)argument, (void)stack, (void)stack_bytes, (void)pid, (void)pidfd;
+    (void)child, (void)stack, (void)made;
     return -ENOSYS;
 }
 
 #endif
+
+/* Of pidfd_open(): the kernel or a filter does not have it. Otherwise it lacks something. */
+static bool is_refused(int result)
+{
+    return result == -ENOSYS || result == -EPERM || result == -EACCES || result == -EINVAL;
+}
+
+static int clone_old(struct child *child, char *stack, struct process *made)
+{
+    /* Tried with a pidfd of this process: once the child runs, it would be too late to fail. */
+    int tried = sys_pidfd_open(getpid());
+    if (tried < 0 && !is_refused(tried))
+        return tried;
+    if (tried >= 0)
+        sys_close(tried);
+    child->named = tried >= 0;
+    child->handlers_reset = false;
+    child->pid = 0;
+    made->pid = clone(child_main, stack + CHILD_STACK,
+                      CLONE_VM | CLONE_VFORK | (child->named ? CLONE_PARENT_SETTID : CLONE_PIDFD),
+                      child, child->named ? &child->pid : &made->pidfd);
+    return made->pid < 0 ? -errno : 0;
+}
+
+int spawn_clone(struct child *child, char *stack, struct process *made)
+{
+    made->pidfd = -1;
+    int result = clone_new(child, stack, made);
+    /* Also if it lacked something: a filter may say so, too. If not, clone() lacks the same. */
+    return result < 0 ? clone_old(child, stack, made) : 0;
+}

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * clone for exitbus_spawn: a child in the caller's memory, on a stack of its own, while the calling
- * thread is suspended, and without an exit signal (see spawn.c). Uses: platform.
+ * thread is suspended, and without an exit signal (see spawn.c). Uses: spawn_child, sys.
  */
 #ifndef EXITBUS_SPAWN_CLONE_H
 #define EXITBUS_SPAWN_CLONE_H
 
-#include <stddef.h>
-#include <sys/types.h>
+#include "spawn_child.h"
+
+/* Frames of the child. A program that is bound lazily may look up symbols here. */
+#define CHILD_STACK ((size_t)24 * 1024)
+
+/* A child, as its parent has it. */
+struct process {
+    bool pidfd_by_clone; /* if the kernel can; else it is to be opened when the child runs */
+    pid_t pid;
+    int pidfd; /* negative: none yet */
+};
 
 /*
- * Run main(argument), which must not return, in such a child whose signal handlers are all reset to
- * their defaults; what is ignored stays so. Its pid, and a pidfd for it if `pidfd` is not NULL; or
- * a negative errno: -ENOSYS where the kernel, or what stands before it, does not do that. Before
- * main runs, *pid is the child's pid as the caller has it, also if it is made in another pid
- * namespace.
+ * Run child_main(child) in such a child. Sets child->pid, where the clone can name it, and
+ * child->handlers_reset before it runs. Returns 0 or a negative errno.
  */
-pid_t spawn_clone(int (*main)(void *), void *argument, char *stack, size_t stack_bytes, pid_t *pid,
-                  int *pidfd);
+int spawn_clone(struct child *child, char *stack, struct process *made);
 
 #endif

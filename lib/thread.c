@@ -36,5 +36,5 @@ int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
     if (error == 0)
         pthread_setname_np(*thread, name);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0 ? 0 : -EAGAIN;
+    return -error;
 }

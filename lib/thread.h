@@ -9,7 +9,10 @@
 
 #include <pthread.h>
 
-/* Start one; `name` is at most 15 bytes. 0, or -EAGAIN: there are no threads to be had. */
+/*
+ * Start one; `name` is at most 15 bytes. 0, -EAGAIN: there are no threads to be had; or -EINVAL: not
+ * in this process, after unshare(CLONE_NEWPID).
+ */
 int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
 
 #endif

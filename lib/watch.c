@@ -167,7 +167,8 @@ bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
     pid_t pid = watch_pid(watch);
     /* Release; pairs with watch_pidfd(). Before epoll can name the watch. */
     atomic_store_explicit(&watch->pidfd, pidfd, memory_order_release);
-    bool polled = sys_epoll_add(set->epoll_fd, pidfd, true, watch_key(watch, pid)) == 0;
+    bool polled =
+        pidfd >= 0 && sys_epoll_add(set->epoll_fd, pidfd, true, watch_key(watch, pid)) == 0;
     watch->polled = polled;
     test_step(STEP_WATCH_POLLED);
     if (leave_reserved(watch, WATCH_COMMITTED)) {
@@ -179,7 +180,8 @@ bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
     }
     bool settled = watch_state(watch) == WATCH_SETTLED;
     watch_unpoll(set, watch);
-    sys_close(pidfd);
+    if (pidfd >= 0)
+        sys_close(pidfd);
     watch_discard(set, watch);
     return settled;
 }

@@ -90,7 +90,7 @@ static inline void watch_set_pid(struct child_watch *watch, pid_t pid)
 }
 
 /*
- * Hand the child over; takes `pidfd`. False: the watch was doubted meanwhile, so look at the child
+ * Hand the child over; takes `pidfd`, -1 if none could be had. False: the watch was doubted meanwhile, so look at the child
  * once more. Can't fail otherwise; lock-free. The watch is gone for the caller.
  */
 bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd);

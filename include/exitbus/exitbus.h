@@ -67,8 +67,9 @@ struct exitbus_reaper;       /* collects the exits of child processes and publis
 EXITBUS_API const char *exitbus_version(void);
 
 /*
- * Text for an error as this library means it ("subscription is closed" for -ESHUTDOWN). Takes the
- * negative value as returned, or its positive errno. Never NULL; the text is constant.
+ * Text for an error as this library means it ("subscription is closed" for -ESHUTDOWN), true for
+ * every call that returns it. Takes the negative value as returned, or its positive errno. Never
+ * NULL; the text is constant. For exitbus_spawn(), exitbus_spawn_strerror() says more.
  */
 EXITBUS_API const char *exitbus_strerror(int error);
 
@@ -197,7 +198,11 @@ EXITBUS_API int exitbus_thread_prepare(void);
 EXITBUS_API int exitbus_publish(struct exitbus *bus, const struct exitbus_event *event,
                                 uint64_t *seq);
 
-/* Process `pid` has exited with `exit_code` (status is set to match). */
+/*
+ * Process `pid` has exited with `exit_code`, which the event carries as it is. The event's status
+ * is that of an exit with its low 8 bits, as exit() has it: for 256 it says 0. For a process that
+ * was killed use exitbus_publish_wait().
+ */
 EXITBUS_API int exitbus_publish_pid(struct exitbus *bus, pid_t pid, int exit_code);
 
 /*
@@ -354,8 +359,8 @@ struct exitbus_reaper_options {
  * what was handed to it: hand a pid to one.
  *
  * The exit of a child that another process traces comes when its tracer has seen it. A process that
- * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and drops
- * them.
+ * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and
+ * drops them.
  *
  * Errors: -EBUSY another ALL reaper runs in this process, or a reaper of the other mode on any bus;
  * -ENOTSUP SIGCHLD is ignored or has SA_NOCLDWAIT: the kernel would throw statuses away;
@@ -396,7 +401,7 @@ EXITBUS_API int exitbus_reaper_poll(struct exitbus_reaper *reaper);
 enum exitbus_spawn_action_kind {
     EXITBUS_SPAWN_OPEN = 1,  /* open `path` with `open_flags` and `mode` as `fd` */
     EXITBUS_SPAWN_DUP2 = 2,  /* make `fd` a copy of `source_fd` that survives exec */
-    EXITBUS_SPAWN_CLOSE = 3, /* close `fd` */
+    EXITBUS_SPAWN_CLOSE = 3, /* close `fd`, if it is open */
 };
 
 /* Done in the child, in array order, before exec. */
@@ -410,11 +415,34 @@ struct exitbus_spawn_action {
 };
 
 /* exitbus_spawn_options.flags */
-#define EXITBUS_SPAWN_SEARCH_PATH 0x01u /* look `path` up along PATH if it has no slash */
-#define EXITBUS_SPAWN_SETSID 0x02u      /* new session */
-#define EXITBUS_SPAWN_SETPGROUP 0x04u   /* process group `process_group`; 0: its own */
-#define EXITBUS_SPAWN_SIGMASK 0x08u     /* signal mask `signal_mask`, instead of the caller's */
-#define EXITBUS_SPAWN_SIGDEFAULT 0x10u  /* `signal_default` to SIG_DFL, even if ignored */
+#define EXITBUS_SPAWN_SEARCH_PATH 0x01u     /* look `path` up along PATH if it has no slash */
+#define EXITBUS_SPAWN_SETSID 0x02u          /* new session */
+#define EXITBUS_SPAWN_SETPGROUP 0x04u       /* process group `process_group`; 0: its own */
+#define EXITBUS_SPAWN_SIGMASK 0x08u         /* signal mask `signal_mask`, instead of an empty one */
+#define EXITBUS_SPAWN_SIGDEFAULT 0x10u      /* with INHERIT_IGNORED: all but these stay ignored */
+#define EXITBUS_SPAWN_INHERIT_SIGMASK 0x20u /* the signal mask of the calling thread */
+#define EXITBUS_SPAWN_INHERIT_IGNORED 0x40u /* what the caller ignores stays ignored */
+
+/* What exitbus_spawn() was doing when it failed, in the order in which it does it. */
+enum exitbus_spawn_step {
+    EXITBUS_SPAWN_STEP_NONE = 0,          /* it did not fail */
+    EXITBUS_SPAWN_STEP_ARGUMENTS = 1,     /* the options, or the bus, are not usable */
+    EXITBUS_SPAWN_STEP_REAPER = 2,        /* find or start the reaper of the bus */
+    EXITBUS_SPAWN_STEP_SUBSCRIPTION = 3,  /* take memory for the subscription */
+    EXITBUS_SPAWN_STEP_PROCESS = 4,       /* make the process */
+    EXITBUS_SPAWN_STEP_SIGNALS = 5,       /* set signal dispositions or the mask */
+    EXITBUS_SPAWN_STEP_SESSION = 6,       /* SETSID */
+    EXITBUS_SPAWN_STEP_PROCESS_GROUP = 7, /* SETPGROUP */
+    EXITBUS_SPAWN_STEP_DIRECTORY = 8,     /* `directory` */
+    EXITBUS_SPAWN_STEP_ACTION = 9,        /* `actions[index]` */
+    EXITBUS_SPAWN_STEP_EXEC = 10,         /* start the program */
+};
+
+struct exitbus_spawn_report {
+    enum exitbus_spawn_step step;
+    int error;    /* what exitbus_spawn() returned */
+    size_t index; /* ACTION: which one; otherwise 0 */
+};
 
 struct exitbus_spawn_options {
     const char *path;                           /* the program; NULL: argv[0] */
@@ -427,6 +455,7 @@ struct exitbus_spawn_options {
     pid_t process_group;
     const sigset_t *signal_mask;
     const sigset_t *signal_default;
+    struct exitbus_spawn_report *report; /* filled in by each call that gets so far; may be NULL */
 };
 
 /*
@@ -436,13 +465,42 @@ struct exitbus_spawn_options {
  * lives until the bus is destroyed or exitbus_reaper_start() takes its place.
  *
  * The caller's thread is suspended until the child has exec'd, as by vfork; nothing of the caller's
- * memory is copied. Errors are return values, and then no child is left and no event is published:
- *   what execve, open, dup2, chdir, setsid, setpgid returned (-ENOENT, -EACCES, -E2BIG …),
+ * memory is copied. It may be a thread with the smallest stack there is (16 KiB).
+ *
+ * What the child is given:
+ *   signals    An empty mask and the default action for every signal, SIGPIPE among them, whatever
+ *              the caller blocks or ignores. posix_spawn() passes both on. Python resets SIGPIPE
+ *              alone, Go and Rust the mask but not all that is ignored. The INHERIT_ flags pass on
+ *              the one or the other; a shell that was started by nohup wants INHERIT_IGNORED.
+ *   program    A `path` without a slash is looked up along the caller's PATH, not that of `envp`.
+ *              "" is -ENOENT. An empty part of PATH is the working directory.
+ *   directory  Changed first: a relative `path`, a relative part of PATH and the paths of actions
+ *              are seen from there.
+ *   actions    OPEN closes what `fd` was, as posix_spawn() does. A descriptor that was opened with
+ *              O_CLOEXEC is there for the actions that follow, and not for the program, whatever
+ *              its number. CLOSE of a descriptor that is not open is no error.
+ *   max_rss    The event's max_rss_kib is never less than the caller's own peak so far: Linux
+ *              counts the memory that the child shares with its parent until exec.
+ *
+ * Errors are return values, and then no child is left and no event is published. `options->report`
+ * tells which step has failed. docs/errors.md has them by step:
+ *   what execve, open, dup2, chdir, setsid, setpgid returned (-ENOENT, -EACCES, -EPERM, -EBADF …),
+ *   -ETXTBSY the program is open for writing. A process that another thread is starting may hold a
+ *      copy of a descriptor that was just closed here: a caller that writes programs tries again,
+ *   -EINTR the child was killed before it had started the program,
  *   -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -ESHUTDOWN, -ENOTSUP as for exitbus_reaper_start(),
  *   -EXDEV an ALL reaper of this process publishes on another bus.
+ * After unshare(CLONE_NEWPID) a process can't start threads any more: there the bus needs a reaper
+ * that was started before, or a polled one. Else -EINVAL, step REAPER.
  */
 EXITBUS_API int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *options,
                               pid_t *pid, struct exitbus_subscription **subscription);
+
+/*
+ * Text for what a report says: the step, and the cause where it is a common one ("the working
+ * directory does not exist"). Never NULL; the text is constant.
+ */
+EXITBUS_API const char *exitbus_spawn_strerror(const struct exitbus_spawn_report *report);
 
 #ifdef __cplusplus
 }

@@ -40,8 +40,7 @@ static _Atomic uint32_t numbers; /* given out */
 static pthread_key_t at_thread_end;
 static bool has_key;
 
-/* ------------------------------------------------------------------------------ threads' records
- */
+/* --------------------------------------------------------------------------- threads' records */
 
 static void list_records(struct epoch_record *fresh, size_t count)
 {
@@ -129,8 +128,7 @@ void epoch_stranger_leave(void)
     atomic_fetch_sub_explicit(&epoch_stranger.sections, 1, memory_order_release);
 }
 
-/* --------------------------------------------------------------------------------- grace periods
- */
+/* ----------------------------------------------------------------------------- grace periods */
 
 static uint64_t sections_of(const struct epoch_record *record)
 {

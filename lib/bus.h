@@ -4,6 +4,7 @@
 #ifndef EXITBUS_BUS_H
 #define EXITBUS_BUS_H
 
+#include "fork_guard.h"
 #include "subscription.h"
 
 struct exitbus {
@@ -14,6 +15,12 @@ struct exitbus {
     unsigned reapers;                    /* running ones, started by the user */
     struct exitbus_reaper *own_reaper;   /* started by exitbus_spawn() */
 };
+
+/* Is it a parent's, from before a fork? */
+static inline bool bus_stale(const struct exitbus *bus)
+{
+    return fork_guard_stale(bus->hub.generation);
+}
 
 static inline bool bus_closed(struct exitbus *bus)
 {
@@ -34,5 +41,8 @@ int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const stru
  * bus as closed and stop the one that spawn has started. Defined in reaper.c, which knows how.
  */
 int bus_close(struct exitbus *bus);
+
+/* In a forked child, before it makes a bus: the parent's reapers are not here. In reaper.c, too. */
+void reapers_forget_parent(void);
 
 #endif

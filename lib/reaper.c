@@ -790,7 +790,7 @@ int exitbus_reaper_start(struct exitbus *bus, const struct exitbus_reaper_option
         (options->flags & ~(EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED)) ||
         (options->mode == EXITBUS_REAPER_WATCHED && (options->flags & EXITBUS_REAPER_SUBREAPER)))
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     if (bus_closed(bus))
         return -ESHUTDOWN;
@@ -813,7 +813,7 @@ int exitbus_reaper_stop(struct exitbus_reaper *reaper)
 {
     if (!reaper)
         return 0;
-    if (fork_guard_in_child())
+    if (bus_stale(reaper->bus))
         return -ESTALE;
     int cancelling = cancel_disable();
     pthread_rwlock_wrlock(&reapers);
@@ -822,6 +822,15 @@ int exitbus_reaper_stop(struct exitbus_reaper *reaper)
     pthread_rwlock_unlock(&reapers);
     cancel_restore(cancelling);
     return 0;
+}
+
+void reapers_forget_parent(void)
+{
+    static const pthread_rwlock_t unlocked = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+    reapers = unlocked; /* a thread that is not here may have held it */
+    reaper_of_all = NULL;
+    watched_reapers = 0;
+    sigchld_forget_parent();
 }
 
 int bus_close(struct exitbus *bus)
@@ -882,7 +891,7 @@ int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid)
 {
     if (!reaper || pid <= 0)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(reaper->bus))
         return -ESTALE;
     if (reaper->mode != EXITBUS_REAPER_WATCHED)
         return -ENOTSUP;
@@ -905,7 +914,7 @@ int exitbus_reaper_fd(struct exitbus_reaper *reaper)
 {
     if (!reaper)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(reaper->bus))
         return -ESTALE;
     return reaper->flags & EXITBUS_REAPER_POLLED ? reaper->epoll_fd : -ENOTSUP;
 }
@@ -914,7 +923,7 @@ int exitbus_reaper_poll(struct exitbus_reaper *reaper)
 {
     if (!reaper)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(reaper->bus))
         return -ESTALE;
     if (!(reaper->flags & EXITBUS_REAPER_POLLED))
         return -ENOTSUP;

@@ -165,3 +165,9 @@ void sigchld_remove(void)
     while (atomic_load(&handlers_inside) > 0)
         sched_yield();
 }
+
+void sigchld_forget_parent(void)
+{
+    atomic_store(&notify_fd, -1);
+    atomic_store(&handlers_inside, 0);
+}

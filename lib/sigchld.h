@@ -18,4 +18,7 @@ int sigchld_install(int eventfd);
  */
 void sigchld_remove(void);
 
+/* In a forked child: the eventfd is the parent's. A handler of ours that is installed stays. */
+void sigchld_forget_parent(void);
+
 #endif

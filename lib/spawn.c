@@ -319,7 +319,7 @@ int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *optio
     int result = check_options(options);
     if (result < 0)
         return result;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     if (bus_closed(bus))
         return -ESHUTDOWN;

@@ -101,7 +101,7 @@ void fork_guard_lock(void)
                                                 memory_order_relaxed))
         return;
     while (atomic_exchange_explicit(&guard->lock, 2, memory_order_acquire) != 0)
-        sys_sleep_on((uint32_t *)&guard->lock, 2, NULL);
+        sys_sleep_on((uint32_t *)&guard->lock, 2, -1);
 }
 
 void fork_guard_unlock(void)

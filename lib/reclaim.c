@@ -25,7 +25,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <urcu/static/urcu-bp.h>
@@ -64,22 +63,13 @@ static bool called(uint32_t sleeper)
                               : atomic_load_explicit(&pushed, memory_order_seq_cst) != NULL;
 }
 
-static void sleep_as(uint32_t sleeper, const struct timespec *deadline)
+static void sleep_as(uint32_t sleeper, int64_t ns)
 {
     atomic_store_explicit(&state, sleeper, memory_order_seq_cst);
     uint32_t count = atomic_load_explicit(&wakes, memory_order_seq_cst);
     if (!called(sleeper))
-        sys_sleep_on((uint32_t *)&wakes, count, deadline);
+        sys_sleep_on((uint32_t *)&wakes, count, ns);
     atomic_store_explicit(&state, AWAKE, memory_order_seq_cst);
-}
-
-/* Let others come, for some 10 ms, unless one of them is in a hurry. */
-static void nap(void)
-{
-    int64_t until = sys_clock_ns(CLOCK_MONOTONIC) + NAP_NS;
-    struct timespec deadline = {until / 1000000000, until % 1000000000};
-    while (!called(NAPPING) && sys_clock_ns(CLOCK_MONOTONIC) < until)
-        sleep_as(NAPPING, &deadline);
 }
 
 /* All that was pushed, the oldest first. */
@@ -124,7 +114,7 @@ static void be_ordinary(void)
 {
     static const struct sched_param normal = {0};
     unsigned long cpus[1024 / sizeof(long)];
-    prctl(PR_SET_NAME, "exitbus-reclaim");
+    pthread_setname_np(pthread_self(), "exitbus-reclaim");
     (void)sched_setscheduler(0, SCHED_OTHER, &normal);
     /* The process's CPUs are those of its first thread. */
     long size = syscall(SYS_sched_getaffinity, getpid(), sizeof cpus, cpus);
@@ -137,8 +127,8 @@ static void *work(void *unused)
     be_ordinary();
     for (;;) {
         while (!called(SLEEPING))
-            sleep_as(SLEEPING, NULL);
-        nap();
+            sleep_as(SLEEPING, -1);
+        sleep_as(NAPPING, NAP_NS); /* let others come, unless one of them is in a hurry */
         struct rcu_head *next, *head = take_batch();
         grace_period();
         for (; head; head = next) {
@@ -176,7 +166,7 @@ static int start_worker(void)
     int result = pthread_create(&thread, &attributes, work, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    return result == 0 ? 0 : -EAGAIN;
+    return -result; /* -EAGAIN, for want of memory, too */
 }
 
 int reclaim_init(void)
@@ -252,6 +242,6 @@ void reclaim_wait(void)
     struct waiter waiter = {.over = 0};
     push(&waiter.head, wait_over, true);
     while (!atomic_load_explicit(&waiter.over, memory_order_acquire))
-        sys_sleep_on((uint32_t *)&waiter.over, 0, NULL);
+        sys_sleep_on((uint32_t *)&waiter.over, 0, -1);
     reclaim_annotate_acquire();
 }

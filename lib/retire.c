@@ -251,7 +251,7 @@ void memory_wait_callbacks(struct memory *memory)
         uint32_t before = atomic_load_explicit(&ended, memory_order_seq_cst);
         if (memory_callbacks(memory) == 0)
             break;
-        sys_sleep_on((uint32_t *)&ended, before, NULL);
+        sys_sleep_on((uint32_t *)&ended, before, -1);
     }
     atomic_fetch_sub_explicit(&waiting, 1, memory_order_relaxed);
 }

@@ -248,9 +248,12 @@ void sys_nap(int64_t ns)
 
 #define NAP_NS 10000000
 
-void sys_sleep_on(uint32_t *word, uint32_t value, const struct timespec *deadline)
+void sys_sleep_on(uint32_t *word, uint32_t value, int64_t ns)
 {
-    int result = sys_futex_wait(word, value, deadline);
+    struct timespec time = {ns / NS_PER_S, ns % NS_PER_S};
+    int result = ns < 0 ? sys_futex_wait(word, value, NULL)
+                        : (int)call(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, (long)value,
+                                    (long)&time, 0, 0);
     if (result < 0 && result != -EAGAIN && result != -EINTR && result != -ETIMEDOUT)
         sys_nap(NAP_NS);
 }

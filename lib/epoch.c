@@ -53,7 +53,7 @@ static _Atomic(struct epoch_record *) chunks[CHUNKS];
 static _Atomic uint64_t span;
 static pthread_key_t at_thread_end;
 static bool has_key;
-static _Thread_local bool ending __attribute__((tls_model("initial-exec")));
+_Thread_local bool epoch_ending;
 
 /* --------------------------------------------------------------------------- threads' records */
 
@@ -149,7 +149,7 @@ static void record_leave_section(struct epoch_record *record)
 /* By key, at the end of the thread, which may come back from another destructor. */
 static void leave_record(void *record)
 {
-    ending = true;
+    epoch_ending = true;
     epoch_own = &epoch_stranger;
     if (!((struct epoch_record *)record)->usable)
         return; /* the parent's */
@@ -202,7 +202,7 @@ static struct epoch_record *claim_record(void)
 
 static void register_thread(void)
 {
-    struct epoch_record *own = has_key && !ending ? claim_record() : NULL;
+    struct epoch_record *own = has_key && !epoch_ending ? claim_record() : NULL;
     if (own && pthread_setspecific(at_thread_end, own) != 0) {
         record_free(own);
         own = NULL;
@@ -276,7 +276,7 @@ int epoch_prepare(void)
 {
     if (!epoch_own->usable && strange.depth == 0)
         register_thread();
-    return epoch_own->usable || ending ? 0 : -ENOMEM;
+    return epoch_own->usable || epoch_ending ? 0 : -ENOMEM;
 }
 
 /* ----------------------------------------------------------------------------- grace periods */

@@ -31,6 +31,8 @@ struct epoch_record {
 /* This thread's record; one that is not usable before its first section, and a stranger's. */
 extern _Thread_local struct epoch_record *epoch_own __attribute__((tls_model("initial-exec")));
 extern struct epoch_record epoch_nobody, epoch_stranger;
+/* Our destructor has run for this thread. */
+extern _Thread_local bool epoch_ending __attribute__((tls_model("initial-exec")));
 
 /*
  * Begin in this process, under fork_guard_begin(); in a forked child (`forked`) all threads but the

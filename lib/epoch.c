@@ -48,8 +48,7 @@ struct epoch_record epoch_stranger = {.number = EPOCH_NO_NUMBER};
 _Thread_local struct epoch_record *epoch_own = &epoch_nobody;
 
 static _Atomic(struct epoch_record *) chunks[CHUNKS];
-/* In the low half, one more than the highest number in use; in the high half, a count of changes.
- */
+/* The low half: one more than the highest number in use. The high half counts changes. */
 static _Atomic uint64_t span;
 static pthread_key_t at_thread_end;
 static bool has_key;
@@ -105,8 +104,7 @@ static void span_cover(uint32_t number)
     do {
         uint32_t count = (uint32_t)old > number ? (uint32_t)old : number + 1;
         wanted = ((old >> 32) + 1) << 32 | count;
-        /* Release: a thread that reads the new span finds the chunk. Acquire: as in span_lower().
-         */
+        /* Acquire and release; pairs with span_lower(), and with epoch_span() for the chunk. */
     } while (!atomic_compare_exchange_weak_explicit(&span, &old, wanted, memory_order_acq_rel,
                                                     memory_order_relaxed));
 }
@@ -293,8 +291,7 @@ static uint64_t sections_of(const struct epoch_record *record)
     return atomic_load_explicit(&record->sections, memory_order_acquire);
 }
 
-/* The first record, from `number` on, that is inside a section, whose count is returned; or NULL.
- */
+/* The first record, from `number` on, that is inside a section, and its count; or NULL. */
 static const struct epoch_record *next_inside(uint32_t *number, uint64_t *sections)
 {
     uint32_t count = epoch_span();

@@ -479,7 +479,8 @@ TEST(process_limits, no_wipeonfork)
 
 /* ----------------------------------------------------------------------- threads that end */
 
-enum { ROUNDS = 4, THREADS = 1000 };
+/* ThreadSanitizer ends its own part of a thread in the last one. */
+enum { ROUNDS = STARTS_NO_THREADS ? 3 : 4, THREADS = 1000 };
 
 static pthread_key_t last_key;
 static struct exitbus *last_bus;

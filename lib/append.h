@@ -96,8 +96,7 @@ static inline __attribute__((always_inline)) int queue_append(struct queue_tail 
 {
     /* Acquire: pairs with tail_advance. */
     struct segment *segment = atomic_load_explicit(&tail->segment, memory_order_acquire);
-    /* Acquire: pairs with the release in append_at, so that the cells before it are seen as filled.
-     */
+    /* Acquire: pairs with the release in append_at; the cells before it are seen as filled. */
     uint64_t hint = atomic_load_explicit(&tail->hint, memory_order_acquire);
     unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
     if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq && !mutant(QUEUE_NO_LOOK_BACK))

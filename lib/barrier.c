@@ -3,22 +3,72 @@
 #include "barrier.h"
 #include "sys.h"
 
-bool barrier_asymmetric;
+_Atomic bool barrier_asymmetric;
+
+/*
+ * From when on every light side can be taken to have seen that the switch was cleared. 0: it was
+ * not cleared since barrier_init(); UNKNOWN: it is being cleared.
+ */
+#define UNKNOWN INT64_MAX
+static _Atomic int64_t settled_at;
 
 void barrier_init(void)
 {
-    barrier_asymmetric = sys_membarrier_register() == 0 && sys_membarrier() == 0;
+    bool asymmetric = sys_membarrier_register() == 0 && sys_membarrier() == 0;
+    atomic_store_explicit(&settled_at, 0, memory_order_relaxed);
+    atomic_store_explicit(&barrier_asymmetric, asymmetric, memory_order_relaxed);
+}
+
+/*
+ * Fences from here on. The time begins behind the switch. A thread that is stopped in here delays
+ * nobody: the next one does all of it, too.
+ */
+static void switch_to_fences(void)
+{
+    int64_t before = 0;
+    atomic_compare_exchange_strong_explicit(&settled_at, &before, UNKNOWN, memory_order_seq_cst,
+                                            memory_order_seq_cst);
+    if (!mutant(BARRIER_STAYS_LIGHT))
+        atomic_store_explicit(&barrier_asymmetric, false, memory_order_seq_cst);
+    before = UNKNOWN;
+    atomic_compare_exchange_strong_explicit(&settled_at, &before,
+                                            sys_clock_ns(CLOCK_MONOTONIC) + BARRIER_SETTLE_NS,
+                                            memory_order_seq_cst, memory_order_seq_cst);
+}
+
+/* The time for which fences do not do yet; 0 or less: they do. */
+static int64_t unsettled_ns(void)
+{
+    if (atomic_load_explicit(&settled_at, memory_order_seq_cst) == UNKNOWN)
+        switch_to_fences();
+    int64_t at = atomic_load_explicit(&settled_at, memory_order_seq_cst);
+    return at == 0 ? 0 : at - sys_clock_ns(CLOCK_MONOTONIC);
+}
+
+/* 0 or less: done. */
+static int64_t attempt(void)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    /* Sequentially consistent; pairs with switch_to_fences(), which writes settled_at first. */
+    if (atomic_load_explicit(&barrier_asymmetric, memory_order_seq_cst)) {
+        if (sys_membarrier() >= 0)
+            return 0;
+        switch_to_fences();
+    }
+    int64_t missing = unsettled_ns();
+    if (missing <= 0)
+        atomic_thread_fence(memory_order_seq_cst);
+    return missing;
 }
 
 bool barrier_try(void)
 {
-    atomic_thread_fence(memory_order_seq_cst);
-    return !barrier_asymmetric || sys_membarrier() >= 0;
+    return attempt() <= 0;
 }
 
 void barrier_heavy(void)
 {
-    /* Once registered it can only fail by injection; the light side relies on it. */
-    while (!barrier_try())
-        ck_pr_stall();
+    int64_t missing;
+    while ((missing = attempt()) > 0) /* by the clock, so it ends even if no sleep works */
+        sys_nap(missing);
 }

@@ -7,7 +7,15 @@
  * refuses membarrier both sides use a full fence.
  *
  * Promise: if each side stores, passes its barrier, and then loads what the other has stored, then
- * at least one of the two sees the other's store. Uses: platform, sys.
+ * at least one of the two sees the other's store.
+ *
+ * Membarrier may be refused later, too: a process can shut itself in (seccomp) when it has used the
+ * library for long. The heavy side that finds out switches both sides to full fences, for good. A
+ * light side that had looked at the switch before may still have its store in the processor's store
+ * buffer, where nothing but time helps: each heavy barrier of the first BARRIER_SETTLE_NS waits for
+ * the end of that time before its own fence. A store buffer drains within a microsecond, and a
+ * thread that is preempted or stopped meanwhile passes a full barrier in the kernel; so after it
+ * the store is visible, and the promise holds. Uses: platform, sys.
  */
 #ifndef EXITBUS_BARRIER_H
 #define EXITBUS_BARRIER_H
@@ -17,24 +25,27 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* Written before the first bus exists, then only read. */
-extern __attribute__((visibility("hidden"))) bool barrier_asymmetric;
+#define BARRIER_SETTLE_NS 10000000
 
-/* Decide which kind to use. Called before any other thread can be in the library. */
+/* The light side may do without a fence. Set before the first bus exists; cleared once. */
+extern __attribute__((visibility("hidden"))) _Atomic bool barrier_asymmetric;
+
+/* Decide which kind to use. Called before any thread is in the library. */
 void barrier_init(void);
 
 /* The side that passes often. */
 static inline void barrier_light(void)
 {
-    if (likely(barrier_asymmetric))
+    if (likely(atomic_load_explicit(&barrier_asymmetric, memory_order_relaxed)))
         atomic_signal_fence(memory_order_seq_cst);
     else
         atomic_thread_fence(memory_order_seq_cst);
 }
 
-/* The side that passes seldom. */
+/* The side that passes seldom. Context: sleeps for 10 ms at most, if membarrier has just been
+ * refused; else non-blocking. */
 void barrier_heavy(void);
-/* The same, once; false if the kernel refuses. */
+/* The same, but never sleeps; false: not possible at the moment. */
 bool barrier_try(void);
 
 #endif

@@ -14,10 +14,30 @@
 #include "reaper.h"
 #include "sys.h"
 
+#include <dlfcn.h>
 #include <errno.h>
-#include <pthread.h>
+#include <link.h>
 
 static _Atomic(struct exitbus *) default_bus;
+
+/* ------------------------------------------------------------------------------------ pinned */
+
+/* Absent from a program that is linked statically, which nobody unloads. */
+extern int dladdr1(const void *, Dl_info *, void **, int) __attribute__((weak));
+extern void *dlopen(const char *, int) __attribute__((weak));
+
+/*
+ * The worker and the end of each thread that was in the library run its code: what contains it must
+ * stay mapped. The shared library is linked so (-z nodelete); the archive may be part of a plugin.
+ */
+static void pin_library(void)
+{
+    struct link_map *map = NULL;
+    Dl_info info;
+    if (dladdr1 && dlopen && dladdr1(&default_bus, &info, (void **)&map, RTLD_DL_LINKMAP) != 0 &&
+        map && map->l_name && map->l_name[0])
+        (void)dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
 
 /* ---------------------------------------------------------------------------- create, destroy */
 
@@ -50,16 +70,18 @@ static void bus_last_reference(struct hub *hub)
         bus_free(bus);
 }
 
-static pthread_once_t barrier_once = PTHREAD_ONCE_INIT;
+static int process_begin(bool forked)
+{
+    if (forked)
+        reapers_forget_parent();
+    pin_library();
+    return reclaim_begin(forked);
+}
 
+/* Once in each process: what its threads need to use the library. */
 static int process_init(void)
 {
-    if (fork_guard_in_child())
-        return -ESTALE;
-    pthread_once(&barrier_once, barrier_init);
-    epoch_init();
-    int result = fork_guard_init();
-    return result < 0 ? result : reclaim_init();
+    return fork_guard_begin(process_begin);
 }
 
 int exitbus_create(struct exitbus **bus, const struct exitbus_options *options)
@@ -70,6 +92,8 @@ int exitbus_create(struct exitbus **bus, const struct exitbus_options *options)
     if (allocator && (!allocator->allocate || !allocator->release))
         return -EINVAL;
     int result = process_init();
+    if (result == 0)
+        result = reclaim_init();
     if (result < 0)
         return result;
 
@@ -89,6 +113,7 @@ int exitbus_create(struct exitbus **bus, const struct exitbus_options *options)
     }
     order_init(&hub->order, &hub->memory, hub_deliver, hub);
     atomic_init(&hub->references, 1);
+    hub->generation = fork_guard_generation();
     hub->last_reference = bus_last_reference;
     *bus = fresh;
     return 0;
@@ -119,7 +144,7 @@ int exitbus_destroy(struct exitbus *bus)
 {
     if (!bus)
         return 0;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     if (bus == atomic_load_explicit(&default_bus, memory_order_relaxed)) /* only compared */
         return -EPERM;
@@ -132,7 +157,7 @@ int exitbus_destroy(struct exitbus *bus)
 struct exitbus *exitbus_default(void)
 {
     struct exitbus *bus = atomic_load_explicit(&default_bus, memory_order_acquire);
-    if (bus)
+    if (likely(bus && !bus_stale(bus)))
         return bus;
     struct exitbus *fresh;
     int result = exitbus_create(&fresh, NULL);
@@ -140,6 +165,7 @@ struct exitbus *exitbus_default(void)
         errno = -result;
         return NULL;
     }
+    /* In a forked child it takes the place of the parent's. */
     if (atomic_compare_exchange_strong_explicit(&default_bus, &bus, fresh, memory_order_release,
                                                 memory_order_acquire))
         return fresh;
@@ -149,11 +175,8 @@ struct exitbus *exitbus_default(void)
 
 int exitbus_thread_prepare(void)
 {
-    if (fork_guard_in_child())
-        return -ESTALE;
-    reclaim_enter();
-    reclaim_leave();
-    return 0;
+    int result = process_init();
+    return result < 0 ? result : epoch_prepare();
 }
 
 int exitbus_subscribe(struct exitbus *bus, struct exitbus_topic topic, uint32_t flags,
@@ -161,7 +184,7 @@ int exitbus_subscribe(struct exitbus *bus, struct exitbus_topic topic, uint32_t 
 {
     if (!bus || !subscription || (flags & ~EXITBUS_SUBSCRIBE_ONE_SHOT))
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     if (bus_closed(bus))
         return -ESHUTDOWN;
@@ -209,7 +232,7 @@ int exitbus_publish(struct exitbus *bus, const struct exitbus_event *event, uint
 {
     if (!bus || !event)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     return check_and_publish(bus, event, 1, seq);
 }
@@ -219,7 +242,7 @@ int exitbus_publish_batch(struct exitbus *bus, const struct exitbus_event *event
 {
     if (!bus || !events || count == 0 || count > EXITBUS_BATCH_MAX)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     return check_and_publish(bus, events, count, first_seq);
 }
@@ -234,7 +257,7 @@ int exitbus_publish_pid(struct exitbus *bus, pid_t pid, int exit_code)
 {
     if (!bus || pid <= 0)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     struct exitbus_event event = {.kind = EXITBUS_EVENT_PID,
                                   .pid = pid,
@@ -250,7 +273,7 @@ int exitbus_publish_exec(struct exitbus *bus, const char *container_id, const ch
     int exec_size = event_id_size(exec_id);
     if (!bus || container_size <= 0 || exec_size < 0)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     struct exitbus_event event = {
         .kind = EXITBUS_EVENT_EXEC, .exit_code = exit_code, .status = status_of_exit(exit_code)};
@@ -285,7 +308,7 @@ int exitbus_publish_wait(struct exitbus *bus, pid_t pid, int wait_status,
 {
     if (!bus || pid <= 0)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     return bus_publish_exit(bus, pid, wait_status, usage, 0);
 }
@@ -296,7 +319,7 @@ int exitbus_stats(struct exitbus *bus, struct exitbus_stats *stats)
 {
     if (!bus || !stats)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     struct hub *hub = &bus->hub;
     struct exitbus_stats sum = {0};

@@ -4,6 +4,7 @@
 #ifndef EXITBUS_BUS_H
 #define EXITBUS_BUS_H
 
+#include "fork_guard.h"
 #include "subscription.h"
 
 struct exitbus {
@@ -15,6 +16,12 @@ struct exitbus {
     struct exitbus_reaper *implicit_reaper; /* started by exitbus_spawn() */
     unsigned explicit_reapers;              /* started by the user, and running */
 };
+
+/* Is it a parent's, from before a fork? */
+static inline bool bus_stale(const struct exitbus *bus)
+{
+    return fork_guard_stale(bus->hub.generation);
+}
 
 static inline bool bus_closed(struct exitbus *bus)
 {
@@ -36,5 +43,8 @@ int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const stru
  * -errno: its descriptors were closed by somebody. Defined in reaper.c, which knows how.
  */
 int bus_close(struct exitbus *bus, int *lost);
+
+/* In a forked child, before it makes a bus: the parent's reapers are not here. In reaper.c, too. */
+void reapers_forget_parent(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Polled grace periods: see epoch.h.
+ * Sections and grace periods: see epoch.h.
  *
  * Why it holds. A thread enters: it makes its number odd, passes the light barrier, and reads
  * pointers. Whoever begins a grace period has made memory unreachable (or has learned from an
@@ -11,144 +11,312 @@
  * later. And an even number that begin reads was stored likewise at the end of the section before.
  *
  * A thread stopped inside a section keeps grace periods from ending, and nothing else: nobody
- * waits.
+ * waits but the worker, whose work that is.
  *
- * Records are never freed, so they may be read at any time; a thread that ends leaves its record to
- * the next. A thread for which there is none (no memory, no key that would tell of its end) counts
- * itself in and out of a number that all of its kind share; while it is not zero no grace period
- * can begin here, and everybody goes by liburcu.
+ * Records. They lie in chunks that are never freed, so they may be read at any time; a thread that
+ * ends leaves its record to the next. Only those below `span` are looked at. A claimer covers its
+ * record by a read-modify-write of `span` before its first section; a thread that lowers `span`
+ * first reads that the last record is free, and fails if a claimer has covered one meanwhile.
+ *
+ * A thread may use the library once more when our own destructor has run for it: then it is a
+ * stranger, since no destructor might run again (glibc has four rounds of them). One that first
+ * does so in the last round leaves a record that nobody gives back: when records run short, those
+ * whose threads are gone are taken over.
+ *
+ * Strangers. Each notes which of two counts it is in. Waiting means, twice: let the next ones count
+ * in the other, and wait until the first is empty. So it ends, however many come and go; and each
+ * count was empty at some time since it began. A polled grace period begins only if both are empty.
+ *
+ * A forked child finds records and chunks wiped (fork_guard.h), and begins with chunks of its own.
+ * The thread that forked still names its old one, which is not usable, and so gets a new one.
  */
 #include "epoch.h"
+#include "fork_guard.h"
+#include "sys.h"
 
+#include <errno.h>
 #include <pthread.h>
-#include <sys/mman.h>
 
-/* Enough for most programs; more are mapped by the page. */
+/* Of the first chunk: a page. Each further one doubles what there is. */
 #ifndef RECORDS_FIRST
-#define RECORDS_FIRST 32
+#define RECORDS_FIRST 64u
 #endif
-#ifndef RECORDS_BYTES
-#define RECORDS_BYTES 4096
-#endif
+#define CHUNKS 20
 
-_Thread_local struct epoch_record *epoch_own;
+struct epoch_record epoch_nobody = {.number = EPOCH_NO_NUMBER};
 struct epoch_record epoch_stranger = {.number = EPOCH_NO_NUMBER};
+_Thread_local struct epoch_record *epoch_own = &epoch_nobody;
 
-static struct epoch_record first_records[RECORDS_FIRST];
-static _Atomic(struct epoch_record *) records;
-static _Atomic uint32_t numbers; /* given out */
+static _Atomic(struct epoch_record *) chunks[CHUNKS];
+/* The low half: one more than the highest number in use. The high half counts changes. */
+static _Atomic uint64_t span;
 static pthread_key_t at_thread_end;
 static bool has_key;
+_Thread_local bool epoch_ending;
 
-/* ------------------------------------------------------------------------------ threads' records
- */
+/* --------------------------------------------------------------------------- threads' records */
 
-static void list_records(struct epoch_record *fresh, size_t count)
+static uint32_t chunk_start(unsigned chunk)
 {
-    uint32_t number = atomic_fetch_add_explicit(&numbers, (uint32_t)count, memory_order_relaxed);
-    for (size_t i = 0; i < count; i++) {
-        fresh[i].number = number + (uint32_t)i;
-        fresh[i].next = &fresh[i + 1]; /* the last one's is set below */
-    }
-    struct epoch_record *top = atomic_load_explicit(&records, memory_order_relaxed);
-    do
-        fresh[count - 1].next = top;
-    /* Release: pairs with the acquire of whoever walks the list. */
-    while (!atomic_compare_exchange_weak_explicit(&records, &top, fresh, memory_order_release,
-                                                  memory_order_relaxed));
+    return chunk == 0 ? 0 : RECORDS_FIRST << (chunk - 1);
 }
 
-/*
- * By key, at the end of the thread, which may come back from another destructor and register anew.
- * A thread that ended in the middle of a section (by force, from a signal handler) has left it.
- */
+static uint32_t chunk_size(unsigned chunk)
+{
+    return chunk == 0 ? RECORDS_FIRST : chunk_start(chunk);
+}
+
+/* NULL: there is none. */
+static struct epoch_record *chunk_at(unsigned chunk)
+{
+    /* Acquire; pairs with the CAS in chunk_add(). */
+    return atomic_load_explicit(&chunks[chunk], memory_order_acquire);
+}
+
+/* Make a chunk, if another thread has not. False: no memory. */
+static bool chunk_add(unsigned chunk)
+{
+    size_t size = chunk_size(chunk) * sizeof(struct epoch_record);
+    struct epoch_record *fresh = fork_guard_map(size), *none = NULL;
+    if (!fresh)
+        return false;
+    for (uint32_t i = 0; i < chunk_size(chunk); i++) {
+        fresh[i].number = chunk_start(chunk) + i;
+        fresh[i].usable = 1;
+    }
+    if (!atomic_compare_exchange_strong_explicit(&chunks[chunk], &none, fresh, memory_order_release,
+                                                 memory_order_relaxed))
+        fork_guard_unmap(fresh, size);
+    return true;
+}
+
+static struct epoch_record *record_at(uint32_t number)
+{
+    unsigned chunk = 0;
+    while (number >= chunk_start(chunk) + chunk_size(chunk))
+        chunk++;
+    return chunk_at(chunk) + (number - chunk_start(chunk));
+}
+
+static void span_cover(uint32_t number)
+{
+    uint64_t old = atomic_load_explicit(&span, memory_order_relaxed), wanted;
+    do {
+        uint32_t count = (uint32_t)old > number ? (uint32_t)old : number + 1;
+        wanted = ((old >> 32) + 1) << 32 | count;
+        /* Acquire and release; pairs with span_lower(), and with epoch_span() for the chunk. */
+    } while (!atomic_compare_exchange_weak_explicit(&span, &old, wanted, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+}
+
+/* Leave out the free records at the end. */
+static void span_lower(void)
+{
+    /* Acquire; pairs with span_cover(): if it has covered a record, that has an owner. */
+    uint64_t old = atomic_load_explicit(&span, memory_order_acquire);
+    while ((uint32_t)old > 0 &&
+           atomic_load_explicit(&record_at((uint32_t)old - 1)->owner, memory_order_acquire) == 0) {
+        uint64_t wanted = ((old >> 32) + 1) << 32 | ((uint32_t)old - 1);
+        if (atomic_compare_exchange_strong_explicit(&span, &old, wanted, memory_order_acq_rel,
+                                                    memory_order_acquire))
+            old = wanted;
+    }
+}
+
+static void record_free(struct epoch_record *record)
+{
+    /* Release; pairs with the acquire in record_take(). */
+    atomic_store_explicit(&record->owner, 0, memory_order_release);
+}
+
+static bool record_take(struct epoch_record *record, uint32_t from, uint32_t thread)
+{
+    return atomic_compare_exchange_strong_explicit(&record->owner, &from, thread,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+/* A thread that ended in the middle of a section (by force, from a signal handler) has left it. */
+static void record_leave_section(struct epoch_record *record)
+{
+    uint64_t sections = atomic_load_explicit(&record->sections, memory_order_acquire);
+    record->depth = 0;
+    if (sections % 2 == 1)
+        atomic_store_explicit(&record->sections, sections + 1, memory_order_release);
+}
+
+/* By key, at the end of the thread, which may come back from another destructor. */
 static void leave_record(void *record)
 {
-    struct epoch_record *own = record;
-    epoch_own = NULL;
-    uint64_t sections = atomic_load_explicit(&own->sections, memory_order_relaxed);
-    own->depth = 0;
-    if (sections % 2 == 1)
-        atomic_store_explicit(&own->sections, sections + 1, memory_order_release);
-    /* Release: pairs with the acquire in claim, for `depth`. */
-    atomic_store_explicit(&own->claimed, 0, memory_order_release);
+    epoch_ending = true;
+    epoch_own = &epoch_stranger;
+    if (!((struct epoch_record *)record)->usable)
+        return; /* the parent's */
+    record_leave_section(record);
+    record_free(record);
+    span_lower();
 }
 
-static void make_key(void)
+/* Take over the records of threads that are gone. One of them for the caller, or NULL. */
+static struct epoch_record *take_over(uint32_t thread)
 {
-    has_key = pthread_key_create(&at_thread_end, leave_record) == 0;
-    list_records(first_records, RECORDS_FIRST);
+    struct epoch_record *kept = NULL;
+    for (unsigned chunk = 0; chunk < CHUNKS; chunk++) {
+        struct epoch_record *records = chunk_at(chunk);
+        for (uint32_t i = 0; records && i < chunk_size(chunk); i++) {
+            uint32_t owner = atomic_load_explicit(&records[i].owner, memory_order_acquire);
+            if (owner == 0 || !sys_thread_ended(owner) || !record_take(&records[i], owner, thread))
+                continue;
+            record_leave_section(&records[i]);
+            if (kept)
+                record_free(&records[i]);
+            else
+                kept = &records[i];
+        }
+    }
+    return kept;
 }
 
-void epoch_init(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, make_key);
-}
-
+/* NULL: no memory. */
 static struct epoch_record *claim_record(void)
 {
-    struct epoch_record *record = atomic_load_explicit(&records, memory_order_acquire);
-    for (; record; record = record->next) {
-        uint32_t nobody = 0;
-        if (atomic_load_explicit(&record->claimed, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong_explicit(&record->claimed, &nobody, 1,
-                                                    memory_order_acquire, memory_order_relaxed))
-            return record;
+    uint32_t thread = sys_thread_id();
+    for (unsigned chunk = 0; chunk < CHUNKS; chunk++) {
+        struct epoch_record *records = chunk_at(chunk);
+        if (!records) {
+            struct epoch_record *left = chunk > 0 ? take_over(thread) : NULL;
+            if (left)
+                return left;
+            if (!chunk_add(chunk))
+                return NULL;
+            records = chunk_at(chunk);
+        }
+        for (uint32_t i = 0; i < chunk_size(chunk); i++)
+            if (atomic_load_explicit(&records[i].owner, memory_order_relaxed) == 0 &&
+                record_take(&records[i], 0, thread))
+                return &records[i];
     }
-    struct epoch_record *fresh =
-        mmap(NULL, RECORDS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (fresh == MAP_FAILED)
-        return NULL;
-    atomic_init(&fresh->claimed, 1);
-    list_records(fresh, RECORDS_BYTES / sizeof *fresh);
-    return fresh;
+    return NULL;
 }
 
-struct epoch_record *epoch_register(void)
+static void register_thread(void)
 {
-    epoch_init();
-    struct epoch_record *own = has_key ? claim_record() : NULL;
+    struct epoch_record *own = has_key && !epoch_ending ? claim_record() : NULL;
     if (own && pthread_setspecific(at_thread_end, own) != 0) {
-        atomic_store_explicit(&own->claimed, 0, memory_order_release);
+        record_free(own);
         own = NULL;
     }
+    if (own)
+        span_cover(own->number);
     epoch_own = own ? own : &epoch_stranger;
-    return epoch_own;
 }
 
-void epoch_stranger_enter(void)
+/* -------------------------------------------------------------------------------- strangers */
+
+static _Atomic uint64_t strangers[2];
+static _Atomic uint32_t strangers_count_in; /* which of them */
+static _Thread_local struct {
+    uint32_t depth, counted_in;
+} strange __attribute__((tls_model("initial-exec")));
+
+static bool strangers_in(unsigned which)
 {
-    atomic_fetch_add_explicit(&epoch_stranger.sections, 1, memory_order_relaxed);
+    return atomic_load_explicit(&strangers[which], memory_order_acquire) != 0;
+}
+
+void epoch_enter_first(void)
+{
+    if (epoch_own != &epoch_stranger) {
+        register_thread();
+        if (epoch_own != &epoch_stranger) {
+            epoch_enter();
+            return;
+        }
+    }
+    if (strange.depth++ > 0)
+        return;
+    strange.counted_in = atomic_load_explicit(&strangers_count_in, memory_order_relaxed);
+    atomic_fetch_add_explicit(&strangers[strange.counted_in], 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst); /* in place of barrier_light, as in epoch_enter */
 }
 
-void epoch_stranger_leave(void)
+void epoch_leave_strange(void)
 {
-    /* Release: pairs with the acquire in sections_of. */
-    atomic_fetch_sub_explicit(&epoch_stranger.sections, 1, memory_order_release);
+    if (epoch_own != &epoch_stranger || --strange.depth > 0)
+        return; /* the former: it was entered before a fork */
+    if (!strangers_in(strange.counted_in))
+        return; /* likewise */
+    /* Release; pairs with strangers_in(). */
+    atomic_fetch_sub_explicit(&strangers[strange.counted_in], 1, memory_order_release);
 }
 
-/* --------------------------------------------------------------------------------- grace periods
- */
+bool epoch_inside(void)
+{
+    return (epoch_own->usable ? epoch_own->depth : strange.depth) > 0;
+}
+
+/* --------------------------------------------------------------------------- begin, prepare */
+
+int epoch_begin(bool forked)
+{
+    if (forked) {
+        for (unsigned i = 0; i < CHUNKS; i++)
+            atomic_store_explicit(&chunks[i], NULL, memory_order_relaxed);
+        for (unsigned i = 0; i < 2; i++)
+            atomic_store_explicit(&strangers[i], 0, memory_order_relaxed);
+        atomic_store_explicit(&span, 0, memory_order_relaxed);
+    }
+    if (!has_key)
+        has_key = pthread_key_create(&at_thread_end, leave_record) == 0;
+    return chunk_at(0) || chunk_add(0) ? 0 : -ENOMEM;
+}
+
+int epoch_prepare(void)
+{
+    if (!epoch_own->usable && strange.depth == 0)
+        register_thread();
+    return epoch_own->usable || epoch_ending ? 0 : -ENOMEM;
+}
+
+/* ----------------------------------------------------------------------------- grace periods */
+
+uint32_t epoch_span(void)
+{
+    /* Acquire; pairs with span_cover(). */
+    return (uint32_t)atomic_load_explicit(&span, memory_order_acquire);
+}
 
 static uint64_t sections_of(const struct epoch_record *record)
 {
-    /* Pairs with the release in epoch_leave. */
+    /* Acquire; pairs with the release in epoch_leave(). */
     return atomic_load_explicit(&record->sections, memory_order_acquire);
+}
+
+/* The first record, from `number` on, that is inside a section, and its count; or NULL. */
+static const struct epoch_record *next_inside(uint32_t *number, uint64_t *sections)
+{
+    uint32_t count = epoch_span();
+    for (unsigned chunk = 0; chunk < CHUNKS && *number < count; chunk++) {
+        const struct epoch_record *records = chunk_at(chunk);
+        uint32_t start = chunk_start(chunk);
+        for (; *number < count && *number - start < chunk_size(chunk); ++*number) {
+            *sections = sections_of(&records[*number - start]);
+            if (*sections % 2 == 1 && !mutant(EPOCH_NOBODY_NOTED))
+                return &records[(*number)++ - start];
+        }
+    }
+    return NULL;
 }
 
 bool epoch_grace_begin(struct epoch_grace *grace)
 {
     grace->count = 0;
     /* Unreachable before the look at the numbers; pairs with epoch_enter. */
-    if (!barrier_try() || sections_of(&epoch_stranger) != 0)
+    if (!barrier_try() || strangers_in(0) || strangers_in(1))
         return false;
-    const struct epoch_record *record = atomic_load_explicit(&records, memory_order_acquire);
-    for (; record; record = record->next) {
-        uint64_t sections = sections_of(record);
-        if (sections % 2 == 0 || mutant(EPOCH_NOBODY_NOTED))
-            continue;
+    const struct epoch_record *record;
+    uint32_t number = 0;
+    uint64_t sections;
+    while ((record = next_inside(&number, &sections))) {
         if (grace->count == EPOCH_INSIDE_MAX)
             return false;
         grace->inside[grace->count].record = record;
@@ -164,4 +332,31 @@ bool epoch_grace_over(struct epoch_grace *grace)
             grace->inside[grace->count - 1].sections)
             return false;
     return true;
+}
+
+/* Longer and longer, so that a short section is not waited for long. */
+static void nap(unsigned *naps)
+{
+    int64_t us = 50LL << (*naps < 8 ? *naps : 8);
+    ++*naps;
+    sys_nap((us < 10000 ? us : 10000) * 1000);
+}
+
+void epoch_wait(void)
+{
+    unsigned naps = 0;
+    /* Unreachable before the look at the numbers; pairs with epoch_enter. */
+    barrier_heavy();
+    const struct epoch_record *record;
+    uint32_t number = 0;
+    uint64_t sections;
+    while ((record = next_inside(&number, &sections)))
+        while (sections_of(record) == sections)
+            nap(&naps);
+    for (unsigned twice = 0; twice < 2; twice++) {
+        uint32_t which = atomic_load_explicit(&strangers_count_in, memory_order_relaxed);
+        atomic_store_explicit(&strangers_count_in, 1 - which, memory_order_relaxed);
+        while (strangers_in(which))
+            nap(&naps);
+    }
 }

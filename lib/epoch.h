@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Polled grace periods: the fast way back for memory that turns over all the time (the segments of
- * queues). liburcu's callbacks come 10 ms late, and meanwhile every publish writes to memory that
- * no cache has heard of; here whoever retires or takes memory looks by itself whether the sections
- * of then have ended, which takes microseconds, and never waits for it (G4, G6).
+ * Read-side sections of the library, and grace periods for them. A section costs two stores of the
+ * thread's own, registers with nobody, and can't fail. A grace period can be polled, by the thread
+ * that retires or takes memory (retire.c), or waited for, by the worker (reclaim.c); G4, G6.
  *
- * Each thread has a record with the number of its sections, odd while it is inside one. A grace
- * period notes who is inside, and is over when each of those numbers has changed. Entered and left
- * together with liburcu's read-side section (reclaim.h). Uses: platform, barrier.
+ * Each thread has a record with a count of entries and exits, odd while it is inside a section. A
+ * grace period notes the odd ones, and is over when each of them has changed.
+ *
+ * A thread that can't have a record (no memory, no key that would tell of its end, or it is in its
+ * last destructors) is a stranger: strangers count themselves in and out of one of two numbers.
+ * Uses: platform, barrier, fork_guard.
  */
 #ifndef EXITBUS_EPOCH_H
 #define EXITBUS_EPOCH_H
@@ -19,32 +21,37 @@
 #include <stdbool.h>
 
 struct epoch_record {
-    _Alignas(CACHE_LINE) _Atomic uint64_t sections; /* odd: inside one; written by its thread */
-    uint32_t depth;                                 /* of nested sections; its thread's own */
-    _Atomic uint32_t claimed;                       /* by a thread */
-    uint32_t number;                                /* from 0; constant */
-    struct epoch_record *next;                      /* in the list of all; constant */
+    _Alignas(CACHE_LINE) _Atomic uint64_t sections; /* odd: inside one; written by the owner */
+    uint32_t depth;                                 /* nesting; the owner's alone */
+    uint32_t usable;        /* 1; in a forked child 0: wiped. Written before it has an owner */
+    _Atomic uint32_t owner; /* the thread, as the kernel numbers it; 0: free */
+    uint32_t number;        /* from 0; written before it has an owner */
 };
 
-/* This thread's record; NULL before its first section. */
+/* This thread's record; one that is not usable before its first section, and a stranger's. */
 extern _Thread_local struct epoch_record *epoch_own __attribute__((tls_model("initial-exec")));
+extern struct epoch_record epoch_nobody, epoch_stranger;
+/* Our destructor has run for this thread. */
+extern _Thread_local bool epoch_ending __attribute__((tls_model("initial-exec")));
 
-/* Shared by the threads for which there was no record: inside is a count of all of theirs. */
-extern struct epoch_record epoch_stranger;
-void epoch_stranger_enter(void);
-void epoch_stranger_leave(void);
+/*
+ * Begin in this process, under fork_guard_begin(); in a forked child (`forked`) all threads but the
+ * caller's are gone, and so are their records. 0 or -ENOMEM.
+ */
+int epoch_begin(bool forked);
 
-/* Once per process; early, so that no thread waits for another here. Can't fail. */
-void epoch_init(void);
+/* Give this thread a record now. 0; -ENOMEM: it is a stranger. */
+int epoch_prepare(void);
 
-/* Give this thread a record, or the strangers'. */
-struct epoch_record *epoch_register(void);
+/* What enter and leave do for a thread without a usable record. */
+void epoch_enter_first(void);
+void epoch_leave_strange(void);
 
 #define EPOCH_NO_NUMBER UINT32_MAX
 
 /*
- * A number that no other thread has at this time; EPOCH_NO_NUMBER for those without a record. A
- * thread's successor in it knows what the thread has written. Inside a section.
+ * A number that no other thread has at this time; EPOCH_NO_NUMBER for strangers. A thread's
+ * successor in it knows what the thread has written. Inside a section.
  */
 static inline uint32_t epoch_number(void)
 {
@@ -54,10 +61,8 @@ static inline uint32_t epoch_number(void)
 static inline void epoch_enter(void)
 {
     struct epoch_record *own = epoch_own;
-    if (unlikely(!own))
-        own = epoch_register();
-    if (unlikely(own == &epoch_stranger)) {
-        epoch_stranger_enter();
+    if (unlikely(!own->usable)) {
+        epoch_enter_first();
         return;
     }
     if (unlikely(own->depth++ > 0))
@@ -74,17 +79,23 @@ static inline void epoch_enter(void)
 static inline void epoch_leave(void)
 {
     struct epoch_record *own = epoch_own;
-    if (unlikely(own == &epoch_stranger)) {
-        epoch_stranger_leave();
+    if (unlikely(!own->usable)) {
+        epoch_leave_strange();
         return;
     }
     if (unlikely(--own->depth > 0))
         return;
     uint64_t sections = atomic_load_explicit(&own->sections, memory_order_relaxed);
-    /* Release: pairs with the acquire in inside(); what the section has touched, it has touched. */
+    /* Release; pairs with sections_of(): what the section has touched, it has touched. */
     atomic_store_explicit(&own->sections, sections + 1,
                           mutant(WEAK_EPOCH) ? memory_order_relaxed : memory_order_release);
 }
+
+/* Is this thread inside a section? */
+bool epoch_inside(void);
+
+/* One more than the highest number in use. */
+uint32_t epoch_span(void);
 
 /* More threads than that inside at once: no polled grace period then. */
 #define EPOCH_INSIDE_MAX 30
@@ -98,14 +109,20 @@ struct epoch_grace {
 };
 
 /*
- * Note who is inside a section now. What was made unreachable before this call is not touched any
- * more once epoch_grace_over() has said so. False: it can't be told (too many, or strangers,
- * inside; no membarrier to be had). The caller's own section, if it is inside one, counts like any
- * other. One membarrier, and a look at each thread.
+ * Note which threads are inside a section now. What was made unreachable before this call is not
+ * touched any more once epoch_grace_over() has said so. False: it can't be told (too many, or
+ * strangers, inside; membarrier has just been refused). The caller's own section, if it is inside
+ * one, counts like any other. One membarrier, and a look at each thread.
  */
 bool epoch_grace_begin(struct epoch_grace *grace);
 
 /* Non-blocking; a few loads. */
 bool epoch_grace_over(struct epoch_grace *grace);
+
+/*
+ * Wait until every section that is open now has ended, by naps. Context: one thread at a time;
+ * blocks for as long as a thread is stopped inside.
+ */
+void epoch_wait(void);
 
 #endif

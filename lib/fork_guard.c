@@ -1,30 +1,132 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Notices a forked child: see fork_guard.h. */
 #include "fork_guard.h"
+#include "sys.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-_Atomic(const uint32_t *) fork_guard_page;
+_Atomic(struct fork_guard *) fork_guard;
 
-int fork_guard_init(void)
+/* -------------------------------------------------------------------- memory wiped by a fork */
+
+/* What the handler has to zero, where the kernel does not. Entries are never reused. */
+#define REGIONS_MAX 64
+static struct {
+    _Atomic(void *) address; /* NULL: not used, or unmapped */
+    size_t size;
+} regions[REGIONS_MAX];
+static _Atomic uint32_t region_count;
+static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
+static bool has_handler;
+
+/* In the child, whose only thread this is. */
+static void wipe_regions(void)
 {
-    if (atomic_load_explicit(&fork_guard_page, memory_order_relaxed)) /* not looked into here */
-        return 0;
-    size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    uint32_t *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
-        return -ENOMEM;
-    if (!mutant(FORK_UNNOTICED) && madvise(page, size, MADV_WIPEONFORK) != 0) {
-        munmap(page, size);
-        return -ENOMEM;
+    for (size_t i = 0; i < REGIONS_MAX; i++) {
+        void *address = atomic_load_explicit(&regions[i].address, memory_order_relaxed);
+        if (address && !mutant(FORK_UNNOTICED))
+            memset(address, 0, regions[i].size);
     }
-    *page = 1;
-    const uint32_t *none = NULL;
-    /* Release: publishes the 1 to fork_guard_in_child. The loser of a race unmaps its own. */
-    if (!atomic_compare_exchange_strong_explicit(&fork_guard_page, &none, page,
-                                                 memory_order_release, memory_order_relaxed))
-        munmap(page, size);
-    return 0;
+}
+
+static void install_handler(void)
+{
+    has_handler = pthread_atfork(NULL, NULL, wipe_regions) == 0;
+}
+
+static bool wiped_by_handler(void *address, size_t size)
+{
+    pthread_once(&handler_once, install_handler);
+    uint32_t index = atomic_fetch_add_explicit(&region_count, 1, memory_order_relaxed);
+    if (!has_handler || index >= REGIONS_MAX)
+        return false;
+    regions[index].size = size;
+    atomic_store_explicit(&regions[index].address, address, memory_order_release);
+    return true;
+}
+
+void *fork_guard_map(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (mutant(FORK_UNNOTICED) || madvise(memory, size, MADV_WIPEONFORK) == 0 ||
+        wiped_by_handler(memory, size))
+        return memory;
+    munmap(memory, size);
+    return NULL;
+}
+
+void fork_guard_unmap(void *address, size_t size)
+{
+    for (size_t i = 0; i < REGIONS_MAX; i++) {
+        void *listed = address;
+        atomic_compare_exchange_strong_explicit(&regions[i].address, &listed, NULL,
+                                                memory_order_relaxed, memory_order_relaxed);
+    }
+    munmap(address, size);
+}
+
+/* --------------------------------------------------------------------------------- generations */
+
+static uint32_t generations; /* of this process and its ancestors; guarded by the lock */
+
+static struct fork_guard *guard_map(void)
+{
+    struct fork_guard *guard = atomic_load_explicit(&fork_guard, memory_order_acquire);
+    if (guard)
+        return guard;
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    struct fork_guard *fresh = fork_guard_map(size);
+    if (!fresh)
+        return NULL;
+    /* Release: another thread sees the page zeroed. The loser of a race unmaps its own. */
+    if (atomic_compare_exchange_strong_explicit(&fork_guard, &guard, fresh, memory_order_release,
+                                                memory_order_acquire))
+        return fresh;
+    fork_guard_unmap(fresh, size);
+    return guard;
+}
+
+void fork_guard_lock(void)
+{
+    struct fork_guard *guard = atomic_load_explicit(&fork_guard, memory_order_relaxed);
+    uint32_t state = 0;
+    /* Acquire; pairs with fork_guard_unlock(). */
+    if (atomic_compare_exchange_strong_explicit(&guard->lock, &state, 1, memory_order_acquire,
+                                                memory_order_relaxed))
+        return;
+    while (atomic_exchange_explicit(&guard->lock, 2, memory_order_acquire) != 0)
+        sys_sleep_on((uint32_t *)&guard->lock, 2, -1);
+}
+
+void fork_guard_unlock(void)
+{
+    struct fork_guard *guard = atomic_load_explicit(&fork_guard, memory_order_relaxed);
+    /* Release; pairs with fork_guard_lock(). */
+    if (atomic_exchange_explicit(&guard->lock, 0, memory_order_release) == 2)
+        sys_futex_wake_all((uint32_t *)&guard->lock);
+}
+
+int fork_guard_begin(int (*begin)(bool forked))
+{
+    struct fork_guard *guard = guard_map();
+    if (!guard)
+        return -ENOMEM;
+    /* Acquire; pairs with the store below. */
+    if (atomic_load_explicit(&guard->generation, memory_order_acquire) != 0)
+        return 0;
+    int result = 0;
+    fork_guard_lock();
+    if (atomic_load_explicit(&guard->generation, memory_order_relaxed) == 0) {
+        result = begin(generations > 0);
+        if (result == 0) /* Release: what begin() has done is visible to whoever needs it not do */
+            atomic_store_explicit(&guard->generation, ++generations, memory_order_release);
+    }
+    fork_guard_unlock();
+    return result;
 }

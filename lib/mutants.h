@@ -60,6 +60,8 @@
     UNSEEN(EPOCH_NO_BARRIER, G6, "epoch.h", "a section does not tell of itself before it reads") \
     UNSEEN(WEAK_EPOCH_ENTER, G6, "epoch.h", "the begin of a section is stored relaxed") \
     UNSEEN(WEAK_EPOCH, G6, "epoch.h", "the end of a section is stored relaxed") \
+    UNSEEN(RECLAIM_NO_GRACE, G6, "reclaim.c", "the worker frees without a grace period") \
+    UNSEEN(BARRIER_STAYS_LIGHT, G1, "barrier.c", "membarrier is refused, and publishers go on without fences") \
     DEFECT(EPOCH_NOBODY_NOTED, G6, "epoch.c", "a polled grace period waits for nobody") \
     DEFECT(REAPER_REAPS_FIRST, G8, "reaper.c", "reaps, and publishes then") \
     DEFECT(REAPER_DRAINS_ONE, G1, "reaper.c", "one child for each SIGCHLD") \

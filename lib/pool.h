@@ -9,8 +9,7 @@
 #include "memory.h"
 
 #define SLAB_SMALL ((size_t)64 << 10)
-/* Where a pool is this large, slabs are huge pages: an append to fresh memory costs 9 ns, not 32.
- */
+/* Where a pool is this large, slabs are huge pages: an append to fresh memory is cheaper there. */
 #define SLAB_LARGE ((size_t)2 << 20)
 #define SLAB_LARGE_FROM ((size_t)16 << 20)
 

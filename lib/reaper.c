@@ -19,7 +19,6 @@
  */
 #include "reaper.h"
 #include "cancel.h"
-#include "fork_guard.h"
 #include "reaper_loop.h"
 #include "sigchld.h"
 #include "thread.h"
@@ -55,13 +54,14 @@ static struct exitbus_reaper *reaper_of_all;    /* the ALL reaper of the process
 static struct exitbus_reaper *implicit_reapers; /* of all buses */
 static unsigned watched_reapers;                /* WATCHED ones that users have started */
 
-void reaper_forked(void)
+void reapers_forget_parent(void)
 {
-    pthread_mutex_init(&reaper_lock, NULL);
+    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
+    reaper_lock = unlocked; /* a thread that is not here may have held it */
     reaper_of_all = NULL;
     implicit_reapers = NULL;
     watched_reapers = 0;
-    sigchld_forked();
+    sigchld_forget_parent();
 }
 
 /* ------------------------------------------------------------------------------- its thread */
@@ -104,6 +104,7 @@ static void *reaper_main(void *argument)
 {
     struct exitbus_reaper *reaper = argument;
     struct reaper_events events;
+    thread_begin("exitbus-reaper");
     if (reaper->mode == EXITBUS_REAPER_ALL)
         sigchld_thread_begin();
     int waited;
@@ -234,7 +235,7 @@ static int start_running(struct exitbus_reaper *reaper)
         }
     }
     if (!(reaper->flags & EXITBUS_REAPER_POLLED)) {
-        result = thread_start(&reaper->thread, "exitbus-reaper", reaper_main, reaper);
+        result = thread_start(&reaper->thread, reaper_main, reaper);
         reaper->has_thread = result == 0;
         if (result < 0 && reaper->mode == EXITBUS_REAPER_ALL)
             stop_signals(reaper);
@@ -421,7 +422,7 @@ int exitbus_reaper_start(struct exitbus *bus, const struct exitbus_reaper_option
         (options->flags & ~(EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED)) ||
         (options->mode == EXITBUS_REAPER_WATCHED && (options->flags & EXITBUS_REAPER_SUBREAPER)))
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     int cancelling = cancel_disable();
     pthread_mutex_lock(&reaper_lock);
@@ -469,7 +470,7 @@ int exitbus_reaper_stop(struct exitbus_reaper *reaper)
 {
     if (!reaper)
         return 0;
-    if (fork_guard_in_child())
+    if (bus_stale(reaper->bus))
         return -ESTALE;
     int cancelling = cancel_disable();
     pthread_mutex_lock(&reaper_lock);
@@ -591,7 +592,7 @@ int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid)
 {
     if (!reaper || pid <= 0)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(reaper->bus))
         return -ESTALE;
     if (reaper->mode != EXITBUS_REAPER_WATCHED)
         return -ENOTSUP;
@@ -608,7 +609,7 @@ int exitbus_reaper_fd(struct exitbus_reaper *reaper)
 {
     if (!reaper)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(reaper->bus))
         return -ESTALE;
     return reaper->flags & EXITBUS_REAPER_POLLED ? reaper->view_fd : -ENOTSUP;
 }
@@ -630,7 +631,7 @@ int exitbus_reaper_poll(struct exitbus_reaper *reaper)
 {
     if (!reaper)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (bus_stale(reaper->bus))
         return -ESTALE;
     if (!(reaper->flags & EXITBUS_REAPER_POLLED))
         return -ENOTSUP;

@@ -36,7 +36,4 @@ void reaper_spawn_abort(struct exitbus *bus, struct child_watch *watch);
 /* The last step of a bus: what reaper_spawn_begin() or exitbus_reaper_start() have left with it. */
 void reaper_bus_free(struct exitbus *bus);
 
-/* In a forked child that makes a bus of its own: there are no reapers here yet. */
-void reaper_forked(void);
-
 #endif

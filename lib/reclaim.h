@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Grace periods: the one seam to liburcu (flavour bp: no thread registers itself). Memory that
- * another thread may still touch goes through reclaim_later(), and comes out in a callback when
- * every read-side section that could have seen it has ended (G6). A section is one of epoch.h, too,
- * which finds the end of a grace period sooner. Uses: platform, epoch.
+ * Deferred freeing (G6). Memory that another thread may still touch goes through reclaim_later(),
+ * and comes out in a callback on the worker, a thread of our own, after a grace period: when every
+ * section of the library that could have seen it has ended (epoch.h), and every read-side section
+ * of the caller's own (liburcu, flavour bp), so that a subscription may be looked up in one.
  *
- * liburcu synchronises by inline assembly, which ThreadSanitizer can't see; the annotations here
- * tell it: what happened in a read-side section that ended before a grace period, and before
- * reclaim_later(), happened before the callback.
+ * No thread of the caller's is registered with liburcu by us, and call_rcu() is not used: both
+ * abort where memory or threads are lacking, both hold locks, neither survives a fork, and from
+ * 0.13.3 on liburcu's destructor waits for call_rcu's thread, which a forked child does not have.
+ *
+ * ThreadSanitizer does not see fences; the annotations here tell it: what happened in a section
+ * that ended before a grace period, and before reclaim_later(), happened before the callback. Uses:
+ * platform, epoch, fork_guard.
  */
 #ifndef EXITBUS_RECLAIM_H
 #define EXITBUS_RECLAIM_H
@@ -15,9 +19,6 @@
 #include "epoch.h"
 #include "platform.h"
 
-#if !defined(_LGPL_SOURCE) && !defined(EXITBUS_URCU_CALLS)
-#define _LGPL_SOURCE /* inline read-side sections: 1 ns instead of 8 */
-#endif
 #ifndef URCU_API_MAP
 #define URCU_API_MAP
 #endif
@@ -45,40 +46,45 @@ extern char reclaim_tsan_domain;
 
 /* Part of anything that can be given to reclaim_later(). Other threads never look at it. */
 struct reclaim_head {
-    struct rcu_head rcu;
+    struct rcu_head
+        rcu; /* liburcu's type, so that the model checker's fits; its code is not used */
 };
 
-/* Start the callback thread, with all signals blocked in it. 0 or -EAGAIN. */
+/* For fork_guard_begin(): all but the worker. 0 or -ENOMEM. */
+int reclaim_begin(bool forked);
+
+/* Begin, if need be, and start the worker, if this process has none. 0, -ENOMEM or -EAGAIN (no
+ * thread can be had). Context: may block. */
 int reclaim_init(void);
 
 /* A read-side section: may nest, never blocks, never fails. (The model checker has a test for
  * epoch.c alone, and one kind of section everywhere else.) */
 static inline void reclaim_enter(void)
 {
+#ifdef RECLAIM_WITHOUT_EPOCH
     rcu_read_lock();
-#ifndef RECLAIM_WITHOUT_EPOCH
-    epoch_enter(); /* the inner one: it is over when liburcu's is, so one look follows the other
-                      once */
+#else
+    epoch_enter();
 #endif
 }
 
 static inline void reclaim_leave(void)
 {
     reclaim_annotate_release();
-#ifndef RECLAIM_WITHOUT_EPOCH
+#ifdef RECLAIM_WITHOUT_EPOCH
+    rcu_read_unlock();
+#else
     epoch_leave();
 #endif
-    rcu_read_unlock();
 }
 
-static inline bool reclaim_inside(void)
-{
-    return rcu_read_ongoing() != 0;
-}
+/* Is this thread in a section of ours, or in a read-side section of its own? */
+bool reclaim_inside(void);
 
 /*
- * Call `callback` once, on liburcu's thread, after a grace period. Non-blocking and without malloc.
- * The callback must begin with reclaim_callback_begin().
+ * Call `callback` once, on the worker, after a grace period; callbacks are called in the order in
+ * which this was. Non-blocking and without malloc. The callback must begin with
+ * reclaim_callback_begin().
  */
 void reclaim_later(struct reclaim_head *head, void (*callback)(struct rcu_head *));
 

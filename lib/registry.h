@@ -36,8 +36,7 @@ struct registry {
     registry_list any_exec;
     registry_list *directory;
     /* Have there been single-topic subscriptions? Spares a publish the look into an untouched
-     * directory. Never taken back: publishers read this line, so nothing should go on writing it.
-     */
+     * directory. Never taken back: publishers read this line, so nothing goes on writing it. */
     _Atomic bool pids;
     _Atomic bool containers;
     _Atomic bool execs;

@@ -6,11 +6,11 @@
  * period (epoch.h) begins, `waiting` until it is over. Whoever brings a batch, and whoever finds
  * the pool empty, looks whether it is. So a segment comes back within microseconds, while it is
  * still in the caches. Limbo is guarded by a flag that nobody waits for: who finds it taken (its
- * holder may be stopped for ever) goes by liburcu's callbacks. So does everything where too many
- * threads are inside to be noted.
+ * holder may be stopped for ever) leaves its blocks to the worker. So does everything where too
+ * many threads are inside to be noted.
  *
- * When traffic ends nobody looks any more: as long as there is something in limbo a callback of
- * liburcu's, every 10 ms, does. Whoever leaves something there sees to that. So at rest limbo is
+ * Without traffic nobody looks any more: so a thread that leaves something in limbo schedules a
+ * callback, which looks every 10 ms until limbo is empty. At rest limbo is
  * empty and nothing runs; and if its holder was ended by force, nothing goes on looking.
  */
 #include "pool.h"
@@ -47,7 +47,7 @@ static void chain_free(struct memory *memory, unsigned class, struct chain *chai
     *chain = (struct chain){0};
 }
 
-/* A chain of its own comes back by liburcu's callback, too: its first block's head is for that. */
+/* A chain of its own comes back by the worker, too: its first block's head is for that. */
 static void chain_freed_late(struct rcu_head *rcu)
 {
     struct block *first = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
@@ -251,7 +251,7 @@ void memory_wait_callbacks(struct memory *memory)
         uint32_t before = atomic_load_explicit(&ended, memory_order_seq_cst);
         if (memory_callbacks(memory) == 0)
             break;
-        sys_futex_wait((uint32_t *)&ended, before, NULL);
+        sys_sleep_on((uint32_t *)&ended, before, -1);
     }
     atomic_fetch_sub_explicit(&waiting, 1, memory_order_relaxed);
 }

@@ -246,7 +246,7 @@ void sigchld_thread_passed(void)
     unblock();
 }
 
-void sigchld_forked(void)
+void sigchld_forget_parent(void)
 {
     atomic_store(&notify_fd, -1);
     atomic_store(&handlers_inside, 0);

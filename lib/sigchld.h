@@ -32,7 +32,7 @@ void sigchld_thread_begin(void);
 /* By the same after each pass. */
 void sigchld_thread_passed(void);
 
-/* In a forked child that makes a bus of its own: the parent's eventfd is not ours. */
-void sigchld_forked(void);
+/* In a forked child: the eventfd is the parent's. A handler of ours that is installed stays. */
+void sigchld_forget_parent(void);
 
 #endif

@@ -25,7 +25,6 @@
  * namespace is its init.
  */
 #include "cancel.h"
-#include "fork_guard.h"
 #include "reaper.h"
 #include "spawn_child.h"
 #include "spawn_clone.h"
@@ -536,7 +535,7 @@ static int spawn_checked(struct spawn *spawn, bool subscribe)
 
 static int check_usable(struct exitbus *bus)
 {
-    if (fork_guard_in_child())
+    if (bus_stale(bus))
         return -ESTALE;
     return bus_closed(bus) ? -ESHUTDOWN : 0;
 }

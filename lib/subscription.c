@@ -354,7 +354,7 @@ int exitbus_unsubscribe(struct exitbus_subscription *sub)
 {
     if (!sub)
         return 0;
-    if (fork_guard_in_child())
+    if (fork_guard_stale(sub->hub->generation))
         return -ESTALE;
     struct hub *hub = sub->hub;
     reclaim_enter();
@@ -375,7 +375,7 @@ int exitbus_subscription_ref(struct exitbus_subscription *sub)
 {
     if (!sub)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (fork_guard_stale(sub->hub->generation))
         return -ESTALE;
     atomic_fetch_add_explicit(&sub->references, 1, memory_order_relaxed);
     return 0;
@@ -385,7 +385,7 @@ int exitbus_subscription_unref(struct exitbus_subscription *sub)
 {
     if (!sub)
         return 0;
-    if (fork_guard_in_child())
+    if (fork_guard_stale(sub->hub->generation))
         return -ESTALE;
     release(sub);
     return 0;
@@ -510,7 +510,7 @@ ssize_t exitbus_receive_batch(struct exitbus_subscription *sub, struct exitbus_e
 {
     if (!sub || !events || capacity == 0)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (fork_guard_stale(sub->hub->generation))
         return -ESTALE;
     int64_t deadline = timeout_ns > 0 ? deadline_after(timeout_ns) : INT64_MAX;
     return receive(sub, events, capacity, deadline, timeout_ns != 0);
@@ -528,7 +528,7 @@ int exitbus_wait_pid(struct exitbus_subscription *sub, pid_t pid, int64_t timeou
 {
     if (!sub || !event || pid <= 0)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (fork_guard_stale(sub->hub->generation))
         return -ESTALE;
     int64_t deadline = deadline_after(timeout_ns);
     struct exitbus_event next;
@@ -550,7 +550,7 @@ int exitbus_subscription_fd(struct exitbus_subscription *sub)
 {
     if (!sub)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (fork_guard_stale(sub->hub->generation))
         return -ESTALE;
     reclaim_enter();
     int fd = wakeup_fd(&sub->watch, &sub->wakeup);
@@ -564,7 +564,7 @@ ssize_t exitbus_pending(struct exitbus_subscription *sub)
 {
     if (!sub)
         return -EINVAL;
-    if (fork_guard_in_child())
+    if (fork_guard_stale(sub->hub->generation))
         return -ESTALE;
     reclaim_enter();
     ssize_t pending = 0;

@@ -18,6 +18,7 @@ struct hub {
     struct order order;
     struct registry registry;
     _Alignas(CACHE_LINE) _Atomic bool closed;          /* publishers look at it */
+    uint32_t generation;                               /* of the process; constant */
     _Alignas(CACHE_LINE) _Atomic size_t subscriptions; /* not yet unsubscribed */
     _Atomic uint64_t delivered;                        /* by those that are gone; likewise */
     _Atomic uint64_t dropped;

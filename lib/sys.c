@@ -10,6 +10,7 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -279,4 +280,34 @@ int64_t sys_clock_ns(clockid_t clock)
     struct timespec now;
     clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+void sys_nap(int64_t ns)
+{
+    struct timespec time = {ns / NS_PER_S, ns % NS_PER_S};
+    take_signals();
+    if (call(SYS_ppoll, 0, 0, (long)&time, 0, 0, 0) < 0)
+        sched_yield();
+}
+
+#define NAP_NS 10000000
+
+void sys_sleep_on(uint32_t *word, uint32_t value, int64_t ns)
+{
+    struct timespec time = {ns / NS_PER_S, ns % NS_PER_S};
+    int result = ns < 0 ? sys_futex_wait(word, value, NULL)
+                        : (int)call(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, (long)value,
+                                    (long)&time, 0, 0);
+    if (result < 0 && result != -EAGAIN && result != -EINTR && result != -ETIMEDOUT)
+        sys_nap(NAP_NS);
+}
+
+uint32_t sys_thread_id(void)
+{
+    return (uint32_t)syscall(SYS_gettid);
+}
+
+bool sys_thread_ended(uint32_t thread)
+{
+    return call(SYS_tgkill, getpid(), (long)thread, 0, 0, 0, 0) == -ESRCH;
 }

@@ -74,6 +74,18 @@ int sys_membarrier_register(void);
 
 int64_t sys_clock_ns(clockid_t clock);
 
+/*
+ * sys_futex_wait() for a thread that has nothing else to do: returns after a wake-up, after `ns`
+ * (< 0: there is no such limit), or early. Where the kernel refuses to let it sleep it naps, so a
+ * loop around it never spins. Does not read the clock.
+ */
+void sys_sleep_on(uint32_t *word, uint32_t value, int64_t ns);
+/* Sleep for that time, or less. */
+void sys_nap(int64_t ns);
+/* The calling thread, as the kernel numbers it; and is there none of that number any more? */
+uint32_t sys_thread_id(void);
+bool sys_thread_ended(uint32_t thread);
+
 #ifdef EXITBUS_TEST_HOOKS
 /* Called before a system call; a negative result is returned in its place. */
 extern int (*exitbus_test_syscall)(long number);

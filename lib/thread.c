@@ -5,36 +5,34 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-/* What can't be set is left as it is: a thread that is scheduled worse is better than none. */
-static void set_scheduling(pthread_attr_t *attributes)
+void thread_begin(const char *name)
 {
-    static const struct sched_param other = {0};
-    cpu_set_t cpus;
-    pthread_attr_setinheritsched(attributes, PTHREAD_EXPLICIT_SCHED);
-    pthread_attr_setschedpolicy(attributes, SCHED_OTHER);
-    pthread_attr_setschedparam(attributes, &other);
-    if (sched_getaffinity(getpid(), sizeof cpus, &cpus) == 0) /* the first thread's */
-        pthread_attr_setaffinity_np(attributes, sizeof cpus, &cpus);
+    static const struct sched_param normal = {0};
+    unsigned long cpus[1024 / sizeof(long)];
+    pthread_setname_np(pthread_self(), name);
+    (void)sched_setscheduler(0, SCHED_OTHER, &normal);
+    /* The process's CPUs are those of its first thread. */
+    long size = syscall(SYS_sched_getaffinity, getpid(), sizeof cpus, cpus);
+    if (size > 0)
+        (void)syscall(SYS_sched_setaffinity, 0, size, cpus);
 }
 
-int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument)
+int thread_start(pthread_t *thread, void *(*run)(void *), void *argument)
 {
+    pthread_t detached;
+    pthread_attr_t attributes;
     sigset_t all, before;
+    if (pthread_attr_init(&attributes) != 0)
+        return -EAGAIN;
+    if (!thread)
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_t attributes;
-    int error = pthread_attr_init(&attributes);
-    if (error == 0) {
-        set_scheduling(&attributes);
-        error = pthread_create(thread, &attributes, run, argument);
-        pthread_attr_destroy(&attributes);
-    }
-    if (error != 0 && error != EAGAIN) /* the kernel refuses what was asked for: without */
-        error = pthread_create(thread, NULL, run, argument);
-    if (error == 0)
-        pthread_setname_np(*thread, name);
+    int error = pthread_create(thread ? thread : &detached, &attributes, run, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
     return -error;
 }

@@ -8,11 +8,16 @@
 #define EXITBUS_THREAD_H
 
 #include <pthread.h>
+#include <stdbool.h>
 
 /*
- * Start one; `name` is at most 15 bytes. 0, -EAGAIN: there are no threads to be had; or -EINVAL: not
- * in this process, after unshare(CLONE_NEWPID).
+ * Start one, which calls thread_begin() first of all; `thread` may be NULL: it is detached. 0,
+ * -EAGAIN: there are no threads to be had; or -EINVAL: not in this process, after
+ * unshare(CLONE_NEWPID).
  */
-int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
+int thread_start(pthread_t *thread, void *(*run)(void *), void *argument);
+
+/* By the thread itself. What can't be set is left as it is. `name` is at most 15 bytes. */
+void thread_begin(const char *name);
 
 #endif

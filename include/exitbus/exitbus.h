@@ -14,7 +14,7 @@
  *   G6 deferred freeing        nothing is freed while another thread may touch it
  *   G7 bounded by undelivered  memory follows live subscriptions and undelivered events
  *   G8 clean failure           a specific error and no effect; an exit is never dropped
- *   G9 fork-safe               in a forked child every call fails with -ESTALE
+ *   G9 fork-safe               in a forked child every call on its parent's bus fails with -ESTALE
  *
  * Conventions, unless a function says otherwise:
  *   - A function returns 0 (or a count) on success and a negative errno value on failure. A failed
@@ -25,9 +25,9 @@
  *   - Whoever receives an event knows what was done before it was published, and whoever is told
  *     -ESHUTDOWN what was done before that unsubscribe or destroy (C11: it happens before).
  *   - "Non-blocking" means: no lock and no wait for another thread. The first call that a thread
- *     makes registers it with liburcu under a short lock; exitbus_thread_prepare() does that early.
+ *     makes gives it a record, which may take memory; exitbus_thread_prepare() does that early.
  *   - Errors that any function can return: -EINVAL for NULL or out-of-range arguments and for
- *     unknown flags, -ESTALE in a forked child. They are not listed again below.
+ *     unknown flags, -ESTALE for what a forked child has inherited. Not listed again below.
  */
 #ifndef EXITBUS_EXITBUS_H
 #define EXITBUS_EXITBUS_H
@@ -129,8 +129,9 @@ struct exitbus_options {
 
 /*
  * Make a bus. `options` may be NULL. Costs about 50 µs and 600 KiB of address space, most of it
- * never touched. The first bus of a process starts liburcu's call_rcu thread.
- * Errors: -ENOMEM; -EAGAIN (that thread could not be started).
+ * never touched. The first bus of a process, also of a forked child, starts a thread that frees
+ * memory: with all signals blocked, on the process's CPUs, and asleep when there is nothing to do.
+ * Blocks for its start. Errors: -ENOMEM; -EAGAIN (that thread could not be started).
  */
 EXITBUS_API int exitbus_create(struct exitbus **bus, const struct exitbus_options *options);
 
@@ -147,7 +148,7 @@ EXITBUS_API int exitbus_destroy(struct exitbus *bus);
 
 /*
  * The process-wide bus, made at the first call; never destroyed. NULL with errno set when it can't
- * be made. In a forked child the parent's bus is returned, and every call on it fails with -ESTALE.
+ * be made. A forked child gets one of its own, also if its parent had one.
  */
 EXITBUS_API struct exitbus *exitbus_default(void);
 
@@ -168,8 +169,10 @@ struct exitbus_stats {
 EXITBUS_API int exitbus_stats(struct exitbus *bus, struct exitbus_stats *stats);
 
 /*
- * Do now, for the calling thread, what its first use of the library would do under a short lock
- * (liburcu's registration). A thread that must never wait for another calls this when it starts.
+ * Do now, for the calling thread, what its first use of the library would do: take a record, for
+ * which there may have to be memory. A thread that must not allocate later calls this when it
+ * starts. -ENOMEM: it has none; the library works for it all the same, but its publishes share a
+ * few slots, and may fail with -EAGAIN or -ENOMEM. It may try again.
  */
 EXITBUS_API int exitbus_thread_prepare(void);
 
@@ -354,9 +357,9 @@ struct exitbus_reaper_options {
  * nothing runs: no polling, no wake-ups.
  *
  * ALL installs a SIGCHLD handler that goes on to call the one found there; who installs a handler
- * later must do likewise. WATCHED uses pidfds and no signal. A WATCHED reaper takes the place of the
- * one that exitbus_spawn() may have started. Of several WATCHED reapers on one bus each publishes
- * what was handed to it: hand a pid to one.
+ * later must do likewise. WATCHED uses pidfds and no signal. A WATCHED reaper takes the place of
+ * the one that exitbus_spawn() may have started. Of several WATCHED reapers on one bus each
+ * publishes what was handed to it: hand a pid to one.
  *
  * The exit of a child that another process traces comes when its tracer has seen it. A process that
  * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and

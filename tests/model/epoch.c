@@ -27,6 +27,14 @@ static _Atomic(struct block *) place;
 static bool reused;
 
 /* Thread-local variables are one for all in the model: who is meant is said before each call. */
+static struct epoch_record *register_thread(void)
+{
+    epoch_own = &epoch_nobody;
+    epoch_ending = false;
+    epoch_prepare();
+    return epoch_own;
+}
+
 static void enter(struct epoch_record *own)
 {
     epoch_own = own;
@@ -42,8 +50,7 @@ static void leave(struct epoch_record *own)
 static void *visit(void *own)
 {
     if (ENDS) {
-        epoch_own = NULL;
-        own = epoch_register();
+        own = register_thread();
     }
     for (int i = 0; i < SECTIONS; i++) {
         enter(own);
@@ -81,9 +88,9 @@ int main(void)
 {
     pthread_t threads[2];
     struct epoch_record *records[2];
+    assert(epoch_begin(false) == 0);
     for (int i = 0; i < 2; i++) {
-        epoch_own = NULL;
-        records[i] = epoch_register();
+        records[i] = register_thread();
     }
     atomic_init(&block.state, OLD);
     atomic_init(&place, &block);

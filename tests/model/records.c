@@ -13,8 +13,10 @@ enum { USERS = 2 };
 /* Thread-local variables are one for all in the model: so it is said anew whose turn it is. */
 static void *use(void *nothing)
 {
-    epoch_own = NULL;
-    struct epoch_record *own = epoch_register();
+    epoch_own = &epoch_nobody;
+    epoch_ending = false;
+    epoch_prepare();
+    struct epoch_record *own = epoch_own;
     epoch_own = own;
     epoch_enter();
     epoch_own = own;
@@ -33,7 +35,8 @@ static void *look(void *nothing)
 int main(void)
 {
     pthread_t threads[USERS + 1];
-    epoch_register(); /* takes the first one there is; in the model, the only one */
+    assert(epoch_begin(false) == 0);
+    epoch_prepare(); /* takes the first one there is; in the model, the only one */
     for (int i = 0; i < USERS; i++)
         pthread_create(&threads[i], NULL, use, NULL);
     pthread_create(&threads[USERS], NULL, look, NULL);

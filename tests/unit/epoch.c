@@ -54,7 +54,7 @@ static void visitor_end(struct visitor *visitor)
 TEST(epoch, nobody_inside)
 {
     struct epoch_grace grace;
-    epoch_init();
+    check_ok(reclaim_init());
     check(epoch_grace_begin(&grace));
     check(epoch_grace_over(&grace));
     epoch_enter();
@@ -68,7 +68,7 @@ TEST(epoch, over_when_the_section_of_then_has_ended)
 {
     struct epoch_grace first, second;
     struct visitor visitor;
-    epoch_init();
+    check_ok(reclaim_init());
     visitor_start(&visitor, 1);
     visitor_step(&visitor); /* in */
     check(epoch_grace_begin(&first));
@@ -86,7 +86,7 @@ TEST(epoch, over_when_the_section_of_then_has_ended)
 TEST(epoch, the_outermost_of_nested_sections_counts)
 {
     struct epoch_grace grace;
-    epoch_init();
+    check_ok(reclaim_init());
     epoch_enter();
     epoch_enter();
     check(epoch_grace_begin(&grace));
@@ -103,7 +103,7 @@ TEST(epoch, one_of_many_is_enough)
 {
     struct visitor visitors[EPOCH_INSIDE_MAX];
     struct epoch_grace grace;
-    epoch_init();
+    check_ok(reclaim_init());
     for (size_t i = 0; i < EPOCH_INSIDE_MAX; i++) {
         visitor_start(&visitors[i], (unsigned)(1 + i % 3));
         visitor_step(&visitors[i]);
@@ -123,7 +123,7 @@ TEST(epoch, too_many_to_note)
     enum { MANY = EPOCH_INSIDE_MAX + 1 };
     struct visitor visitors[MANY];
     struct epoch_grace grace;
-    epoch_init();
+    check_ok(reclaim_init());
     for (size_t i = 0; i < MANY; i++) {
         visitor_start(&visitors[i], 1);
         visitor_step(&visitors[i]);
@@ -143,7 +143,7 @@ TEST(epoch, too_many_to_note)
 
 TEST(epoch, a_thread_that_ends_leaves_its_record_to_the_next)
 {
-    epoch_init();
+    check_ok(reclaim_init());
     struct epoch_record *first = NULL;
     for (unsigned i = 0; i < 200; i++) {
         struct visitor visitor;
@@ -170,7 +170,7 @@ TEST(epoch, a_thread_that_ended_inside_has_left)
     struct epoch_record *record;
     struct epoch_grace grace;
     struct visitor next;
-    epoch_init();
+    check_ok(reclaim_init());
     thread_join(thread_start(end_inside, &record));
     check(epoch_grace_begin(&grace));
     check(epoch_grace_over(&grace));
@@ -192,7 +192,7 @@ TEST(epoch, strangers)
         continue;
     struct visitor visitors[2];
     struct epoch_grace grace;
-    epoch_init();
+    check_ok(reclaim_init());
     for (size_t i = 0; i < 2; i++) {
         visitor_start(&visitors[i], 1);
         visitor_step(&visitors[i]);
@@ -208,6 +208,59 @@ TEST(epoch, strangers)
     visitor_step(&visitors[0]);
     for (size_t i = 0; i < 2; i++)
         visitor_end(&visitors[i]);
+}
+
+/* However many strangers come and go, the worker's wait for them ends. */
+static _Atomic bool strangers_go_on;
+
+static void *be_strange(void *entered)
+{
+    epoch_own = &epoch_stranger;
+    while (atomic_load(&strangers_go_on)) {
+        epoch_enter();
+        atomic_fetch_add((_Atomic unsigned *)entered, 1);
+        epoch_leave();
+    }
+    return NULL;
+}
+
+TEST(epoch, strangers_that_never_rest)
+{
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    static _Atomic unsigned entered;
+    check_ok(reclaim_init());
+    atomic_store(&strangers_go_on, true);
+    for (size_t i = 0; i < THREADS; i++)
+        threads[i] = thread_start(be_strange, &entered);
+    await(atomic_load(&entered) > THREADS);
+    for (unsigned i = 0; i < 20; i++)
+        reclaim_wait();
+    atomic_store(&strangers_go_on, false);
+    for (size_t i = 0; i < THREADS; i++)
+        thread_join(threads[i]);
+}
+
+/* Many threads at once, then few: a look goes no farther than the highest record in use. */
+TEST(epoch, threads_that_have_lived_cost_nothing)
+{
+    enum { MANY = 300 };
+    static struct visitor visitors[MANY];
+    check_ok(reclaim_init());
+    for (size_t i = 0; i < MANY; i++) {
+        visitor_start(&visitors[i], 1);
+        visitor_step(&visitors[i]);
+        visitor_step(&visitors[i]);
+    }
+    check_equal(epoch_span(), MANY);
+    for (size_t i = 0; i < MANY; i++)
+        visitor_end(&visitors[i]);
+    check_equal(epoch_span(), 0);
+    visitor_start(&visitors[0], 1);
+    visitor_step(&visitors[0]);
+    check_equal(epoch_span(), 1);
+    visitor_step(&visitors[0]);
+    visitor_end(&visitors[0]);
 }
 
 /* ------------------------------------------------------------------------------------- the pool */
@@ -265,12 +318,12 @@ TEST(epoch, a_batch_comes_back_as_soon_as_the_section_has_ended)
     memory_begin(&memory);
     take_and_retire_batch(&memory, blocks);
     for (size_t i = 0; i < BATCH; i++)
-        check(take_one_of(&memory, blocks)); /* without liburcu's callback, which takes its time */
+        check(take_one_of(&memory, blocks)); /* without the worker, which takes its time */
     check(!take_one_of(&memory, blocks));
     memory_done(&memory);
 }
 
-/* Whoever is at limbo has been stopped there for ever: blocks come back by liburcu's callbacks. */
+/* Whoever is at limbo has been stopped there for ever: blocks come back by the worker. */
 TEST(epoch, nobody_waits_for_limbo)
 {
     static struct memory memory;
@@ -298,13 +351,14 @@ TEST(epoch, too_many_inside_and_blocks_come_back_late)
     }
     take_and_retire_batch(&memory, blocks);
     check(!atomic_load(&memory.limbo.occupied));
-    await(memory_callbacks(&memory) == 0); /* these visitors are in no section of liburcu's */
-    for (size_t i = 0; i < BATCH; i++)
-        check(take_one_of(&memory, blocks));
     for (size_t i = 0; i < MANY; i++) {
+        check(memory_callbacks(&memory) > 0); /* the worker waits for the last of them */
         visitor_step(&visitors[i]);
         visitor_end(&visitors[i]);
     }
+    await(memory_callbacks(&memory) == 0);
+    for (size_t i = 0; i < BATCH; i++)
+        check(take_one_of(&memory, blocks));
     memory_done(&memory);
 }
 
@@ -350,7 +404,7 @@ TEST(epoch, the_last_blocks_come_back_when_there_is_nothing_else)
     reclaim_leave();
     for (size_t i = 0; i < 5; i++) {
         void *block = NULL;
-        while (!block) { /* at the latest after a grace period of liburcu's */
+        while (!block) { /* at the latest after a grace period */
             reclaim_enter();
             block = memory_take(&memory, CLASS);
             reclaim_leave();

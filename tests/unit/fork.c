@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Forked children (G9): every call says -ESTALE and touches nothing, also if another thread was in
- * the middle of one when the process forked; the parent goes on. And what else concerns the process
- * as a whole: the default bus, destroy, texts.
+ * Forked children (G9): every call on the parent's bus says -ESTALE and touches nothing, also if
+ * another thread was in the middle of one when the process forked; the parent goes on; a bus that
+ * the child makes works. And what else concerns the process as a whole: the default bus, destroy,
+ * texts.
  */
 #define URCU_API_MAP
 #include <urcu-bp.h>
@@ -30,16 +31,13 @@ static int all_stale(const struct handles *h)
     struct exitbus_stats stats;
     struct exitbus_subscription *subscription;
     struct exitbus_reaper *reaper;
-    struct exitbus *bus;
     struct exitbus_reaper_options options = {.mode = EXITBUS_REAPER_ALL};
     char *argv[] = {TINY_CHILD, NULL};
     struct exitbus_spawn_options spawn = {.argv = argv};
     pid_t pid;
     long results[] = {
-        exitbus_create(&bus, NULL),
         exitbus_destroy(h->bus),
         exitbus_stats(h->bus, &stats),
-        exitbus_thread_prepare(),
         exitbus_publish(h->bus, &event, NULL),
         exitbus_publish_pid(h->bus, 1, 0),
         exitbus_publish_exec(h->bus, "c", "e", 0),
@@ -164,6 +162,137 @@ TEST(fork, while_another_is_inside)
     }
     end(&h);
 }
+
+/* ------------------------------------------------------------------ a bus of the child's own */
+
+/* ThreadSanitizer starts no threads in a forked child. */
+#if !defined(__SANITIZE_THREAD__)
+
+static void *publish_and_end(void *bus)
+{
+    must_equal(exitbus_publish_pid(bus, 9, 0), 0);
+    return NULL;
+}
+
+/* In a child: all that a bus is for, on one of its own. */
+static void use_own_bus(struct exitbus *bus)
+{
+    struct exitbus_event event;
+    struct exitbus_subscription *pids = subscribe(bus, exitbus_topic_pid(9)), *spawned;
+    for (int i = 0; i < 100; i++) {
+        struct exitbus_subscription *more = subscribe(bus, exitbus_topic_all());
+        thread_join(thread_start(publish_and_end, bus));
+        must_equal(exitbus_receive(pids, &event, -1), 0);
+        must_equal(exitbus_receive(more, &event, 0), 0);
+        must_equal(exitbus_unsubscribe(more), 0);
+    }
+    spawn_tiny(bus, "9", &spawned);
+    must_equal(exitbus_receive(spawned, &event, -1), 0);
+    must_equal(event.exit_code, 9);
+    must_equal(exitbus_unsubscribe(spawned), 0);
+    must_equal(exitbus_unsubscribe(pids), 0);
+}
+
+/* In a child: stale before, while and after there is a bus of its own, and that one works. */
+static void be_worker(const struct handles *h, unsigned generations)
+{
+    must_equal(all_stale(h), 0);
+    must_equal(exitbus_thread_prepare(), 0);
+    must_equal(all_stale(h), 0);
+    struct handles own = {.bus = bus_new()};
+    must_equal(all_stale(h), 0);
+    use_own_bus(own.bus);
+    own.subscription = subscribe(own.bus, exitbus_topic_pid(7));
+    own.reaper = reaper_of(own.bus, EXITBUS_REAPER_ALL, 0);
+    struct exitbus_subscription *any = subscribe(own.bus, exitbus_topic_any_pid());
+    pid_t pid = generations > 1 ? fork() : 0;
+    if (pid == 0 && generations > 1) {
+        must_equal(all_stale(h), 0);
+        be_worker(&own, generations - 1);
+        leave_process(0);
+    }
+    if (pid > 0) /* this generation's ALL reaper collects it */
+        must_equal(receive_pid(any, pid).exit_code, 0);
+    must_equal(exitbus_unsubscribe(any), 0);
+    must_equal(exitbus_reaper_stop(own.reaper), 0);
+    must_equal(exitbus_unsubscribe(own.subscription), 0);
+    must_equal(exitbus_destroy(own.bus), 0); /* a grace period ends, and there is a worker */
+    must_equal(all_stale(h), 0);
+}
+
+static int fork_worker(const struct handles *h, unsigned generations)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        be_worker(h, generations);
+        leave_process(0);
+    }
+    must(pid > 0);
+    int status;
+    must_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void set_up_watched(struct handles *h)
+{
+    h->bus = bus_new();
+    h->subscription = subscribe(h->bus, exitbus_topic_pid(7));
+    h->reaper = reaper_of(h->bus, EXITBUS_REAPER_WATCHED, 0);
+}
+
+TEST(fork, prefork_worker)
+{
+    struct handles h;
+    set_up_watched(&h);
+    for (int i = 0; i < 10; i++)
+        check_equal(fork_worker(&h, 1), 0);
+    check_equal(fork_worker(&h, 3), 0);
+    check_ok(exitbus_publish_pid(h.bus, 7, 0));
+    end(&h);
+}
+
+/* Other threads were anywhere in the library, or held its locks, when the process forked. */
+TEST(fork, prefork_worker_of_a_busy_parent)
+{
+    struct handles h;
+    set_up_watched(&h);
+    sem_init(&reached, 0, 0);
+    sem_init(&over, 0, 0);
+    __atomic_store_n(&exitbus_test_step, halt, __ATOMIC_RELEASE);
+    for (int step = 0; step < STEP_REAPER_PEEKED; step++) {
+        atomic_store(&halt_at, step);
+        pthread_t thread = thread_start(use_the_bus, h.bus);
+        while (sem_wait(&reached) != 0)
+            continue;
+        check_equal(fork_worker(&h, 1), 0);
+        sem_post(&over);
+        thread_join(thread);
+    }
+    end(&h);
+}
+
+TEST(fork, prefork_default_bus)
+{
+    struct exitbus *bus = exitbus_default();
+    check(bus);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct exitbus *own = exitbus_default();
+        must(own && own != bus && own == exitbus_default());
+        must_equal(exitbus_publish_pid(bus, 1, 0), -ESTALE);
+        must_equal(exitbus_destroy(bus), -ESTALE);
+        must_equal(exitbus_destroy(own), -EPERM);
+        use_own_bus(own);
+        leave_process(0);
+    }
+    int status;
+    check_equal(waitpid(pid, &status, 0), pid);
+    check_equal(status, 0);
+    check(exitbus_default() == bus);
+    check_ok(exitbus_publish_pid(bus, 1, 0));
+}
+
+#endif
 
 TEST(process, default_bus)
 {

@@ -398,7 +398,7 @@ TEST(order, the_end_of_all_seqs)
 /* From here on as a thread for which there was no record, or as one that has one. */
 static void be_stranger(bool stranger)
 {
-    epoch_own = stranger ? &epoch_stranger : NULL;
+    epoch_own = stranger ? &epoch_stranger : &epoch_nobody;
 }
 
 static void mark_shared_slot(struct fixture *fixture, size_t slot_bytes, unsigned index, bool taken)

@@ -147,9 +147,21 @@ void memory_unmap(struct memory *memory, void *address, size_t size)
 
 /* -------------------------------------------------------------------------------- grace periods */
 
+int reclaim_begin(bool forked)
+{
+    (void)forked;
+    barrier_init();
+    return epoch_begin(false);
+}
+
 int reclaim_init(void)
 {
-    return 0;
+    return fork_guard_begin(reclaim_begin);
+}
+
+bool reclaim_inside(void)
+{
+    return rcu_read_ongoing();
 }
 
 void reclaim_later(struct reclaim_head *head, void (*callback)(struct rcu_head *))
@@ -183,6 +195,29 @@ int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadli
         return -EAGAIN;
     model_sleep(word);
     return 0;
+}
+
+void sys_sleep_on(uint32_t *word, uint32_t value, int64_t ns)
+{
+    (void)ns;
+    sys_futex_wait(word, value, NULL);
+}
+
+void sys_nap(int64_t ns)
+{
+    (void)ns;
+    model_step();
+}
+
+uint32_t sys_thread_id(void)
+{
+    return 1;
+}
+
+bool sys_thread_ended(uint32_t thread)
+{
+    (void)thread;
+    return false;
 }
 
 void sys_futex_wake_all(uint32_t *word)
@@ -274,6 +309,10 @@ int64_t sys_clock_ns(clockid_t clock)
 }
 
 /* -------------------------------------------------------------------------------- what is left out */
+
+void reapers_forget_parent(void)
+{
+}
 
 int bus_close(struct exitbus *bus)
 {

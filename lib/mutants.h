@@ -66,6 +66,11 @@
     DEFECT(REAPER_REAPS_FIRST, G8, "reaper.c", "reaps, and publishes then") \
     DEFECT(REAPER_DRAINS_ONE, G1, "reaper.c", "one child for each SIGCHLD") \
     DEFECT(REAPER_TWICE, G1, "reaper.c", "publishes one exit in sixteen twice") \
+    UNSEEN(WATCH_NOT_DOUBTED, G1, "reaper_loop.c", "watches that come while their child is reaped stay") \
+    UNSEEN(REAPER_LEAVES_SPAWNED, G1, "reaper.c", "a reaper that is stopped leaves spawn's children behind") \
+    UNSEEN(REAPER_BY_BIRTH, G2, "reaper_loop.c", "watched children are collected as waitid names them") \
+    UNSEEN(REAPER_NO_EDGE, G1, "reaper_loop.c", "a pass that stops early makes no edge") \
+    UNSEEN(SIGCHLD_KEPT, G8, "sigchld.c", "the reaper's thread keeps the host's signal for itself") \
     DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn.c spawn_child.c", "subscribes when the child runs already") \
     UNSEEN(SPAWN_INNER_PID, G1, "spawn_child.c", "subscribes to the pid that the child has for itself") \
     UNSEEN(SPAWN_MASK_INHERITED, REST, "spawn.c", "the child has the signal mask of the calling thread") \

@@ -437,7 +437,7 @@ static int stop_locked(struct exitbus_reaper *reaper)
     struct exitbus *bus = reaper->bus;
     struct exitbus_reaper *heir = NULL;
     pthread_mutex_lock(&reaper->gate); /* the end of a pass, which may have ended the last watch */
-    if (!reaper->own_set && set_needed(bus)) {
+    if (!reaper->own_set && set_needed(bus) && !mutant(REAPER_LEAVES_SPAWNED)) {
         int result = implicit_new(bus, &heir);
         if (result < 0) {
             pthread_mutex_unlock(&reaper->gate);

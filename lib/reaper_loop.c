@@ -148,7 +148,7 @@ static void end_leaving(struct pass *pass, pid_t pid, const struct child_watch *
     struct child_watch *next;
     for (struct child_watch *watch = watch_find(pass->set, pid); watch; watch = next) {
         next = watch->next;
-        if (watch_pid(watch) != pid)
+        if (watch_pid(watch) != pid || (mutant(WATCH_NOT_DOUBTED) && watch != self))
             continue;
         if (watch == self)
             watch_end(pass->set, watch, named, WATCH_SETTLED);
@@ -373,7 +373,7 @@ static int collect_any(struct pass *pass, pid_t *asked)
     }
     watch_absorb(pass->set);
     struct child_watch *watch = watch_find(pass->set, pid);
-    if (watch && watch->polled && *asked != pid) {
+    if (watch && watch->polled && *asked != pid && !mutant(REAPER_BY_BIRTH)) {
         *asked = pid; /* once: epoll may not name it, if it was named before and put off */
         ask_epoll(pass);
         return 1;
@@ -423,6 +423,8 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
 {
     struct pass pass = {.loop = loop, .set = loop->set, .signal = loop->all && loop->polled};
     struct watch_set *set = pass.set;
+    if (mutant(REAPER_BY_BIRTH) && loop->all)
+        collect_all(&pass);
     handle_events(&pass, events);
     if (events->count == 0 || events->count == REAPER_EVENTS)
         ask_epoll(&pass);
@@ -439,7 +441,7 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
         collect_all(&pass);
     if (pass.timer && !set->put_off)
         set->retry_ns = 0;
-    if (pass.more)
+    if (pass.more && !mutant(REAPER_NO_EDGE))
         watch_set_wake(set);
     return pass.error ? pass.error : pass.count;
 }

@@ -157,7 +157,8 @@ static void on_sigchld(int signal, siginfo_t *info, void *context)
     if (!forked)
         note();
     if (on_reaper_thread && !forked) {
-        send_on(info, context);
+        if (!mutant(SIGCHLD_KEPT))
+            send_on(info, context);
         errno = saved;
         return;
     }

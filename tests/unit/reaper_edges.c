@@ -84,9 +84,9 @@ TEST(reaper_edges, handler_on_reaper_thread)
         int before = atomic_load(&handled);
         struct child child = child_fork(i);
         child_end(child);
+        check_equal(receive_pid(all, child.pid).exit_code, i); /* so the signal came meanwhile */
         while (atomic_load(&handled) == before) /* block, test, sigsuspend: as in every textbook */
             sigsuspend(&open);
-        check_equal(receive_pid(all, child.pid).exit_code, i);
     }
     check_equal(atomic_load(&handled_by_reaper), 0);
     check_ok(exitbus_reaper_stop(reaper));

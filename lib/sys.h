@@ -29,6 +29,8 @@ void sys_futex_wake_all(uint32_t *word);
 int sys_eventfd(bool semaphore);
 /* Add one token. */
 int sys_eventfd_add(int fd);
+/* Add some with one write. */
+int sys_eventfd_add_tokens(int fd, uint64_t tokens);
 /* The same, again if a fault is injected; gives up only if somebody has closed the descriptor. */
 void sys_eventfd_add_surely(int fd);
 /* Take a token (or all, without semaphore); -EAGAIN if there is none. */

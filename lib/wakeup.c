@@ -219,7 +219,7 @@ static int fd_write(int fd, unsigned tokens)
     int result = 0;
     for (int tries = 0; tries < 4; tries++) {
         result = sys_eventfd_add_tokens(fd, tokens);
-        if (result == 0 || result == -EAGAIN || result == -EBADF)
+        if (result == 0 || result == -EBADF)
             break;
     }
     return result;
@@ -293,9 +293,8 @@ static uint64_t fd_announced(uint64_t word, bool announced, bool taken)
     return taken ? fd_less_tokens(next, 1) : next;
 }
 
-/* The opposite. `signalled`: as it was before the word `announced`. `none`: no token was there. */
-static void fd_leave(struct wakeup_watch *watch, uint64_t announced, bool signalled, bool taken,
-                     bool none)
+/* The opposite. `signalled`: as it was before the word `announced`. */
+static void fd_leave(struct wakeup_watch *watch, uint64_t announced, bool signalled, bool taken)
 {
     uint64_t word = announced;
     uint64_t next;
@@ -303,9 +302,6 @@ static void fd_leave(struct wakeup_watch *watch, uint64_t announced, bool signal
         next = mutant(WAKE_FD_TAKE_UNCOUNTED) ? word : word - FD_RECEIVER;
         if (taken)
             next = fd_less_tokens(next, 1);
-        /* Nobody else was under way all the time: there is none, whoever has taken them. */
-        if (none && word == announced && fd_publishers(word) == 0 && fd_receivers(word) == 1)
-            next = fd_less_tokens(next, FD_TOKENS_MAX);
         if (signalled && fd_same_version(word, announced))
             next |= FD_SIGNALLED;
     } while (!fd_change(watch, &word, next));
@@ -324,7 +320,7 @@ bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
         do {
             if (word & FD_CLOSED) {
                 if (counted)
-                    fd_leave(watch, word, false, taken, false);
+                    fd_leave(watch, word, false, taken);
                 return false;
             }
             if (!counted && fd_is_clean(word))
@@ -344,13 +340,13 @@ bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
         atomic_thread_fence(memory_order_seq_cst);
         if (!mutant(WAKE_FD_NO_LOOK) && pending(context)) {
             if (counted)
-                fd_leave(watch, announced, signalled, false, false);
+                fd_leave(watch, announced, signalled, false);
             return false;
         }
         if (!counted)
             return true;
         if ((fd_tokens(announced) == 0 && !(announced & FD_UNCOUNTED)) || takes == FD_TAKES_MAX) {
-            fd_leave(watch, announced, false, false, false);
+            fd_leave(watch, announced, false, false);
             return true;
         }
         test_step(STEP_FD_ARMED);
@@ -360,7 +356,7 @@ bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
         test_step(STEP_FD_TAKEN);
         taken = result == 0;
         if (!taken || (fd_tokens(announced) == 1 && !(announced & FD_UNCOUNTED))) {
-            fd_leave(watch, announced, false, taken, result == -EAGAIN);
+            fd_leave(watch, announced, false, taken);
             return true;
         }
         word = atomic_load_explicit(&watch->fd_state, memory_order_relaxed);

@@ -290,6 +290,8 @@ int64_t sys_clock_ns(clockid_t clock)
     return 1;
 }
 
+void (*exitbus_test_step)(enum test_step step); /* of platform.h; some tests stop threads there */
+
 /* -------------------------------------------------------------------------------- what is left out */
 
 int bus_close(struct exitbus *bus)

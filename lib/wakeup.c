@@ -59,8 +59,8 @@
  *    behind R's announcement, and wrote behind that.
  * 5. Without an announcement. A word with S, U and t 0 leaves nothing to announce for. A Q that
  *    could still note S with the current v has announced k + 1 tokens, of which the k can take k at
- *    most, and t is never too low; so t would not be 0. Nor has S been taken away by a receiver that
- *    is yet to look: it takes its token only then, and leaves t as it was until it has.
+ *    most, and t is never too low; so t would not be 0. Nor has S been taken away by a receiver
+ *    that is yet to look: it takes its token only then, and leaves t as it was until it has.
  * 6. No wake-up for nothing. P, stopped behind its write, has woken R; R takes the event, sees t,
  *    and takes the token. P finds another v, and leaves S alone. t is then exact again.
  * 7. Stopped for ever: a publisher leaves t too high, and a token, if it has written: one wake-up,
@@ -248,8 +248,8 @@ static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup, bool cl
         tokens = fd_receivers(word) + 1;
         if (mutant(WAKE_FD_ONE_TOKEN) || (mutant(WAKE_FD_CLOSE_TAKABLE) && closing))
             tokens = 1;
-        counted = fd_tokens(word) + tokens <= FD_TOKENS_MAX &&
-                  fd_publishers(word) < FD_PUBLISHERS_MAX;
+        counted =
+            fd_tokens(word) + tokens <= FD_TOKENS_MAX && fd_publishers(word) < FD_PUBLISHERS_MAX;
         announced = counted ? word + tokens * FD_TOKEN + FD_PUBLISHER : word | FD_UNCOUNTED;
         if (announced == word || fd_change(watch, &word, announced))
             break;
@@ -272,7 +272,7 @@ static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup, bool cl
     }
 }
 
-/* Nothing is there, or about to be, that a receiver would have to take or to announce itself for. */
+/* No token is there or about to be: nothing to take, and no need to announce. See 5. */
 static bool fd_is_clean(uint64_t word)
 {
     if (mutant(WAKE_FD_NOT_ANNOUNCED))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Unsubscribe while two others, one of whom may have taken the last event, clear the descriptor: both
- * are told (G3). */
+/* Unsubscribe while two others, one of whom may have taken the last event, clear the descriptor:
+ * both are told (G3). */
 #include "model_test.h"
 #include <poll.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A publisher stops for ever at any step of its signal. The consumer, edge- or level-triggered, gets
- * what is published after that, and is woken for nothing once at most.
+ * A publisher stops for ever at any step of its signal. The consumer, edge- or level-triggered,
+ * gets what is published after that, and is woken for nothing once at most.
  */
 #include "stop_test.h"
 #include <poll.h>

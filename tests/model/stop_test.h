@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * For tests that stop a thread for ever, at any one of some steps of the library: the explorer tries
- * each of them; natively it is a random one. The others must do without that thread.
+ * For tests that stop a thread for ever, at any one of some steps of the library: the explorer
+ * tries each of them; natively it is a random one. The others must do without that thread.
  */
 #ifndef STOP_TEST_H
 #define STOP_TEST_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The descriptor of a subscription in event loops (G13): level- and edge-triggered, one event for
- * each wake-up or until -EAGAIN. No wake-up is lost, and hardly any is for nothing: counted here, on
- * one core and on all. With publishers, receivers and closers stopped at each step; with descriptors
- * that others have closed; and how soon they come back.
+ * each wake-up or until -EAGAIN. No wake-up is lost, and hardly any is for nothing: counted here,
+ * on one core and on all. With publishers, receivers and closers stopped at each step; with
+ * descriptors that others have closed; and how soon they come back.
  */
 #include "support/events.h"
 #include "support/halt.h"
@@ -593,8 +593,7 @@ TEST(descriptor, never_closed_in_use)
         pthread_t thread = thread_start(publish_halted, &publish);
         check(halt_await(&publish.halt));
         check_ok(exitbus_unsubscribe(one));
-        bool in_use =
-            signal_steps[s] == STEP_FD_ANNOUNCED || signal_steps[s] == STEP_FD_WRITTEN;
+        bool in_use = signal_steps[s] == STEP_FD_ANNOUNCED || signal_steps[s] == STEP_FD_WRITTEN;
         check_equal(fcntl(fd, F_GETFD) >= 0, in_use);
         int mine = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         check_equal(mine == fd, !in_use);

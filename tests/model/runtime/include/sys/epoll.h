@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Stands before the system's: edge-triggered, one descriptor for each set, waited for without end. */
+/* Stands before the system's: edge-triggered, one descriptor a set, waited for without end. */
 #ifndef MODEL_SYS_EPOLL_H
 #define MODEL_SYS_EPOLL_H
 

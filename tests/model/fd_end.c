@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Unsubscribe closes the descriptor at once, but never while a publisher is going to write to it. */
+/* Unsubscribe closes the descriptor at once, but never while a publisher is about to write there. */
 #include "model_test.h"
 
 static struct exitbus *bus;

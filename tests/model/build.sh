@@ -20,13 +20,12 @@ fd_fences 1 3
 fd_end 2 2
 told 1 1
 fd_edge 2 1
-fd_publishers 1 2
+fd_publishers 1 1
 fd_share 1 1
 close_fd_two 2 1
-fd_two 1 0
 fd_two_edges 1 0
-fd_stop 1 1
-fd_stop_receiver 1 1
+fd_stop 1 0
+fd_stop_receiver 1 0
 epoch 3 3
 strangers 3 3
 ended 3 3

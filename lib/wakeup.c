@@ -410,12 +410,12 @@ void wakeup_end(struct wakeup_watch *watch, struct wakeup *wakeup)
 {
     if (!wakeup_fd_used(wakeup))
         return;
-    /* Acquire: pairs with fd_change; who used the descriptor has done so. */
-    uint64_t word = atomic_load_explicit(&watch->fd_state, memory_order_acquire);
-    while (!(word & FD_CLOSED))
-        if (atomic_compare_exchange_strong_explicit(&watch->fd_state, &word, word | FD_CLOSED,
-                                                    memory_order_acq_rel, memory_order_acquire))
-            break;
+    uint64_t word = atomic_load_explicit(&watch->fd_state, memory_order_relaxed);
+    while (!(word & FD_CLOSED) && !fd_change(watch, &word, word | FD_CLOSED))
+        continue;
+    /* Acquire: pairs with fd_change; those that used the descriptor have done so. No longer the
+     * latest, it may count more, never fewer. */
+    word = atomic_load_explicit(&watch->fd_state, memory_order_acquire);
     if (!mutant(WAKE_FD_CLOSED_IN_USE) &&
         (word & FD_UNCOUNTED || fd_publishers(word) > 0 || fd_receivers(word) > 0))
         return;

@@ -26,6 +26,7 @@
  *     k  receivers between their announcement and their leave: each may take one token
  *     C  closed: the descriptor stays readable, nobody takes or writes any more
  *     U  uncounted: t, or p, has been too small a field once; t says nothing, and p too little
+ *     E  ended: the last reference is gone
  *
  * Publisher, its event being in the queue:   Receiver that has found the queue empty:
  *     fence, load the word                       load the word; S, U, t all 0: -EAGAIN
@@ -68,9 +69,10 @@
  *    publishers write one token more each, which other receivers take, as t says.
  * 8. Closing is an event, too: with S there is a token, otherwise k + 1 are written, and then C is
  *    set. Receivers that announce later see it, or the closed queue, and take nothing.
- * 9. The descriptor's end. Behind C nobody announces. So when the last reference goes, and p and k
- *    are 0, nobody is going to use the descriptor any more, and it is closed at once. Otherwise the
- *    grace period does it: each stopped thread keeps at most the one descriptor that it is using.
+ * 9. The descriptor's end. Behind C nobody announces. So once the last reference is gone (E), and p
+ *    and k are 0, nobody is going to use the descriptor any more. The change that makes it so, the
+ *    setting of E or the last note or leave, happens once, and closes it. With U the grace period
+ *    does it. A thread stopped in between keeps the one descriptor that it is using.
  * 10. Errors. A write that fails, for whatever reason, is taken back in the note, without S: the
  *    next publisher tries again, nobody waits. A read that fails ends the taking.
  *
@@ -94,13 +96,14 @@ static inline int fd_number(int32_t fd)
 #define FD_SIGNALLED ((uint64_t)1)
 #define FD_CLOSED ((uint64_t)2)
 #define FD_UNCOUNTED ((uint64_t)4)
+#define FD_ENDED ((uint64_t)8)
 #define FD_TOKENS_MAX 255
-#define FD_TOKEN ((uint64_t)1 << 3)
+#define FD_TOKEN ((uint64_t)1 << 4)
 #define FD_PUBLISHERS_MAX 255
-#define FD_PUBLISHER ((uint64_t)1 << 11)
+#define FD_PUBLISHER ((uint64_t)1 << 12)
 #define FD_RECEIVERS_MAX 127
-#define FD_RECEIVER ((uint64_t)1 << 19)
-#define FD_VERSION ((uint64_t)1 << 26)
+#define FD_RECEIVER ((uint64_t)1 << 20)
+#define FD_VERSION ((uint64_t)1 << 27)
 
 /* A receiver takes no more tokens in one go; what may be left costs another wake-up. */
 #define FD_TAKES_MAX 512
@@ -142,6 +145,18 @@ static inline bool fd_change(struct wakeup_watch *watch, uint64_t *word, uint64_
 {
     return atomic_compare_exchange_strong_explicit(&watch->fd_state, word, to, memory_order_release,
                                                    memory_order_relaxed);
+}
+
+/* After a change to `word`: close the descriptor if that was its end. See 9. */
+static inline void fd_close_at_end(struct wakeup *wakeup, uint64_t word)
+{
+    if (likely(!(word & FD_ENDED)) || word & FD_UNCOUNTED)
+        return;
+    if (!mutant(WAKE_FD_CLOSED_IN_USE) && (fd_publishers(word) > 0 || fd_receivers(word) > 0))
+        return;
+    sys_close(fd_number(atomic_load_explicit(&wakeup->fd, memory_order_relaxed)));
+    /* Relaxed: read again behind a grace period. */
+    atomic_store_explicit(&wakeup->fd, -1, memory_order_relaxed);
 }
 
 void wakeup_init(struct wakeup_watch *watch, struct wakeup *wakeup)
@@ -267,8 +282,12 @@ static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup, bool cl
             next |= FD_SIGNALLED;
         if (closing)
             next |= FD_CLOSED;
-        if (next == word || fd_change(watch, &word, next))
+        if (next == word)
             return;
+        if (fd_change(watch, &word, next)) {
+            fd_close_at_end(wakeup, next);
+            return;
+        }
     }
 }
 
@@ -294,7 +313,8 @@ static uint64_t fd_announced(uint64_t word, bool announced, bool taken)
 }
 
 /* The opposite. `signalled`: as it was before the word `announced`. */
-static void fd_leave(struct wakeup_watch *watch, uint64_t announced, bool signalled, bool taken)
+static void fd_leave(struct wakeup_watch *watch, struct wakeup *wakeup, uint64_t announced,
+                     bool signalled, bool taken)
 {
     uint64_t word = announced;
     uint64_t next;
@@ -305,6 +325,7 @@ static void fd_leave(struct wakeup_watch *watch, uint64_t announced, bool signal
         if (signalled && fd_same_version(word, announced))
             next |= FD_SIGNALLED;
     } while (!fd_change(watch, &word, next));
+    fd_close_at_end(wakeup, next);
 }
 
 bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
@@ -320,7 +341,7 @@ bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
         do {
             if (word & FD_CLOSED) {
                 if (counted)
-                    fd_leave(watch, word, false, taken);
+                    fd_leave(watch, wakeup, word, false, taken);
                 return false;
             }
             if (!counted && fd_is_clean(word))
@@ -340,13 +361,13 @@ bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
         atomic_thread_fence(memory_order_seq_cst);
         if (!mutant(WAKE_FD_NO_LOOK) && pending(context)) {
             if (counted)
-                fd_leave(watch, announced, signalled, false);
+                fd_leave(watch, wakeup, announced, signalled, false);
             return false;
         }
         if (!counted)
             return true;
         if ((fd_tokens(announced) == 0 && !(announced & FD_UNCOUNTED)) || takes == FD_TAKES_MAX) {
-            fd_leave(watch, announced, false, false);
+            fd_leave(watch, wakeup, announced, false, false);
             return true;
         }
         test_step(STEP_FD_ARMED);
@@ -356,7 +377,7 @@ bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
         test_step(STEP_FD_TAKEN);
         taken = result == 0;
         if (!taken || (fd_tokens(announced) == 1 && !(announced & FD_UNCOUNTED))) {
-            fd_leave(watch, announced, false, taken);
+            fd_leave(watch, wakeup, announced, false, taken);
             return true;
         }
         word = atomic_load_explicit(&watch->fd_state, memory_order_relaxed);
@@ -411,17 +432,11 @@ void wakeup_end(struct wakeup_watch *watch, struct wakeup *wakeup)
     if (!wakeup_fd_used(wakeup))
         return;
     uint64_t word = atomic_load_explicit(&watch->fd_state, memory_order_relaxed);
-    while (!(word & FD_CLOSED) && !fd_change(watch, &word, word | FD_CLOSED))
-        continue;
-    /* Acquire: pairs with fd_change; those that used the descriptor have done so. No longer the
-     * latest, it may count more, never fewer. */
-    word = atomic_load_explicit(&watch->fd_state, memory_order_acquire);
-    if (!mutant(WAKE_FD_CLOSED_IN_USE) &&
-        (word & FD_UNCOUNTED || fd_publishers(word) > 0 || fd_receivers(word) > 0))
-        return;
-    sys_close(fd_number(atomic_load_explicit(&wakeup->fd, memory_order_relaxed)));
-    /* Relaxed: read again behind a grace period. */
-    atomic_store_explicit(&wakeup->fd, -1, memory_order_relaxed);
+    uint64_t ended;
+    do
+        ended = word | FD_CLOSED | FD_ENDED;
+    while (!fd_change(watch, &word, ended));
+    fd_close_at_end(wakeup, ended);
 }
 
 /* ---------------------------------------------------------------------------------- notify */

@@ -51,6 +51,13 @@
     DEFECT(WAKE_FD_NO_LOOK, G1, "wakeup.c", "the descriptor is cleared without another look") \
     UNSEEN(WAKE_FD_NO_FENCE, G1, "wakeup.c", "a publisher looks at the descriptor's state without a fence") \
     UNSEEN(WAKE_FD_KNOWN_EARLY, G1, "wakeup.c", "the descriptor is cleared before all publishers see it") \
+    UNSEEN(WAKE_FD_NOTE_UNCHECKED, G1, "wakeup.c", "a publisher notes its token though a receiver has looked since") \
+    UNSEEN(WAKE_FD_SAME_VERSION, G1, "wakeup.c", "a receiver looks without a new version") \
+    UNSEEN(WAKE_FD_NOT_ANNOUNCED, G1, "wakeup.c", "a receiver says that there is nothing without having announced itself") \
+    UNSEEN(WAKE_FD_TAKE_UNCOUNTED, G1, "wakeup.c", "a receiver takes a token without being counted") \
+    UNSEEN(WAKE_FD_ONE_TOKEN, G1, "wakeup.c", "a publisher does not count the receivers that take") \
+    UNSEEN(WAKE_FD_CLOSE_TAKABLE, G3, "wakeup.c", "the token of a close can be taken") \
+    UNSEEN(WAKE_FD_CLOSED_IN_USE, G6, "wakeup.c", "the descriptor is closed while a publisher writes") \
     DEFECT(WAKE_CLOSE_SILENT, G3, "wakeup.c", "closing wakes nobody") \
     DEFECT(WAKE_ALWAYS, REST, "wakeup.c", "sleepers wake at intervals") \
     DEFECT(REGISTRY_UNLINK_BY_STORE, G1, "registry.c", "leaving overwrites what entered meanwhile") \

@@ -243,6 +243,7 @@ static void release(struct exitbus_subscription *sub)
         subscription_free(&sub->block.reclaim.rcu);
         return;
     }
+    wakeup_end(&sub->watch, &sub->wakeup);
     memory_later(&sub->hub->memory, &sub->block.reclaim, subscription_free);
 }
 
@@ -320,9 +321,21 @@ void subscription_insert(struct exitbus_subscription *sub)
     test_step(STEP_SUBSCRIBE_STARTED);
 }
 
-void subscription_adopt(struct exitbus_subscription *sub)
+static void count_in(struct exitbus_subscription *sub)
 {
     atomic_fetch_add_explicit(&sub->hub->subscriptions, 1, memory_order_relaxed);
+}
+
+void subscription_adopt(struct exitbus_subscription *sub)
+{
+    count_in(sub);
+    /* Insert before the look; pairs with the fence in bus.c's destroy, as in activate. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (unlikely(atomic_load_explicit(&sub->hub->closed, memory_order_acquire))) {
+        reclaim_enter();
+        close_and_wake(sub);
+        reclaim_leave();
+    }
 }
 
 void subscription_withdraw(struct exitbus_subscription *sub)
@@ -346,7 +359,7 @@ int subscription_activate(struct exitbus_subscription *sub)
         remove_from_registry(sub);
         return -ESHUTDOWN;
     }
-    subscription_adopt(sub);
+    count_in(sub);
     return 0;
 }
 
@@ -410,7 +423,7 @@ static void one_shot_taken(struct exitbus_subscription *sub, bool counted)
     barrier_light(); /* the close before the look; pairs with wakeup_announce */
     uint32_t sleepers = atomic_load_explicit(&sub->wakeup.sleepers, memory_order_relaxed);
     if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->wakeup)))
-        wakeup_notify(&sub->watch, &sub->wakeup);
+        wakeup_closed(&sub->watch, &sub->wakeup);
     remove_from_registry(sub); /* after that, for a helper of the publisher may do it as well */
     atomic_fetch_add_explicit(&sub->hub->delivered, 1, memory_order_relaxed);
 }
@@ -421,22 +434,34 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
 {
     bool one_shot = queue_one_shot(&sub->head); /* not from sub->flags: the publishers' line */
     struct memory *memory = &sub->hub->memory;
-    /* A publisher may have taken it out of the registry, so that destroy did not meet it there. */
-    if (one_shot && atomic_load_explicit(&sub->hub->closed, memory_order_acquire))
-        queue_close(&sub->head);
-    bool stalled = order_stalled(&sub->hub->order); /* first: others may finish it meanwhile */
-    ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
-    if (unlikely(stalled && count == -EAGAIN)) {
-        int finished = order_finish_stalled(&sub->hub->order);
-        count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
-        if (count == -EAGAIN && finished < 0)
-            return finished;
+    bool rearmed = false;
+    for (;;) {
+        /* A publisher may have taken it out of the registry, so destroy did not meet it there. */
+        if (one_shot && atomic_load_explicit(&sub->hub->closed, memory_order_acquire))
+            queue_close(&sub->head);
+        bool stalled = order_stalled(&sub->hub->order); /* first: others may finish it meanwhile */
+        ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
+        if (unlikely(stalled && count == -EAGAIN)) {
+            int finished = order_finish_stalled(&sub->hub->order);
+            count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
+            if (count == -EAGAIN && finished < 0) {
+                if (rearmed || !wakeup_fd_clearable(&sub->wakeup))
+                    return finished;
+                wakeup_fd_rearm(&sub->watch); /* what comes next is an edge, as after -EAGAIN */
+                rearmed = true;
+                continue;
+            }
+        }
+        if (one_shot && count > 0)
+            one_shot_taken(sub, counted);
+        if (likely(!wakeup_fd_clearable(&sub->wakeup)))
+            return count;
+        bool none = count == -EAGAIN;
+        if ((none || (count > 0 && queue_empty(&sub->head))) &&
+            !wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, sub) && none)
+            continue; /* others have come in between */
+        return count;
     }
-    if (one_shot && count > 0)
-        one_shot_taken(sub, counted);
-    if (unlikely(wakeup_fd_clearable(&sub->wakeup)) && queue_empty(&sub->head))
-        wakeup_fd_clear(&sub->watch, &sub->wakeup, something_to_receive, sub);
-    return count;
 }
 
 /* By a thread that is counted as a sleeper. */

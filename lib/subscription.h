@@ -81,7 +81,7 @@ void subscription_discard(struct exitbus_subscription *subscription);
  * Activate in steps, for spawn, whose child inserts it, and may be killed at any instruction of
  * that: announce; insert, which touches nothing that would have to be put right after it, and needs
  * no read-side section; then, in the parent, adopt. Withdraw undoes create, announce and as much of
- * insert as was done. The bus must not be closed meanwhile.
+ * insert as was done. If the bus was closed meanwhile adopt closes the subscription, too.
  */
 void subscription_announce(struct exitbus_subscription *subscription);
 void subscription_insert(struct exitbus_subscription *subscription);

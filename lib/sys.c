@@ -149,11 +149,15 @@ int sys_eventfd(bool semaphore)
     return sys_above_stdio((int)call_again(SYS_eventfd2, 0, flags, 0, 0, 0, 0));
 }
 
+int sys_eventfd_add_tokens(int fd, uint64_t tokens)
+{
+    long result = call_again(SYS_write, fd, (long)&tokens, sizeof tokens, 0, 0, 0);
+    return result < 0 ? (int)result : 0;
+}
+
 int sys_eventfd_add(int fd)
 {
-    uint64_t one = 1;
-    long result = call_again(SYS_write, fd, (long)&one, sizeof one, 0, 0, 0);
-    return result < 0 ? (int)result : 0;
+    return sys_eventfd_add_tokens(fd, 1);
 }
 
 int sys_eventfd_add_again(int fd)

@@ -43,6 +43,8 @@ int sys_eventfd(bool semaphore);
 int sys_eventfd_add(int fd);
 /* The same, up to 8 times. */
 int sys_eventfd_add_again(int fd);
+/* Add some with one write. */
+int sys_eventfd_add_tokens(int fd, uint64_t tokens);
 /* Take a token (or all, without semaphore); -EAGAIN if there is none. */
 int sys_eventfd_take(int fd);
 

@@ -19,7 +19,7 @@
 #include <time.h>
 
 struct wakeup_watch {             /* on the publishers' line */
-    _Atomic uint64_t fd_state;    /* state and episode of the eventfd */
+    _Atomic uint64_t fd_state;    /* of the eventfd: see wakeup.c */
     _Atomic uint32_t slept_epoch; /* the latest epoch in which a receiver may have gone to sleep */
     _Atomic uint32_t woken_epoch; /* sleepers of earlier epochs have all been woken */
 };
@@ -35,7 +35,9 @@ struct wakeup {                /* on the receivers' line */
 
 void wakeup_init(struct wakeup_watch *watch, struct wakeup *wakeup);
 
-/* Close the eventfd. Nobody may be using it any more. */
+/* The last reference is gone: close the eventfd, if nobody is using it. */
+void wakeup_end(struct wakeup_watch *watch, struct wakeup *wakeup);
+/* Close it if that has not been done. A grace period later. */
 void wakeup_finish(struct wakeup *wakeup);
 
 void wakeup_notify_slow(struct wakeup_watch *watch, struct wakeup *wakeup);
@@ -73,10 +75,14 @@ int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup);
 /*
  * A receiver has found the queue empty: make the eventfd unreadable, unless `pending` says, asked
  * again after the announcement, that there is something to receive (or the queue is closed). Only
- * if it is clearable.
+ * if it is clearable. True: the receiver may say -EAGAIN, and the next publish makes an edge.
+ * False: look again.
  */
-void wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
+bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
                      bool (*pending)(const void *context), const void *context);
+
+/* The next publish makes an edge; the eventfd stays as readable as it is. Then look once more. */
+void wakeup_fd_rearm(struct wakeup_watch *watch);
 
 /* Asked on the receivers' line; it is set before fd_state is. */
 static inline bool wakeup_fd_used(const struct wakeup *wakeup)

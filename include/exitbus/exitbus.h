@@ -322,12 +322,34 @@ EXITBUS_API int exitbus_wait_pid(struct exitbus_subscription *subscription, pid_
                                  int64_t timeout_ns, struct exitbus_event *event);
 
 /*
- * A file descriptor that polls readable (POLLIN, level-triggered) while events are pending, and for
- * good once the subscription is closed: for poll, epoll and every event loop. Wait for it, then
- * receive with timeout 0. Made at the first call, owned by the subscription and closed with it:
- * never read, write or close it. Costs nothing until armed; a burst costs its publisher one system
- * call. Non-blocking. Returns the descriptor.
- * Errors: -EMFILE, -ENFILE, -ENOMEM.
+ * A file descriptor that polls readable (POLLIN) while events are pending, and for good once the
+ * subscription is closed: for poll, epoll, io_uring and every event loop. Wait for it, then receive
+ * with timeout 0. In either kind of loop no wake-up is lost, and at most one in twenty finds none:
+ *
+ * Level-triggered (poll, epoll, libuv, GLib): receive one event, a batch, or until -EAGAIN, as you
+ * like. While something is left the descriptor stays readable.
+ *
+ * Edge-triggered (EPOLLET, tokio, Go, Asio, io_uring multishot): receive until -EAGAIN, and only
+ * then wait again. The next publish after an -EAGAIN makes an edge; one before it need not. A batch
+ * that is not full is no -EAGAIN. Several threads need an epoll each: of one epoll an edge is told
+ * to one thread only, and is lost with it if it is stopped.
+ *
+ * Errors of such a receive: -EAGAIN, wait. -ESHUTDOWN, it is over (or a one-shot has had its
+ * event): the descriptor stays readable, so take it out of the loop. -ENOMEM, try again after a
+ * while: a level-triggered loop finds it readable, and the next publish makes an edge.
+ *
+ * Made at the first call, owned by the subscription. To end, first take it out of the loop, then
+ * unsubscribe: the last reference closes it, mostly at once, and its number may be reused then.
+ * Never read, write or close it: the library goes on writing to that number, 8 bytes to whatever
+ * other file or eventfd has it by then, and closes it with the subscription. An error of that, of
+ * whatever kind, costs nothing but the wake-up.
+ *
+ * A thread with a descriptor table of its own (unshare or clone without CLONE_FILES) can't signal
+ * descriptors that its table lacks. What it publishes is queued all the same, and the next publish
+ * of a thread that has the descriptor wakes the loop for all of it: let such a thread not publish.
+ *
+ * Costs nothing until armed; a burst costs its publishers one system call. Non-blocking. Returns
+ * the descriptor. Errors: -EMFILE, -ENFILE, -ENOMEM.
  */
 EXITBUS_API int exitbus_subscription_fd(struct exitbus_subscription *subscription);
 

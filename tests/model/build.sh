@@ -8,8 +8,9 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/exitbus-model.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 local='-D_Thread_local=__attribute__((section("model_local")))'
 flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -I$root/include
-    -I$root/lib -DEXITBUS_CHECKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH
-    -DRECORDS_FIRST=1 -fmacro-prefix-map=$root/= -DORDER_THREAD_NUMBER=model_thread_number $local"
+    -I$root/lib -DEXITBUS_CHECKS -DEXITBUS_TEST_HOOKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16
+    -DRECLAIM_WITHOUT_EPOCH -DRECORDS_FIRST=1 -fmacro-prefix-map=$root/=
+    -DORDER_THREAD_NUMBER=model_thread_number $local"
 # Plain accesses, too, become calls into the explorer, which finds data races.
 races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_THREAD__"
 
@@ -17,8 +18,15 @@ races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_
 bounds="close_fd_fences 2 2
 fd 1 3
 fd_fences 1 3
+fd_end 2 2
 told 1 1
+fd_edge 2 1
+fd_publishers 1 1
 fd_share 1 1
+close_fd_two 2 1
+fd_two_edges 1 0
+fd_stop 1 0
+fd_stop_receiver 1 0
 epoch 3 3
 strangers 3 3
 ended 3 3

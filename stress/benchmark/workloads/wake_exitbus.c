@@ -49,6 +49,17 @@ static void wait(void *opaque)
         wake_epoll_wait(state->epoll);
 }
 
+static unsigned pass(void *opaque)
+{
+    struct state *state = opaque;
+    struct exitbus_event event;
+    unsigned count = 0;
+    wake_epoll_wait(state->epoll);
+    while (exitbus_receive(state->subscription, &event, 0) == 0)
+        count++;
+    return count;
+}
+
 static void close_state(void *opaque)
 {
     struct state *state = opaque;
@@ -58,5 +69,5 @@ static void close_state(void *opaque)
     free(state);
 }
 
-const struct waker exitbus_epoll_waker = {"epoll", EXITBUS, NULL,       open_state,
-                                          wake,    wait,    close_state};
+const struct waker exitbus_epoll_waker = {"epoll", EXITBUS, NULL,        open_state,
+                                          wake,    wait,    close_state, pass};

@@ -312,6 +312,11 @@ static void schedule(void)
     switch_to(next);
 }
 
+unsigned model_choice(unsigned options_)
+{
+    return options.mode == MODE_RANDOM ? (unsigned)(random_next() % options_) : choose(options_);
+}
+
 /* Before an operation that others can see. */
 static void step(void)
 {
@@ -829,6 +834,14 @@ void *model_memset(void *address, int byte, size_t size)
 {
     __tsan_write_range(address, size);
     return memset(address, byte, size);
+}
+
+/* Only for the hook of the steps, which is set before any thread is there. */
+uint64_t __tsan_atomic64_load(const volatile void *address, int order);
+uint64_t __tsan_atomic64_load(const volatile void *address, int order)
+{
+    (void)order;
+    return *(const volatile uint64_t *)address;
 }
 
 void __tsan_init(void);

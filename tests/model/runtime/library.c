@@ -184,6 +184,7 @@ void reclaim_wait(void)
 static struct {
     struct model_channel channel;
     unsigned tokens;
+    unsigned edges; /* writes so far */
     bool open;
 } fds[FDS];
 
@@ -232,7 +233,7 @@ int sys_eventfd(bool semaphore)
     for (int fd = 0; fd < FDS; fd++)
         if (!fds[fd].open) {
             fds[fd].open = true;
-            fds[fd].tokens = 0;
+            fds[fd].tokens = fds[fd].edges = 0;
             fds[fd].channel.number = (unsigned)fd;
             model_take_over(&fds[fd].channel); /* from who has closed the last one of that number */
             model_make(&fds[fd]);
@@ -241,28 +242,29 @@ int sys_eventfd(bool semaphore)
     return -EMFILE;
 }
 
-int sys_eventfd_add(int fd)
+int sys_eventfd_add_tokens(int fd, uint64_t tokens)
 {
     model_step();
     if (fd < 0 || fd >= FDS || !fds[fd].open)
-        return -EBADF;
+        model_violation("a descriptor is written that is closed", __FILE__, __LINE__);
     model_use(&fds[fd]);
-    fds[fd].tokens++;
+    fds[fd].tokens += (unsigned)tokens;
+    fds[fd].edges++;
     model_hand_over(&fds[fd].channel);
     model_wake(&fds[fd].tokens);
     return 0;
 }
 
-void sys_eventfd_add_surely(int fd)
+int sys_eventfd_add(int fd)
 {
-    sys_eventfd_add(fd);
+    return sys_eventfd_add_tokens(fd, 1);
 }
 
 int sys_eventfd_take(int fd)
 {
     model_step();
     if (fd < 0 || fd >= FDS || !fds[fd].open)
-        return -EBADF;
+        model_violation("a descriptor is read that is closed", __FILE__, __LINE__);
     model_use(&fds[fd]);
     if (fds[fd].tokens == 0)
         return -EAGAIN;
@@ -277,6 +279,21 @@ void model_await_readable(int fd)
     model_use(&fds[fd]);
     while (fds[fd].tokens == 0)
         model_sleep(&fds[fd].tokens);
+    model_take_over(&fds[fd].channel);
+}
+
+/* As epoll does with EPOLLET: named if it has been written to since, and is readable now. */
+void model_await_edge(int fd, unsigned *seen)
+{
+    model_step();
+    model_use(&fds[fd]);
+    for (;;) {
+        bool edge = *seen != fds[fd].edges;
+        *seen = fds[fd].edges;
+        if (edge && fds[fd].tokens > 0)
+            break;
+        model_sleep(&fds[fd].tokens);
+    }
     model_take_over(&fds[fd].channel);
 }
 
@@ -308,15 +325,23 @@ int64_t sys_clock_ns(clockid_t clock)
     return 1;
 }
 
+void (*exitbus_test_step)(enum test_step step); /* of platform.h; some tests stop threads there */
+
 /* -------------------------------------------------------------------------------- what is left out */
 
 void reapers_forget_parent(void)
 {
 }
 
-int bus_close(struct exitbus *bus)
+int bus_close(struct exitbus *bus, int *lost)
 {
+    (void)lost;
     bus->hub.memory.allocator.release = release_bus;
     atomic_store_explicit(&bus->hub.closed, true, memory_order_seq_cst);
     return 0;
+}
+
+void reaper_bus_free(struct exitbus *bus)
+{
+    (void)bus;
 }

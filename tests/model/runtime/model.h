@@ -47,6 +47,9 @@ void model_step(void);
 void model_hand_over(struct model_channel *channel);
 void model_take_over(struct model_channel *channel);
 
+/* Any number below that: each in some execution. */
+unsigned model_choice(unsigned options);
+
 /* Let another thread take a step first, if one can. */
 void model_pause(void);
 

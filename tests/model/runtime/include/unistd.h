@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Stands before the system's: whoever pauses sleeps for ever. */
+#ifndef MODEL_UNISTD_H
+#define MODEL_UNISTD_H
+
+#include_next <unistd.h>
+
+#include "../model.h"
+
+#define pause() (model_sleep(""), 0)
+
+#endif

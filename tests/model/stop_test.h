@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * For tests that stop a thread for ever, at any one of some steps of the library: the explorer
+ * tries each of them; natively it is a random one. The others must do without that thread.
+ */
+#ifndef STOP_TEST_H
+#define STOP_TEST_H
+
+#include "model_test.h"
+#include "platform.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <time.h>
+#include <unistd.h>
+
+unsigned model_choice(unsigned options) __attribute__((weak));
+
+static inline unsigned any_of(unsigned options)
+{
+    return model_choice ? model_choice(options) : (unsigned)clock() % options;
+}
+
+static enum test_step stop_step;
+unsigned model_thread_number(void) __attribute__((weak));
+
+/* One for each thread; the model's threads are one to the compiler. */
+static inline int *stop_here(void)
+{
+    static _Thread_local int native;
+    static int model[8];
+    return model_thread_number ? &model[model_thread_number()] : &native;
+}
+
+static _Atomic int stop_settled;
+
+/* By the thread: it has stopped, or it has come to its end without. */
+static inline void stop_is_settled(void)
+{
+    *stop_here() = 0;
+    atomic_store_explicit(&stop_settled, 1, memory_order_release);
+}
+
+static inline void stop_hook(enum test_step step)
+{
+    if (!*stop_here() || step != stop_step)
+        return;
+    stop_is_settled();
+    for (;;)
+        pause();
+}
+
+/* Before there are threads: one of them is going to stop at one of these steps. */
+static inline void stop_at(const enum test_step *steps, unsigned count)
+{
+    stop_step = steps[any_of(count)];
+    exitbus_test_step = stop_hook;
+}
+
+static inline void stop_await(void)
+{
+    while (!atomic_load_explicit(&stop_settled, memory_order_acquire))
+        sched_yield();
+}
+
+#endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A queue is asked what is in it, and closed, by a thread that has nothing to do with those who
  * publish to it and receive from it: it counts what was taken. */
-#include "model_test.h"
+#include "stop_test.h"
 
 static struct exitbus *bus;
 static struct exitbus_subscription *sub;
@@ -25,7 +25,8 @@ static void *receiver(void *nothing)
 
 static void *closer(void *nothing)
 {
-    assert(exitbus_subscription_fd(sub) >= 0);
+    if (any_of(2))
+        assert(exitbus_subscription_fd(sub) >= 0);
     ssize_t pending = exitbus_pending(sub);
     assert(pending >= 0 && pending <= 2);
     assert(exitbus_unsubscribe(sub) == 0);

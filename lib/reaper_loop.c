@@ -26,7 +26,7 @@
 /* What one pass may take on. */
 #define ROUNDS_PER_PASS 16
 #define CHILDREN_PER_PASS 1024
-#define REAP_TRIES 8
+#define WAITID_TRIES 8
 /* Waits in a row that fail: then it is no accident, but a filter, or not our descriptor any more. */
 #define REFUSALS 1000
 
@@ -82,10 +82,14 @@ static int peek(struct target target, siginfo_t *info, struct rusage *usage)
     return result < 0 ? result : info->si_pid != 0;
 }
 
-static bool is_gone(struct target target)
+/* 1: there is no such child any more; 0: there is; or -errno: waitid can't be asked. */
+static int is_gone(struct target target)
 {
     siginfo_t info;
-    return peek(target, &info, NULL) == -ECHILD;
+    int result = -EAGAIN;
+    for (int tries = 0; tries < WAITID_TRIES && result < 0 && result != -ECHILD; tries++)
+        result = peek(target, &info, NULL);
+    return result == -ECHILD ? 1 : result < 0 ? result : 0;
 }
 
 /* ------------------------------------------------------------------------------- one exit */
@@ -122,10 +126,10 @@ static bool mark_leaving(struct pass *pass, pid_t pid, const struct child_watch 
         if (watch_pid(watch) != pid)
             continue;
         watch->leaving = true;
-        if (watch == self || watch_pidfd(watch) < 0 || !is_gone(target_of(watch)))
+        if (watch == self || watch_pidfd(watch) < 0)
             continue;
-        watch->leaving = false;
-        if (!collect_lost(pass, watch, false))
+        int gone = is_gone(target_of(watch));
+        if (gone < 0 || (gone == 1 && !collect_lost(pass, watch, false)))
             return false;
     }
     return true;
@@ -152,12 +156,10 @@ static void end_leaving(struct pass *pass, pid_t pid, const struct child_watch *
             continue;
         if (watch == self)
             watch_end(pass->set, watch, named, WATCH_SETTLED);
-        else if (watch_pidfd(watch) >= 0 ? is_gone(target_of(watch))
-                                         : watch->leaving || !watch->spawned)
+        else if (watch_pidfd(watch) < 0 ? watch->leaving || !watch->spawned
+                                        : watch->leaving || is_gone(target_of(watch)) == 1)
             watch_end(pass->set, watch, false,
                       watch_pidfd(watch) >= 0 ? WATCH_SETTLED : WATCH_DOUBTED);
-        else
-            watch->leaving = false;
     }
 }
 
@@ -166,7 +168,7 @@ static int reap(struct target target)
 {
     siginfo_t info;
     int result = -EAGAIN;
-    for (int tries = 0; tries < REAP_TRIES && result < 0 && result != -ECHILD; tries++)
+    for (int tries = 0; tries < WAITID_TRIES && result < 0 && result != -ECHILD; tries++)
         result =
             sys_waitid(target.type, target.id, &info, WEXITED | WNOHANG | target.options, NULL);
     return result == -ECHILD ? 0 : result;

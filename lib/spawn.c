@@ -298,7 +298,8 @@ static int open_pipe(const struct exitbus_spawn_options *options, int fds[2])
 static int open_gate(struct child *child, struct process *process, int gate)
 {
     process->pidfd = sys_pidfd_open(process->pid);
-    if (process->pidfd < 0)
+    /* ESRCH: it has given up, and an ALL reaper has collected it; it has reported why. */
+    if (process->pidfd < 0 && process->pidfd != -ESRCH)
         return process->pidfd;
     if (!mutant(SPAWN_SUBSCRIBES_LATE))
         child_announce(child, process->pid);

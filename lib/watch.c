@@ -121,7 +121,8 @@ int watch_set_wake(struct watch_set *set)
 /* Its owner lets a watch go. The pool's stack wants a grace period between take and give. */
 static void watch_discard(struct watch_set *set, struct child_watch *watch)
 {
-    bool spawned = watch->spawned;
+    /* One that was aborted its maker has counted out. */
+    bool spawned = watch->spawned && watch_state(watch) != WATCH_ABORTED;
     reclaim_enter();
     memory_retire(&set->bus->hub.memory, WATCH_CLASS, watch);
     reclaim_leave();
@@ -188,10 +189,14 @@ bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
 
 void watch_abort(struct watch_set *set, struct child_watch *watch)
 {
-    if (!leave_reserved(watch, WATCH_ABORTED))
+    bool spawned = watch->spawned;
+    if (!leave_reserved(watch, WATCH_ABORTED)) {
         watch_discard(set, watch);
-    else
-        watch_set_wake(set); /* or aborted ones would gather until a child exits */
+        return;
+    }
+    watch_set_wake(set); /* or aborted ones would gather until a child exits */
+    if (spawned)
+        atomic_fetch_sub_explicit(&set->spawned, 1, memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------------------------- the reaper */

@@ -20,12 +20,14 @@ void fragment(struct exitbus *bus, struct exitbus_subscription *sub);
 
 void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
 {
+    char *argv[] = {"true", NULL};
+    struct exitbus_subscription *subscription;
     struct exitbus_reaper *reaper;
     struct exitbus_event event;
     struct rusage usage;
     pid_t pid;
     int status;
-    (void)bus, (void)sub, (void)reaper, (void)event, (void)usage, (void)pid, (void)status;
+    (void)argv, (void)subscription, (void)bus, (void)sub, (void)reaper, (void)event, (void)usage, (void)pid, (void)status;
     {
 FRAGMENT
     }

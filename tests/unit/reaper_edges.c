@@ -881,9 +881,10 @@ static void closed_under_implicit(void)
 static void closed_under_destroy(void)
 {
     struct exitbus *bus = bus_new();
-    spawn_tiny(bus, "p", NULL);
+    pid_t pid = spawn_tiny(bus, "p", NULL);
     close_ours();
     must_equal(exitbus_destroy(bus), -EBADF);
+    kill(pid, SIGKILL);
 }
 
 static void closed_under_polled(void)

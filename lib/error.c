@@ -49,7 +49,8 @@ const char *exitbus_strerror(int error)
     case EBUSY:
         return "another reaper is in the way, or is being polled by another thread";
     case ENOTSUP:
-        return "SIGCHLD is ignored or has SA_NOCLDWAIT, or the reaper's mode does not have this";
+        return "SIGCHLD is ignored (set it to SIG_DFL, or use an ALL reaper), or the reaper's mode "
+               "does not have this";
     case ECHILD:
         return "not a child of this process, or already reaped";
     case EXDEV:
@@ -83,7 +84,7 @@ static const struct cause causes[] = {
      "a reaper from before, or a polled one"},
     {EXITBUS_SPAWN_STEP_REAPER, EAGAIN, "no thread can be started for the reaper"},
     {EXITBUS_SPAWN_STEP_REAPER, ENOTSUP,
-     "SIGCHLD is ignored or has SA_NOCLDWAIT: the exit status would be lost"},
+     "SIGCHLD is ignored or has SA_NOCLDWAIT: set it to SIG_DFL, or use an ALL reaper"},
     {EXITBUS_SPAWN_STEP_REAPER, EXDEV, "the children of this process are reaped into another bus"},
     {EXITBUS_SPAWN_STEP_REAPER, ESHUTDOWN, "the bus is closed"},
     {EXITBUS_SPAWN_STEP_PROCESS, EAGAIN, "no process can be made: there are too many"},

@@ -9,7 +9,9 @@
 #include <poll.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "platform.h"
@@ -513,4 +515,117 @@ TEST(field, per_producer_fifo)
     check_ok(exitbus_unsubscribe(relay.in));
     check_ok(exitbus_unsubscribe(witness));
     check_ok(exitbus_destroy(bus));
+}
+
+/* ------------------------------------------------------------- from a second search of the field */
+
+struct edges {
+    struct exitbus *bus;
+    int count;
+};
+
+static void *publish_edges(void *argument)
+{
+    struct edges *edges = argument;
+    for (int i = 1; i <= edges->count; i++)
+        must_equal(exitbus_publish_pid(edges->bus, i, 0), 0);
+    return NULL;
+}
+
+/* A consumer drains to "would block" and sleeps in an edge-triggered set: never woken. */
+TEST(field, edge_lost)
+{
+    struct edges edges = {bus_new(), scaled(100000)};
+    struct exitbus_subscription *all = subscribe(edges.bus, exitbus_topic_any_pid());
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event edge = {.events = EPOLLIN | EPOLLET};
+    must_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, exitbus_subscription_fd(all), &edge), 0);
+    pthread_t publisher = thread_start(publish_edges, &edges);
+    struct exitbus_event event;
+    for (int taken = 0; taken < edges.count;) {
+        int result = exitbus_receive(all, &event, 0);
+        if (result == 0)
+            check_equal(event.pid, ++taken);
+        else
+            must_equal(epoll_wait(epoll, &edge, 1, -1), 1);
+    }
+    thread_join(publisher);
+    close(epoll);
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(edges.bus));
+}
+
+static int in_a_child(void (*body)(void))
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        body();
+        _exit(0);
+    }
+    int status;
+    must_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void create_without_threads(void)
+{
+    struct rlimit none = {0, 0};
+    struct exitbus *bus = NULL;
+    must_equal(setrlimit(RLIMIT_NPROC, &none), 0);
+    if (getuid() == 0) /* whom the limit does not hold */
+        must_equal(syscall(SYS_setresuid, 65534, 65534, 65534), 0);
+    must_equal(exitbus_create(&bus, NULL), -EAGAIN);
+    must(!bus);
+}
+
+/* No thread is to be had, and the process aborts in liburcu. */
+TEST(field, no_thread_no_abort)
+{
+    check_equal(in_a_child(create_without_threads), 0);
+}
+
+static void *spawn_here(void *bus)
+{
+    struct exitbus_subscription *own;
+    pid_t pid = spawn_tiny(bus, "6", &own);
+    must_equal(receive_pid(own, pid).exit_code, 6);
+    must_equal(exitbus_unsubscribe(own), 0);
+    return NULL;
+}
+
+/* The child's stack lies inside the caller's, which is small. */
+TEST(field, small_stack_spawn)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which need more themselves */
+    struct exitbus *bus = bus_new();
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    must_equal(pthread_attr_setstacksize(&attributes, 16384), 0);
+    pthread_t thread;
+    must_equal(pthread_create(&thread, &attributes, spawn_here, bus), 0);
+    thread_join(thread);
+    pthread_attr_destroy(&attributes);
+    check_ok(exitbus_destroy(bus));
+#endif
+}
+
+static struct exitbus *parents_bus;
+
+static void work_in_a_child(void)
+{
+    must_equal(exitbus_publish_pid(parents_bus, 1, 0), -ESTALE);
+    struct exitbus *bus = bus_new();
+    spawn_here(bus);
+    must_equal(exitbus_destroy(bus), 0);
+}
+
+/* A forked worker needs a bus of its own, after its parent has used one. */
+TEST(field, prefork)
+{
+    parents_bus = bus_new();
+    spawn_here(parents_bus);
+    check_equal(in_a_child(work_in_a_child), 0);
+    spawn_here(parents_bus);
+    check_ok(exitbus_destroy(parents_bus));
 }

@@ -336,6 +336,28 @@ TEST(reaper_edges, status_lost_is_no_success)
 
 /* ------------------------------------------------------------------------- start and stop */
 
+/* SIGCHLD was ignored since before the program began (nohup, cron): ALL takes over, and gives back. */
+TEST(reaper_edges, ignored_at_start)
+{
+    signal(SIGCHLD, SIG_IGN);
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper_options watched = {.mode = EXITBUS_REAPER_WATCHED};
+    struct exitbus_reaper *reaper = NULL;
+    check_equal(exitbus_reaper_start(bus, &watched, &reaper), -ENOTSUP);
+    check(strstr(exitbus_strerror(-ENOTSUP), "SIG_DFL") != NULL); /* it says what to do */
+    reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+    struct child child = child_fork(9);
+    child_end(child);
+    check_equal(receive_pid(all, child.pid).exit_code, 9);
+    check_ok(exitbus_reaper_stop(reaper));
+    struct sigaction now;
+    sigaction(SIGCHLD, NULL, &now);
+    check(now.sa_handler == SIG_IGN);
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
 /* Somebody has installed theirs over ours and does not call ours: the next start is not deaf. */
 TEST(reaper_edges, restart_over_foreign)
 {

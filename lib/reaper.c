@@ -8,14 +8,14 @@
  * with the first spawn. Further WATCHED reapers have a set of their own.
  *  1. At most one reaper makes passes over a set: the next one waits at its own gate, closed since
  *     before its thread began, until the one before has left its last pass.
- *  2. While spawn has children in a set, or is about to have one, a reaper runs over it: one that is
- *     stopped hands over to the implicit reaper, and if that can't start the stop fails.
- *  3. `reaper_lock` guards who runs. No pass takes it, and no spawn holds it while its child comes
- *     into being. What it waits for is the end of a pass.
+ *  2. While spawn has children in a set, or is about to have one, a reaper runs over it. One that is
+ *     stopped hands over to the implicit reaper; if that can't start the stop fails.
+ *  3. `reaper_lock` guards which reapers run. No pass takes it. No spawn holds it while its child
+ *     comes into being. A thread that holds it waits for the end of a pass at most.
  *
- * A reaper's thread sleeps in epoll_wait. If the host has closed that descriptor the thread may never
- * wake. So nothing waits for the thread's end but for a bounded time, and the struct that it looks
- * at when it wakes all the same is then left to it.
+ * A reaper's thread sleeps in epoll_wait. If the host has closed that descriptor the thread may
+ * never wake. So nothing waits for the thread's end but for a bounded time, and the struct that it
+ * looks at when it wakes all the same is then left to it.
  */
 #include "reaper.h"
 #include "cancel.h"
@@ -35,8 +35,8 @@ struct exitbus_reaper {
     enum exitbus_reaper_mode mode;
     uint32_t flags;
     struct reaper_loop loop;
-    bool own_set;  /* not the bus's */
-    int view_fd;   /* POLLED: an epoll descriptor for the host, in which the set's lies */
+    bool own_set; /* not the bus's */
+    int view_fd;  /* POLLED: an epoll descriptor for the host, in which the set's lies */
     int old_subreaper;
     bool has_thread;
     pthread_t thread;
@@ -132,8 +132,8 @@ static bool thread_ended(struct exitbus_reaper *reaper)
 }
 
 /*
- * See to it that the reaper makes no more passes. Inside its gate, which is opened. False: its thread
- * sleeps at a descriptor that the host has closed, and keeps the struct.
+ * See to it that the reaper makes no more passes. Inside its gate, which is opened. False: its
+ * thread sleeps at a descriptor that the host has closed, and keeps the struct.
  */
 static bool leave_set(struct exitbus_reaper *reaper)
 {
@@ -246,8 +246,7 @@ static int start_running(struct exitbus_reaper *reaper)
 /* Does spawn need somebody to look after the bus's set? */
 static bool set_needed(struct exitbus *bus)
 {
-    return bus->children &&
-           atomic_load_explicit(&bus->children->spawned, memory_order_relaxed) > 0;
+    return bus->children && atomic_load_explicit(&bus->children->spawned, memory_order_relaxed) > 0;
 }
 
 static struct watch_set *bus_set(struct exitbus *bus)

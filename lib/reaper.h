@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What spawn needs of reapers: a child handed over in one transaction, which holds no lock while the
- * child comes into being. Uses: bus.
+ * What spawn needs of reapers: a child handed over in one transaction, which holds no lock while
+ * the child comes into being. Uses: bus.
  */
 #ifndef EXITBUS_REAPER_H
 #define EXITBUS_REAPER_H

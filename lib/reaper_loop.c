@@ -11,8 +11,9 @@
  * which walks in order of birth. So before one that it names is collected, epoll is asked once more
  * whether that child is a watched one.
  *
- * A pass ends, so that a host's loop gets its turn while children exit all the time. If it ends with
- * something left it makes the descriptor readable anew: a loop that is edge-triggered comes back.
+ * A pass ends, so that a host's loop gets its turn while children exit all the time. If it ends
+ * with something left it makes the descriptor readable anew: a loop that is edge-triggered comes
+ * back.
  */
 #include "reaper_loop.h"
 
@@ -27,18 +28,18 @@
 #define ROUNDS_PER_PASS 16
 #define CHILDREN_PER_PASS 1024
 #define WAITID_TRIES 8
-/* Waits in a row that fail: then it is no accident, but a filter, or not our descriptor any more. */
+/* So many waits in a row that fail are no accident: a filter, or a descriptor that is not ours. */
 #define REFUSALS 1000
 
 struct pass {
     const struct reaper_loop *loop;
     struct watch_set *set;
-    int count;   /* exits published */
-    bool wake;   /* named by epoll, and not handled yet */
+    int count; /* exits published */
+    bool wake; /* named by epoll, and not handled yet */
     bool timer;
     bool signal;
-    bool more;   /* something is left for the next pass */
-    int error;   /* nothing more can be collected */
+    bool more; /* something is left for the next pass */
+    int error; /* nothing more can be collected */
 };
 
 static int wait_status(const siginfo_t *info)
@@ -232,8 +233,8 @@ static void wait_for(struct pass *pass, struct child_watch *watch, bool named, b
         return;
     }
     /* Named by epoll, and no child to wait for: its tracer has not seen the exit yet. */
-    watch->held = !exited && (named || watch->held || watch->polled) &&
-                  watch_pidfd(watch) >= 0 && sys_readable(watch_pidfd(watch));
+    watch->held = !exited && (named || watch->held || watch->polled) && watch_pidfd(watch) >= 0 &&
+                  sys_readable(watch_pidfd(watch));
     /* An exit that can't be collected yet would keep epoll awake: it waits for the timer. */
     if (exited || watch->held || named)
         watch_unpoll(set, watch);

@@ -3,10 +3,10 @@
  * The worker: see reclaim.h.
  *
  *   - reclaim_later() pushes onto a stack; the worker takes all of it with one exchange, waits for
- * a grace period, and calls the callbacks, the oldest first. Then it naps for some 10 ms, so that
+ *     a grace period, and calls the callbacks, the oldest first. Then it naps for some 10 ms, so that
  *     many share a grace period. If there is nothing it sleeps, and at rest nothing runs.
  *   - The worker says that it sleeps or naps before it looks at the stack for the last time; a
- * pusher looks at that after its push. Both are sequentially consistent, so one of the two sees the
+ *     pusher looks at that after its push. Both are sequentially consistent, so one of the two sees the
  *     other. Only the worker takes back what it has said: a pusher that was stopped before its
  *     system call leaves the next one to make it, and no wake-up is lost for good.
  *   - Nothing waits for the worker but destroy. The process may end at any time: it is a detached

@@ -2,22 +2,22 @@
 /*
  * SIGCHLD: see sigchld.h.
  *
- * The chain. Our handler notes the signal and calls the handler that it found when it was installed.
- * A host's handler may be put over ours and call ours in turn. Ours is then installed over that one
- * again with the next reaper, so it may be in the chain several times: `found[i]` is what the i-th
- * installation has found. The outermost call serves found[depth - 1], and a call that comes from the
- * handler so called serves the one below. A call is such an inner one if it is about the same
- * siginfo, further down the same stack. (A handler may leave by siglongjmp, or let the next SIGCHLD
- * in while it runs, so a flag would not do.)
+ * The chain. Our handler notes the signal and calls the handler that it found when it was
+ * installed. A host's handler may be put over ours and call ours in turn. Ours is then installed
+ * over that one again with the next reaper, so it may be in the chain several times: `found[i]` is
+ * what the i-th installation has found. The outermost call serves found[depth - 1], and a call that
+ * comes from the handler so called serves the one below. A call is such an inner one if it is about
+ * the same siginfo, further down the same stack. (A handler may leave by siglongjmp, or let the
+ * next SIGCHLD in while it runs, so a flag would not do.)
  *
  * The reaper's thread has SIGCHLD unblocked, because a host may have blocked it in all of its own.
- * No handler of the host's may run there: it might leave by siglongjmp, onto another thread's stack,
- * or look at its own thread's state. So on that thread the signal is noted and sent on: first to
- * the process, marked, so that any thread of the host's that has it unblocked, or waits for it by
- * sigwait or signalfd, can take it as if there were no such thread as ours. For the length of a pass
- * SIGCHLD stays blocked here, to let them. If the marked one comes back to us, they have it blocked,
- * or were too slow: then it goes to the first thread, and is pending there until that one unblocks
- * it (sigsuspend, ppoll).
+ * No handler of the host's may run there: it might leave by siglongjmp, onto another thread's
+ * stack, or look at its own thread's state. So on that thread the signal is noted and sent on:
+ * first to the process, marked, so that any thread of the host's that has it unblocked, or waits
+ * for it by sigwait or signalfd, can take it as if there were no such thread as ours. For the
+ * length of a pass SIGCHLD stays blocked here, to let them. If the marked one comes back to us,
+ * they have it blocked, or were too slow: then it goes to the first thread, and is pending there
+ * until that one unblocks it (sigsuspend, ppoll).
  */
 #include "sigchld.h"
 #include "fork_guard.h"
@@ -190,7 +190,7 @@ int sigchld_install(int eventfd)
         bool quiet = !(before.sa_flags & SA_SIGINFO) &&
                      (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN);
         struct sigaction ours = {.sa_sigaction = on_sigchld, .sa_mask = before.sa_mask};
-        /* As the found handler has it, so that its owner notices nothing; quiet if there was none. */
+        /* As the found handler has it: its owner notices nothing. Quiet if there was none. */
         ours.sa_flags =
             SA_SIGINFO | SA_ONSTACK |
             (quiet ? SA_RESTART | SA_NOCLDSTOP : before.sa_flags & (SA_RESTART | SA_NOCLDSTOP));

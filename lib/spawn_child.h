@@ -28,13 +28,13 @@ struct child {
     const char *search; /* PATH, or NULL: `path` as it is */
     char *buffer;       /* PATH_MAX bytes for the child */
     uint64_t signal_mask;
-    uint64_t reset_ignored;       /* signals whose default action is set even if they are ignored */
-    uint64_t ignored;             /* the parent's ignored signals */
-    bool ignored_known;           /* … were to be had; else the child looks at each signal */
-    bool handlers_reset;          /* by the kernel, as it made the child */
-    bool named;                   /* the kernel writes `pid` before the child runs */
-    pid_t pid;                    /* as the parent has it; 0: not known */
-    struct child_watch *watch;    /* reserved with the reaper that will collect it */
+    uint64_t reset_ignored;    /* signals whose default action is set even if they are ignored */
+    uint64_t ignored;          /* the parent's ignored signals */
+    bool ignored_known;        /* … were to be had; else the child looks at each signal */
+    bool handlers_reset;       /* by the kernel, as it made the child */
+    bool named;                /* the kernel writes `pid` before the child runs */
+    pid_t pid;                 /* as the parent has it; 0: not known */
+    struct child_watch *watch; /* reserved with the reaper that will collect it */
     struct exitbus_subscription *subscription; /* or NULL */
     /* Where memory is copied: wait for a byte here before exec, and report an error there. */
     int gate_fd;

@@ -246,8 +246,7 @@ int sys_waitid(int id_type, int id, siginfo_t *info, int options, struct rusage 
     return (int)call_again(SYS_waitid, id_type, id, (long)info, options, (long)usage, 0);
 }
 
-/* From Linux 6.15 on: the layout of PIDFD_GET_INFO up to its exit code, which older headers lack.
- */
+/* Linux 6.15 and later: PIDFD_GET_INFO's layout up to the exit code, which older headers lack. */
 struct pidfd_info_exit {
     uint64_t mask;
     uint64_t cgroup_id;

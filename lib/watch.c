@@ -2,23 +2,24 @@
 /*
  * The children that a reaper watches: see watch.h.
  *
- * Why an exit is published once. Several watches can stand for one process: its spawner's, and those
- * of threads that have learned its pid. And a pid can stand for two processes, one after the other.
+ * Why an exit is published once. Several watches can stand for one process: its spawner's, and
+ * those of threads that have learned its pid. And a pid can stand for two processes, one after the
+ * other.
  *  1. A maker reserves its watch before it looks at the child (watch) or before the child exists
  *     (spawn). So a maker that still saw the child had its watch in the set before the reaper could
  *     reap that child, because the reaper reaps after it has published.
  *  2. The reaper publishes an exit while the child is a zombie, so the pid is that child's alone.
  *     Before that it absorbs the list and marks every watch of the pid as leaving, except those
  *     whose pidfd says that their process is gone: they stand for an earlier process.
- *  3. After the reap it absorbs once more. By 1 every watch that its maker made for that child is in
- *     the set now. A reserved one without a pidfd may be for the next child of that pid: it is
+ *  3. After the reap it absorbs once more. By 1 every watch that its maker made for that child is
+ *     in the set now. A reserved one without a pidfd may be for the next child of that pid: it is
  *     doubted, by a CAS that its maker's commit can't pass over, and the maker looks at the child
  *     once more and reserves anew, or finds that there is none.
  * A watch is never left to two threads: RESERVED is left by one CAS, the maker's or the reaper's,
  * and then the watch belongs to the one named in enum watch_state.
  *
- * Keys. epoll names a watch by its pid and a cookie, never by its address, so that a name that comes
- * late is looked up, not found, and dropped.
+ * Keys. epoll names a watch by its pid and a cookie, never by its address, so that a name that
+ * comes late is looked up, not found, and dropped.
  *
  * A maker stopped anywhere delays nobody: what it has reserved is one entry in a list.
  */
@@ -296,8 +297,8 @@ bool watch_poll(struct watch_set *set, struct child_watch *watch)
         return true;
     pid_t pid = watch_pid(watch);
     if (watch_pidfd(watch) < 0) {
-        /* The caller has just seen the child, and only the reaper reaps it: the pid is still its
-         * own, unless another waiter is at work, who has to expect anything. */
+        /* The caller has just seen the child, and only the reaper reaps it. So the pid is still its
+         * own, unless the host waits for our children, too. */
         int pidfd = sys_pidfd_open(pid);
         if (pidfd < 0)
             return false;
@@ -323,8 +324,8 @@ static void watch_let_go(struct watch_set *set, struct child_watch *watch, bool 
     uint32_t reserved = WATCH_RESERVED;
     /* Release; pairs with the acquire in leave_reserved(): the maker frees it. Acquire where the
      * maker was faster; pairs with its release. */
-    if (atomic_compare_exchange_strong_explicit(&watch->state, &reserved, to,
-                                                memory_order_acq_rel, memory_order_acquire))
+    if (atomic_compare_exchange_strong_explicit(&watch->state, &reserved, to, memory_order_acq_rel,
+                                                memory_order_acquire))
         return;
     if (!named)
         watch_unpoll(set, watch);

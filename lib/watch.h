@@ -32,14 +32,14 @@ struct child_watch {
     struct block block;
     struct child_watch *next; /* in `incoming`, later in its bucket; the reaper's once listed */
     _Atomic int32_t pid;      /* 0: not known yet; written by the maker */
-    _Atomic int32_t pidfd;    /* -1: none, or lost; written by the maker, after commit by the reaper */
-    uint32_t cookie;          /* lower half of its key; constant */
-    _Atomic uint32_t state;   /* enum watch_state */
-    bool spawned;             /* constant: made by exitbus_spawn() */
-    bool polled;              /* its pidfd lies in the epoll set; the maker's until commit */
-    bool held;                /* exited, but its tracer has not seen that yet; the reaper's */
-    bool leaving;             /* the exit of its process is being published; the reaper's */
-    bool named;               /* by epoll, which names it once, and not collected; the reaper's */
+    _Atomic int32_t pidfd; /* -1: none, or lost; written by the maker, after commit by the reaper */
+    uint32_t cookie;       /* lower half of its key; constant */
+    _Atomic uint32_t state; /* enum watch_state */
+    bool spawned;           /* constant: made by exitbus_spawn() */
+    bool polled;            /* its pidfd lies in the epoll set; the maker's until commit */
+    bool held;              /* exited, but its tracer has not seen that yet; the reaper's */
+    bool leaving;           /* the exit of its process is being published; the reaper's */
+    bool named;             /* by epoll, which names it once, and not collected; the reaper's */
 };
 
 _Static_assert(sizeof(struct child_watch) <= WATCH_BYTES, "a watch fits its memory class");
@@ -90,8 +90,9 @@ static inline void watch_set_pid(struct child_watch *watch, pid_t pid)
 }
 
 /*
- * Hand the child over; takes `pidfd`, -1 if none could be had. False: the watch was doubted meanwhile, so look at the child
- * once more. Can't fail otherwise; lock-free. The watch is gone for the caller.
+ * Hand the child over; takes `pidfd`, -1 if none could be had. False: the watch was doubted
+ * meanwhile, so look at the child once more. Can't fail otherwise; lock-free. The watch is gone for
+ * the caller.
  */
 bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd);
 

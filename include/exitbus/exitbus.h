@@ -82,7 +82,7 @@ enum exitbus_event_kind {
 
 /* exitbus_event.flags */
 #define EXITBUS_EVENT_CORE_DUMPED 0x01u /* the process left a core dump */
-/* Another waiter took the status; the process has exited all the same. status and exit_code are -1. */
+/* Another waiter took the status: status and exit_code are -1. The process has exited. */
 #define EXITBUS_EVENT_STATUS_LOST 0x02u
 
 /*
@@ -138,12 +138,11 @@ EXITBUS_API int exitbus_create(struct exitbus **bus, const struct exitbus_option
  * Close the bus and every subscription on it: blocked receivers wake with -ESHUTDOWN, later
  * publishes and subscribes fail with it. Subscriptions stay valid (closed) until their owners
  * unsubscribe; the memory goes with the last of them. Reapers of the bus must have been stopped.
- * Publishes that have begun are let finish. So is a spawn: its child runs, its subscription is closed,
- * and its exit is nobody's. NULL is a no-op.
- * Blocks for a grace period (about 20 ms). Not inside a read-side section.
- * Errors: -EDEADLK inside a read-side section; -EBUSY a reaper of this bus still runs; -EPERM for
- * exitbus_default(). -EBADF, though the bus is destroyed and the handle spent: the host had closed
- * descriptors of the reaper that exitbus_spawn() had started.
+ * Publishes that have begun are let finish. So is a spawn: its child runs, its subscription is
+ * closed, and its exit is nobody's. NULL is a no-op. Blocks for a grace period (about 20 ms). Not
+ * inside a read-side section. Errors: -EDEADLK inside a read-side section; -EBUSY a reaper of this
+ * bus still runs; -EPERM for exitbus_default(). -EBADF, though the bus is destroyed and the handle
+ * spent: the host had closed descriptors of the reaper that exitbus_spawn() had started.
  */
 EXITBUS_API int exitbus_destroy(struct exitbus *bus);
 
@@ -386,14 +385,14 @@ struct exitbus_reaper_options {
  * ALL, for children that spawn has not made, needs SIGCHLD: it installs a handler that goes on to
  * call the one found there, if that is not called by a handler put over ours later. Its own thread
  * has SIGCHLD unblocked, but no handler of the host's ever runs there: the signal is sent on to the
- * process, and, if all other threads have it blocked or are slow to take it, to the first thread. So
- * the host may see it with si_code SI_QUEUE or SI_TKILL, and must not rely on si_pid. A host that
- * takes SIGCHLD without chaining to ours, or waits by waitpid(-1), takes those children's exits
- * away: use WATCHED there. Without a thread (POLLED), every exitbus_reaper_poll() of an ALL reaper
- * looks for children, whether or not a signal came. A child made by clone(2) with another exit
- * signal than SIGCHLD is not seen by ALL; exitbus_reaper_watch() sees it. Two copies of the library
- * in one process do not know of each other: let only one of them have an ALL reaper. The guide has a
- * table of what a host may do beside each mode.
+ * process, and, if all other threads have it blocked or are slow to take it, to the first thread.
+ * So the host may see it with si_code SI_QUEUE or SI_TKILL, and must not rely on si_pid. A host
+ * that takes SIGCHLD without chaining to ours, or waits by waitpid(-1), takes those children's
+ * exits away: use WATCHED there. Without a thread (POLLED), every exitbus_reaper_poll() of an ALL
+ * reaper looks for children, whether or not a signal came. A child made by clone(2) with another
+ * exit signal than SIGCHLD is not seen by ALL; exitbus_reaper_watch() sees it. Two copies of the
+ * library in one process do not know of each other: let only one of them have an ALL reaper. The
+ * guide has a table of what a host may do beside each mode.
  *
  * If SIGCHLD is ignored or has SA_NOCLDWAIT, ALL suspends that until it is stopped.
  *
@@ -402,24 +401,23 @@ struct exitbus_reaper_options {
  * handed to it: hand a pid to one.
  *
  * Order. Exits of children that are watched by pidfd are published in the order in which they
- * exited. Others (ALL) are found by waitid(P_ALL), which names those that wait at the same moment in
- * order of birth.
+ * exited. Others (ALL) are found by waitid(P_ALL), which names those that wait at the same moment
+ * in order of birth.
  *
  * The exit of a child that another process traces comes when its tracer has seen it. A process that
- * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and drops
- * them.
+ * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and
+ * drops them.
  *
  * The library's descriptors are 3 or higher. Never close what is not yours: see
  * exitbus_reaper_stop(). The reaper's thread runs under SCHED_OTHER on the CPUs of the process's
  * first thread, and shares the descriptor table of the thread that has started it.
  *
  * Errors: -EBUSY another ALL reaper runs in this process, or a reaper of the other mode on any bus
- * (one that exitbus_spawn() has started on another bus, and that has children to look after, counts;
- * an idle one gives way);
- * -ENOTSUP (WATCHED) SIGCHLD is ignored or has SA_NOCLDWAIT, perhaps inherited: the kernel would
- * throw statuses away. Set it to SIG_DFL, or use ALL;
- * -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread); -ESHUTDOWN; -EINVAL also where the kernel (or an
- * emulator) refuses to set the subreaper, or a thread after unshare(CLONE_NEWPID).
+ * (one that exitbus_spawn() has started on another bus, and that has children to look after,
+ * counts; an idle one gives way); -ENOTSUP (WATCHED) SIGCHLD is ignored or has SA_NOCLDWAIT,
+ * perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL, or use ALL; -ENOMEM,
+ * -EMFILE, -ENFILE, -EAGAIN (no thread); -ESHUTDOWN; -EINVAL also where the kernel (or an emulator)
+ * refuses to set the subreaper, or a thread after unshare(CLONE_NEWPID).
  */
 EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
                                      const struct exitbus_reaper_options *options,
@@ -427,13 +425,13 @@ EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
 
 /*
  * Stop it: the thread is joined, the SIGCHLD handler and the subreaper setting are put back as they
- * were found. Children of exitbus_spawn() that still run go to a reaper that the bus starts for them,
- * so whoever waits for them is told. Other children are then nobody's; zombies stay for another
- * waiter. Blocks until the reaper's thread has finished its current pass. NULL is a no-op.
- * Errors, after which the reaper goes on: -EAGAIN (no thread), -ENOMEM, -EMFILE, -ENFILE: nobody can
- * take spawn's children over; -EINVAL likewise, after unshare(CLONE_NEWPID).
- * Errors, though it is stopped and the handle is spent: -EBADF its descriptors were closed by the
- * host (this may take two seconds); or another errno by which the kernel has refused epoll or waitid.
+ * were found. Children of exitbus_spawn() that still run go to a reaper that the bus starts for
+ * them, so whoever waits for them is told. Other children are then nobody's; zombies stay for
+ * another waiter. Blocks until the reaper's thread has finished its current pass. NULL is a no-op.
+ * Errors, after which the reaper goes on: -EAGAIN (no thread), -ENOMEM, -EMFILE, -ENFILE: nobody
+ * can take spawn's children over; -EINVAL likewise, after unshare(CLONE_NEWPID). Errors, though it
+ * is stopped and the handle is spent: -EBADF its descriptors were closed by the host (this may take
+ * two seconds); or another errno by which the kernel has refused epoll or waitid.
  */
 EXITBUS_API int exitbus_reaper_stop(struct exitbus_reaper *reaper);
 
@@ -447,9 +445,9 @@ EXITBUS_API int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid);
 
 /*
  * POLLED: the descriptor to poll for input. In an edge-triggered loop (EPOLLET) one
- * exitbus_reaper_poll() for each edge is enough: a pass that stops early makes another edge. Owned by
- * the reaper and closed with it: take it out of the loop before you stop the reaper.
- * -ENOTSUP for a reaper with a thread.
+ * exitbus_reaper_poll() for each edge is enough: a pass that stops early makes another edge. Owned
+ * by the reaper and closed with it: take it out of the loop before you stop the reaper. -ENOTSUP
+ * for a reaper with a thread.
  */
 EXITBUS_API int exitbus_reaper_fd(struct exitbus_reaper *reaper);
 

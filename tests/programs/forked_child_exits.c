@@ -142,7 +142,7 @@ static void exit_with_a_stopped_thread(struct exitbus *bus)
 
 static void expect_end(const char *what, void (*body)(struct exitbus *), struct exitbus *bus)
 {
-    int status;
+    int status = 0;
     pid_t pid = fork();
     if (pid == 0) {
         alarm(PATIENCE_S);

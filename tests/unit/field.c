@@ -279,8 +279,8 @@ TEST(field, ignored_sigchld)
         check_ok(exitbus_reaper_stop(reaper));
         struct sigaction after;
         sigaction(SIGCHLD, NULL, &after);
-        check(after.sa_handler == ways[i].sa_handler && (after.sa_flags & SA_NOCLDWAIT) ==
-                                                            (ways[i].sa_flags & SA_NOCLDWAIT));
+        check(after.sa_handler == ways[i].sa_handler &&
+              (after.sa_flags & SA_NOCLDWAIT) == (ways[i].sa_flags & SA_NOCLDWAIT));
     }
     signal(SIGCHLD, SIG_DFL);
     check_ok(exitbus_destroy(bus));
@@ -381,7 +381,7 @@ TEST(field, thundering_wakeup)
     check_equal(atomic_load(&futex_wakes), asleep); /* nobody else woke and lay down again */
 #endif
     check(asleep >= WAITERS);
-    check(atomic_load(&waitids) - before <= 4);     /* look, reap, and perhaps look once more */
+    check(atomic_load(&waitids) - before <= 4); /* look, reap, and perhaps look once more */
     check_equal(atomic_load(&waits_by_waiters), 0);
     for (int i = 1; i < WAITERS; i++) {
         kill(pids[i], SIGKILL);
@@ -517,7 +517,8 @@ TEST(field, per_producer_fifo)
     check_ok(exitbus_destroy(bus));
 }
 
-/* ------------------------------------------------------------- from a second search of the field */
+/* ------------------------------------------------------------- from a second search of the field
+ */
 
 struct edges {
     struct exitbus *bus;
@@ -597,7 +598,8 @@ static void *spawn_here(void *bus)
 /* The child's stack lies inside the caller's, which is small. */
 TEST(field, small_stack_spawn)
 {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which need more themselves */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which need more themselves  \
+                                                                     */
     struct exitbus *bus = bus_new();
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);

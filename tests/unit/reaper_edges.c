@@ -5,8 +5,8 @@
  * reaper once had, or of one that others had.
  */
 #include "support/children.h"
-#include "support/harness.h"
 #include "support/halt.h"
+#include "support/harness.h"
 
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -67,8 +67,8 @@ static void jump_out(int signal)
 }
 
 /*
- * The host has SIGCHLD blocked but while it waits in sigsuspend: its handler runs there, and never on
- * the reaper's thread, which has it unblocked.
+ * The host has SIGCHLD blocked but while it waits in sigsuspend: its handler runs there, and never
+ * on the reaper's thread, which has it unblocked.
  */
 TEST(reaper_edges, handler_on_reaper_thread)
 {
@@ -237,8 +237,7 @@ TEST(reaper_edges, polled_all_looks_unasked)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
-    struct exitbus_reaper *reaper =
-        reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED);
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED);
     check_ok(exitbus_reaper_poll(reaper));
     block_sigchld();
     struct child child = child_fork(3);
@@ -262,7 +261,8 @@ static void reap_all(int signal)
     errno = saved;
 }
 
-/* The host's handler reaps whatever there is: each exit of spawn's comes, at worst without status. */
+/* The host's handler reaps whatever there is: each exit of spawn's comes, at worst without status.
+ */
 TEST(reaper_edges, handler_that_reaps)
 {
     enum { CHILDREN = 200 };
@@ -314,8 +314,7 @@ TEST(reaper_edges, status_lost_is_no_success)
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
     struct exitbus_event lost = {.kind = EXITBUS_EVENT_PID, .pid = 1};
-    struct exitbus_reaper *reaper =
-        reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
     struct child child = child_fork(0);
     check_ok(exitbus_reaper_watch(reaper, child.pid));
     child_end(child);
@@ -336,7 +335,8 @@ TEST(reaper_edges, status_lost_is_no_success)
 
 /* ------------------------------------------------------------------------- start and stop */
 
-/* SIGCHLD was ignored since before the program began (nohup, cron): ALL takes over, and gives back. */
+/* SIGCHLD was ignored since before the program began (nohup, cron): ALL takes over, and gives back.
+ */
 TEST(reaper_edges, ignored_at_start)
 {
     signal(SIGCHLD, SIG_IGN);
@@ -461,8 +461,8 @@ static _Atomic bool no_threads;
 
 int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 int __wrap_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
-                          void *(*run)(void *), void *argument)
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *argument)
 {
     return atomic_load(&no_threads) ? EAGAIN
                                     : __real_pthread_create(thread, attributes, run, argument);
@@ -712,10 +712,8 @@ struct end_of_fifo {
 static void *spawn_at_fifo(void *argument)
 {
     struct end_of_fifo *end = argument;
-    struct exitbus_spawn_action action = {.kind = EXITBUS_SPAWN_OPEN,
-                                          .fd = 0,
-                                          .path = end->path,
-                                          .open_flags = end->flags};
+    struct exitbus_spawn_action action = {
+        .kind = EXITBUS_SPAWN_OPEN, .fd = 0, .path = end->path, .open_flags = end->flags};
     char *argv[] = {TINY_CHILD, "0", NULL};
     struct exitbus_spawn_options options = {.argv = argv, .actions = &action, .action_count = 1};
     struct exitbus_subscription *own;
@@ -733,8 +731,8 @@ static bool has_a_child(void)
 }
 
 /*
- * Two spawns wait for each other at the two ends of a FIFO; in between comes what takes the lock over
- * reapers: a destroy, a stop, a start and a stop, a first spawn on another bus.
+ * Two spawns wait for each other at the two ends of a FIFO; in between comes what takes the lock
+ * over reapers: a destroy, a stop, a start and a stop, a first spawn on another bus.
  */
 static void run_fifo(int between)
 {
@@ -807,10 +805,8 @@ TEST(reaper_edges, stop_and_destroy_during_a_spawn)
 static void *spawn_in_a_bus_that_goes(void *argument)
 {
     struct end_of_fifo *end = argument;
-    struct exitbus_spawn_action action = {.kind = EXITBUS_SPAWN_OPEN,
-                                          .fd = 0,
-                                          .path = end->path,
-                                          .open_flags = end->flags};
+    struct exitbus_spawn_action action = {
+        .kind = EXITBUS_SPAWN_OPEN, .fd = 0, .path = end->path, .open_flags = end->flags};
     char *argv[] = {TINY_CHILD, "0", NULL};
     struct exitbus_spawn_options options = {.argv = argv, .actions = &action, .action_count = 1};
     struct exitbus_subscription *own;
@@ -912,8 +908,7 @@ static void closed_under_destroy(void)
 static void closed_under_polled(void)
 {
     struct exitbus *bus = bus_new();
-    struct exitbus_reaper *reaper =
-        reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
     close_ours();
     must_equal(exitbus_reaper_poll(reaper), -EBADF);
     must_equal(exitbus_reaper_stop(reaper), -EBADF);
@@ -1058,8 +1053,8 @@ static void run_refused(void)
 
 TEST(reaper_edges, sandbox_later)
 {
-    static const long numbers[] = {SYS_waitid,     SYS_epoll_pwait, SYS_epoll_ctl,
-                                   SYS_pidfd_open, SYS_eventfd2,    SYS_timerfd_settime,
+    static const long numbers[] = {SYS_waitid,     SYS_epoll_pwait,   SYS_epoll_ctl,
+                                   SYS_pidfd_open, SYS_eventfd2,      SYS_timerfd_settime,
                                    SYS_membarrier, SYS_rt_sigprocmask};
     static const int errors[] = {EPERM, ENOSYS, EINTR};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -1070,7 +1065,8 @@ TEST(reaper_edges, sandbox_later)
         }
 }
 
-/* --------------------------------------------------------------------------- the reaper's thread */
+/* --------------------------------------------------------------------------- the reaper's thread
+ */
 
 static pid_t thread_named(const char *name)
 {

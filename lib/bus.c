@@ -32,6 +32,9 @@ extern void *dlopen(const char *, int) __attribute__((weak));
  */
 static void pin_library(void)
 {
+    static _Atomic bool pinned; /* and a forked child inherits that */
+    if (atomic_exchange_explicit(&pinned, true, memory_order_relaxed))
+        return;
     struct link_map *map = NULL;
     Dl_info info;
     if (dladdr1 && dlopen && dladdr1(&default_bus, &info, (void **)&map, RTLD_DL_LINKMAP) != 0 &&
@@ -74,13 +77,15 @@ static int process_begin(bool forked)
 {
     if (forked)
         reapers_forget_parent();
-    pin_library();
     return reclaim_begin(forked);
 }
 
 /* Once in each process: what its threads need to use the library. */
 static int process_init(void)
 {
+    /* Before any lock of ours: dlopen() takes the loader's, under which a constructor may come
+     * here. */
+    pin_library();
     return fork_guard_begin(process_begin);
 }
 

@@ -77,7 +77,7 @@
     UNSEEN(REAPER_LEAVES_SPAWNED, G1, "reaper.c", "a reaper that is stopped leaves spawn's children behind") \
     UNSEEN(REAPER_BY_BIRTH, G2, "reaper_loop.c", "watched children are collected as waitid names them") \
     UNSEEN(REAPER_NO_EDGE, G1, "reaper_loop.c", "a pass that stops early makes no edge") \
-    UNSEEN(SIGCHLD_KEPT, G8, "sigchld.c", "the reaper's thread keeps the host's signal for itself") \
+    UNSEEN(SIGCHLD_KEPT, G8, "reaper_loop.c", "the reaper's thread keeps the host's signal for itself") \
     DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn.c spawn_child.c", "subscribes when the child runs already") \
     UNSEEN(SPAWN_INNER_PID, G1, "spawn_child.c", "subscribes to the pid that the child has for itself") \
     UNSEEN(SPAWN_MASK_INHERITED, REST, "spawn.c", "the child has the signal mask of the calling thread") \

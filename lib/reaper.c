@@ -8,8 +8,8 @@
  * with the first spawn. Further WATCHED reapers have a set of their own.
  *  1. At most one reaper makes passes over a set: the next one waits at its own gate, closed since
  *     before its thread began, until the one before has left its last pass.
- *  2. While spawn has children in a set, or is about to have one, a reaper runs over it. One that is
- *     stopped hands over to the implicit reaper; if that can't start the stop fails.
+ *  2. While spawn has children in a set, or is about to have one, a reaper runs over it. One that
+ * is stopped hands over to the implicit reaper; if that can't start the stop fails.
  *  3. `reaper_lock` guards which reapers run. No pass takes it. No spawn holds it while its child
  *     comes into being. A thread that holds it waits for the end of a pass at most.
  *
@@ -27,7 +27,9 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define LEAVING_NS 2000000000LL
+/* How long a thread that may be out of reach is waited for: 2 s. */
+#define LEAVING_SLICES 20
+#define LEAVING_SLICE_NS 100000000LL
 #define WATCH_TRIES 8
 
 struct exitbus_reaper {
@@ -76,6 +78,13 @@ static int error_of(struct exitbus_reaper *reaper)
     return atomic_load_explicit(&reaper->error, memory_order_relaxed);
 }
 
+/* Before anything of the set is opened anew: has the host closed what is not its own? */
+static void note_lost(struct exitbus_reaper *reaper)
+{
+    if (error_of(reaper) == 0 && !sys_fd_open(reaper->loop.set->epoll_fd))
+        note_error(reaper, -EBADF);
+}
+
 static bool is_stopping(struct exitbus_reaper *reaper)
 {
     /* Acquire; pairs with the store in leave_set(). */
@@ -105,30 +114,34 @@ static void *reaper_main(void *argument)
     struct exitbus_reaper *reaper = argument;
     struct reaper_events events;
     thread_begin("exitbus-reaper");
-    if (reaper->mode == EXITBUS_REAPER_ALL)
-        sigchld_thread_begin();
     int waited;
-    do {
-        if (reaper->mode == EXITBUS_REAPER_ALL)
-            sigchld_thread_passed();
+    do
         waited = is_stopping(reaper) ? 0 : reaper_loop_wait(&reaper->loop, &events);
-    } while (thread_pass(reaper, &events, waited));
+    while (thread_pass(reaper, &events, waited));
     /* Release; pairs with the load in thread_ended(). */
     atomic_store_explicit(&reaper->ended, 1, memory_order_release);
     sys_futex_wake_all((uint32_t *)&reaper->ended);
     return NULL;
 }
 
-static bool thread_ended(struct exitbus_reaper *reaper)
+/*
+ * In slices, since a process that was stopped for a while (SIGSTOP, a freezer) finds its deadline
+ * gone by. The thread is given up only if it can't be reached.
+ */
+static bool thread_ended(struct exitbus_reaper *reaper, bool reached)
 {
-    int64_t deadline_ns = sys_clock_ns(CLOCK_MONOTONIC) + LEAVING_NS;
-    struct timespec deadline = {.tv_sec = deadline_ns / 1000000000,
-                                .tv_nsec = deadline_ns % 1000000000};
-    /* Acquire; pairs with the store in reaper_main(). */
-    while (!atomic_load_explicit(&reaper->ended, memory_order_acquire))
-        if (sys_futex_wait((uint32_t *)&reaper->ended, 0, &deadline) == -ETIMEDOUT)
-            return atomic_load_explicit(&reaper->ended, memory_order_acquire);
-    return true;
+    for (int slice = 0; slice < LEAVING_SLICES || (reached && sys_fd_open(reaper->loop.wait_fd));
+         slice++) {
+        int64_t end_ns = sys_clock_ns(CLOCK_MONOTONIC) + LEAVING_SLICE_NS;
+        struct timespec end = {.tv_sec = end_ns / 1000000000, .tv_nsec = end_ns % 1000000000};
+        /* Acquire; pairs with the store in reaper_main(). */
+        while (!atomic_load_explicit(&reaper->ended, memory_order_acquire))
+            if (sys_futex_wait((uint32_t *)&reaper->ended, 0, &end) == -ETIMEDOUT)
+                break;
+        if (atomic_load_explicit(&reaper->ended, memory_order_acquire))
+            return true;
+    }
+    return false;
 }
 
 /*
@@ -146,8 +159,8 @@ static bool leave_set(struct exitbus_reaper *reaper)
     if (result < 0 && error_of(reaper) == 0)
         note_error(reaper, result);
     if (result < 0 && watch_set_open(reaper->loop.set) == 0) /* its epoll may still be there */
-        watch_set_wake(reaper->loop.set);
-    if (thread_ended(reaper)) {
+        result = watch_set_wake(reaper->loop.set);
+    if (thread_ended(reaper, result == 0 && reaper->loop.wait_fd == reaper->loop.set->epoll_fd)) {
         pthread_join(reaper->thread, NULL);
         return true;
     }
@@ -159,6 +172,25 @@ static bool leave_set(struct exitbus_reaper *reaper)
 
 /* ------------------------------------------------------------------------------------ start */
 
+/* Without it a signal that the whole host blocks is not seen, and nothing else is missing. */
+static int start_pending(struct reaper_loop *loop)
+{
+    int fd = sys_signalfd(SIGCHLD);
+    if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
+        return fd;
+    loop->pending_fd = fd;
+    return fd < 0 ? 0 : sys_epoll_add(loop->set->epoll_fd, fd, false, WATCH_KEY_PENDING);
+}
+
+static void close_fd(const struct reaper_loop *loop, int *fd)
+{
+    if (*fd >= 0 && sys_fd_open(*fd)) {
+        sys_epoll_delete(loop->set->epoll_fd, *fd);
+        sys_close(*fd);
+    }
+    *fd = -1;
+}
+
 static int start_signals(struct exitbus_reaper *reaper)
 {
     struct reaper_loop *loop = &reaper->loop;
@@ -168,6 +200,8 @@ static int start_signals(struct exitbus_reaper *reaper)
     int result = sys_epoll_add(loop->set->epoll_fd, loop->signal_fd, false, WATCH_KEY_SIGNAL);
     if (result == 0) /* children that have exited before: the first pass looks for them unasked */
         result = sys_eventfd_add(loop->signal_fd);
+    if (result == 0 && !loop->polled)
+        result = start_pending(loop);
     if (result == 0)
         result = sigchld_install(loop->signal_fd);
     if (result < 0 || !(reaper->flags & EXITBUS_REAPER_SUBREAPER))
@@ -187,11 +221,12 @@ static void stop_signals(struct exitbus_reaper *reaper)
     struct reaper_loop *loop = &reaper->loop;
     if (reaper->old_subreaper >= 0)
         prctl(PR_SET_CHILD_SUBREAPER, reaper->old_subreaper);
-    bool quiet = sigchld_remove();
-    sys_epoll_delete(loop->set->epoll_fd, loop->signal_fd);
-    if (quiet && sys_fd_open(loop->signal_fd))
-        sys_close(loop->signal_fd);
-    loop->signal_fd = -1;
+    if (!sigchld_remove()) { /* a handler may still write there */
+        sys_epoll_delete(loop->set->epoll_fd, loop->signal_fd);
+        loop->signal_fd = -1;
+    }
+    close_fd(loop, &loop->signal_fd);
+    close_fd(loop, &loop->pending_fd);
 }
 
 static int start_view(struct exitbus_reaper *reaper)
@@ -208,20 +243,13 @@ static void close_view(struct exitbus_reaper *reaper)
         sys_close(reaper->view_fd);
 }
 
-/* The descriptors of a failed start that were not there before. */
-static void close_signal_fd(struct exitbus_reaper *reaper)
-{
-    if (reaper->loop.signal_fd >= 0)
-        sys_close(reaper->loop.signal_fd);
-    reaper->loop.signal_fd = -1;
-}
-
 /* With the gate closed: no pass is made before open_gate(). */
 static int start_running(struct exitbus_reaper *reaper)
 {
     int result = watch_set_open(reaper->loop.set);
     if (result < 0)
         return result;
+    reaper->loop.wait_fd = reaper->loop.set->epoll_fd;
     if (reaper->flags & EXITBUS_REAPER_POLLED) {
         result = start_view(reaper);
         if (result < 0)
@@ -230,7 +258,8 @@ static int start_running(struct exitbus_reaper *reaper)
     if (reaper->mode == EXITBUS_REAPER_ALL) {
         result = start_signals(reaper);
         if (result < 0) {
-            close_signal_fd(reaper);
+            close_fd(&reaper->loop, &reaper->loop.signal_fd);
+            close_fd(&reaper->loop, &reaper->loop.pending_fd);
             return result;
         }
     }
@@ -281,7 +310,9 @@ static int reaper_new(struct exitbus *bus, const struct exitbus_reaper_options *
     reaper->view_fd = reaper->old_subreaper = -1;
     reaper->own_set = own_set;
     reaper->loop = (struct reaper_loop){.set = own_set ? watch_set_new(bus) : bus_set(bus),
+                                        .wait_fd = -1,
                                         .signal_fd = -1,
+                                        .pending_fd = -1,
                                         .all = options->mode == EXITBUS_REAPER_ALL,
                                         .polled = options->flags & EXITBUS_REAPER_POLLED};
     if (!reaper->loop.set) {
@@ -306,10 +337,11 @@ static int reaper_new(struct exitbus *bus, const struct exitbus_reaper_options *
 static void open_gate(struct exitbus_reaper *reaper)
 {
     struct watch_set *set = reaper->loop.set;
+    set->refused = 0;
     if (!reaper->own_set)
         reaper->bus->set_runner = reaper;
     if (!reaper->own_set && set_needed(reaper->bus)) {
-        atomic_store_explicit(&set->rescan, 1, memory_order_seq_cst);
+        atomic_fetch_or_explicit(&set->rescan, RESCAN_ALL, memory_order_seq_cst);
         watch_set_wake(set);
     } else {
         set->repoll = false;
@@ -345,6 +377,7 @@ static int implicit_stop(struct exitbus *bus)
     if (bus->set_runner == reaper)
         bus->set_runner = NULL;
     pthread_mutex_lock(&reaper->gate);
+    note_lost(reaper);
     bool ended = leave_set(reaper);
     int result = error_of(reaper);
     if (ended)
@@ -436,6 +469,7 @@ static int stop_locked(struct exitbus_reaper *reaper)
     struct exitbus *bus = reaper->bus;
     struct exitbus_reaper *heir = NULL;
     pthread_mutex_lock(&reaper->gate); /* the end of a pass, which may have ended the last watch */
+    note_lost(reaper);
     if (!reaper->own_set && set_needed(bus) && !mutant(REAPER_LEAVES_SPAWNED)) {
         int result = implicit_new(bus, &heir);
         if (result < 0) {
@@ -595,6 +629,8 @@ int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid)
         return -ESTALE;
     if (reaper->mode != EXITBUS_REAPER_WATCHED)
         return -ENOTSUP;
+    if (error_of(reaper) < 0 || !sys_fd_open(reaper->loop.set->epoll_fd))
+        return error_of(reaper) < 0 ? error_of(reaper) : -EBADF;
     int result = 1;
     for (int tries = 0; tries < WATCH_TRIES && result == 1; tries++) {
         result = watch_once(reaper->loop.set, pid);

@@ -18,6 +18,7 @@
 #include "reaper_loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 #ifndef P_PIDFD
@@ -38,6 +39,7 @@ struct pass {
     bool wake; /* named by epoll, and not handled yet */
     bool timer;
     bool signal;
+    bool pending;
     bool more; /* something is left for the next pass */
     int error; /* nothing more can be collected */
 };
@@ -293,14 +295,19 @@ static void rescan(struct pass *pass)
     struct watch_set *set = pass->set;
     if (!atomic_load_explicit(&set->rescan, memory_order_relaxed))
         return;
-    atomic_exchange_explicit(&set->rescan, 0, memory_order_seq_cst);
+    uint32_t which = atomic_exchange_explicit(&set->rescan, 0, memory_order_seq_cst);
     watch_absorb(set);
-    for (size_t i = 0; set->repoll && i < WATCH_BUCKETS; i++)
+    for (size_t i = 0; which & RESCAN_ALL && i < WATCH_BUCKETS; i++)
         for (struct child_watch *watch = set->buckets[i]; watch; watch = watch->next)
             if (watch_state(watch) == WATCH_COMMITTED)
-                watch->polled = false;
-    set->repoll = false;
-    collect_watches(pass, true);
+                watch->polled = watch->polled && !set->repoll;
+            else if (watch_pidfd(watch) >= 0) {
+                watch->named = true; /* perhaps by an epoll_wait of the reaper before */
+                watch_retry_later(set);
+            }
+    if (which & RESCAN_ALL)
+        set->repoll = false;
+    collect_watches(pass, which & RESCAN_ALL);
 }
 
 static void retry(struct pass *pass)
@@ -322,6 +329,8 @@ static void handle(struct pass *pass, uint64_t key)
         pass->timer = true;
     } else if (key == WATCH_KEY_SIGNAL) {
         pass->signal = true;
+    } else if (key == WATCH_KEY_PENDING) {
+        pass->signal = pass->pending = true;
     } else {
         watch_absorb(pass->set);
         struct child_watch *watch = watch_of_key(pass->set, key);
@@ -371,12 +380,13 @@ static int collect_any(struct pass *pass, pid_t *asked)
     struct target target = {P_PID, pid, 0};
     if (unlikely(!has_exited(&info))) {
         /* A stop of a child that we trace, which hides the others: taken out of their way. */
-        sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG, NULL);
+        sys_waitid(P_PID, pid, &info, WSTOPPED | WNOHANG, NULL);
         return 1;
     }
     watch_absorb(pass->set);
     struct child_watch *watch = watch_find(pass->set, pid);
-    if (watch && watch->polled && *asked != pid && !mutant(REAPER_BY_BIRTH)) {
+    if (watch && watch_state(watch) == WATCH_COMMITTED && watch->polled && *asked != pid &&
+        !mutant(REAPER_BY_BIRTH)) {
         *asked = pid; /* once: epoll may not name it, if it was named before and put off */
         ask_epoll(pass);
         return 1;
@@ -402,6 +412,22 @@ static void collect_all(struct pass *pass)
     pass->more = true;
 }
 
+/*
+ * SIGCHLD is pending for the process: all threads of the host have it blocked, or the one that it
+ * is for has not run yet. While it is pending further ones are merged into it, and nobody is told.
+ * So it is taken here, after a moment for the host's threads, and sent on to the host's first
+ * thread.
+ */
+static void take_pending(struct pass *pass)
+{
+    sched_yield();
+    if (!sys_signalfd_take(pass->loop->pending_fd))
+        return;
+    if (!mutant(SIGCHLD_KEPT))
+        sys_signal_first_thread(SIGCHLD);
+    collect_all(pass); /* what has exited since the last look was merged into it */
+}
+
 /* ------------------------------------------------------------------------------------ a pass */
 
 int reaper_loop_refused(const struct reaper_loop *loop, int ready)
@@ -417,7 +443,7 @@ int reaper_loop_refused(const struct reaper_loop *loop, int ready)
 
 int reaper_loop_wait(const struct reaper_loop *loop, struct reaper_events *events)
 {
-    int ready = sys_epoll_wait(loop->set->epoll_fd, events->list, REAPER_EVENTS, -1);
+    int ready = sys_epoll_wait(loop->wait_fd, events->list, REAPER_EVENTS, -1);
     events->count = ready > 0 ? ready : 0;
     return ready < 0 ? ready : 0;
 }
@@ -429,11 +455,12 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
     if (mutant(REAPER_BY_BIRTH) && loop->all)
         collect_all(&pass);
     handle_events(&pass, events);
-    if (events->count == 0 || events->count == REAPER_EVENTS)
+    if (!pass.error && (events->count == 0 || events->count == REAPER_EVENTS))
         ask_epoll(&pass);
     if (pass.wake) {
         sys_eventfd_take(set->wake_fd);
         watch_absorb(set);
+        watch_sweep(set);
     }
     rescan(&pass);
     if (pass.timer) {
@@ -442,6 +469,8 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
     }
     if (pass.signal && loop->all && !pass.error)
         collect_all(&pass);
+    if (pass.pending && loop->all)
+        take_pending(&pass);
     if (pass.timer && !set->put_off)
         set->retry_ns = 0;
     if (pass.more && !mutant(REAPER_NO_EDGE))

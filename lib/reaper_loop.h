@@ -11,9 +11,11 @@
 
 struct reaper_loop {
     struct watch_set *set;
-    int signal_fd; /* eventfd: SIGCHLD; -1 unless the reaper's mode is ALL */
-    bool all;      /* collect children that nobody watches, too */
-    bool polled;   /* by the host: do not rely on SIGCHLD */
+    int wait_fd;    /* the set's epoll descriptor, as it was at the start */
+    int signal_fd;  /* eventfd: a handler has run for SIGCHLD; -1 unless the mode is ALL */
+    int pending_fd; /* signalfd: SIGCHLD is pending; -1 unless ALL has a thread */
+    bool all;       /* collect children that nobody watches, too */
+    bool polled;    /* by the host: do not rely on SIGCHLD */
 };
 
 #define REAPER_EVENTS 64

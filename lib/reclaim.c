@@ -3,11 +3,11 @@
  * The worker: see reclaim.h.
  *
  *   - reclaim_later() pushes onto a stack; the worker takes all of it with one exchange, waits for
- *     a grace period, and calls the callbacks, the oldest first. Then it naps for some 10 ms, so that
- *     many share a grace period. If there is nothing it sleeps, and at rest nothing runs.
+ *     a grace period, and calls the callbacks, the oldest first. Then it naps for some 10 ms, so
+ * that many share a grace period. If there is nothing it sleeps, and at rest nothing runs.
  *   - The worker says that it sleeps or naps before it looks at the stack for the last time; a
- *     pusher looks at that after its push. Both are sequentially consistent, so one of the two sees the
- *     other. Only the worker takes back what it has said: a pusher that was stopped before its
+ *     pusher looks at that after its push. Both are sequentially consistent, so one of the two sees
+ * the other. Only the worker takes back what it has said: a pusher that was stopped before its
  *     system call leaves the next one to make it, and no wake-up is lost for good.
  *   - Nothing waits for the worker but destroy. The process may end at any time: it is a detached
  *     thread that is stopped by exit like any other.
@@ -134,9 +134,25 @@ static void *work(void *unused)
 
 /* ------------------------------------------------------------------------------- begin, start */
 
+/*
+ * A child may have been forked off before the library was used, by a host that uses liburcu itself:
+ * there, too, its locks and its registry may be those of threads that are not there.
+ */
+static _Atomic bool forked_since_load;
+
+static void note_fork(void)
+{
+    atomic_store_explicit(&forked_since_load, true, memory_order_relaxed);
+}
+
+__attribute__((constructor)) static void await_forks(void)
+{
+    pthread_atfork(NULL, NULL, note_fork); /* without memory for it: as if nobody had forked */
+}
+
 int reclaim_begin(bool forked)
 {
-    in_forked_child = forked;
+    in_forked_child = forked || atomic_load_explicit(&forked_since_load, memory_order_relaxed);
     barrier_init();
     if (forked) { /* all of that was the parent's */
         has_worker = false;

@@ -10,14 +10,9 @@
  * the same siginfo, further down the same stack. (A handler may leave by siglongjmp, or let the
  * next SIGCHLD in while it runs, so a flag would not do.)
  *
- * The reaper's thread has SIGCHLD unblocked, because a host may have blocked it in all of its own.
- * No handler of the host's may run there: it might leave by siglongjmp, onto another thread's
- * stack, or look at its own thread's state. So on that thread the signal is noted and sent on:
- * first to the process, marked, so that any thread of the host's that has it unblocked, or waits
- * for it by sigwait or signalfd, can take it as if there were no such thread as ours. For the
- * length of a pass SIGCHLD stays blocked here, to let them. If the marked one comes back to us,
- * they have it blocked, or were too slow: then it goes to the first thread, and is pending there
- * until that one unblocks it (sigsuspend, ppoll).
+ * The reaper's thread has SIGCHLD blocked like any signal, so no handler ever runs there, whoever
+ * has installed it. What is pending because the host blocks it, too, it sees by a signalfd: see
+ * take_pending() in reaper_loop.c.
  */
 #include "sigchld.h"
 #include "fork_guard.h"
@@ -28,9 +23,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <ucontext.h>
-#include <unistd.h>
 
 #define REMOVE_LOOKS 10000
 
@@ -46,7 +38,8 @@ struct before {
     _Atomic uint32_t spent; /* it had SA_RESETHAND and has run */
 };
 #define BEFORE_MAX 16
-static struct before remembered[BEFORE_MAX];
+#define REMEMBERED_MAX (2 * BEFORE_MAX) /* so one is always free */
+static struct before remembered[REMEMBERED_MAX];
 static unsigned remembered_count;
 static _Atomic(struct before *) found[BEFORE_MAX];
 static _Atomic unsigned depth; /* installations of ours that are in the chain */
@@ -58,11 +51,6 @@ struct call {
     unsigned level;
 };
 static _Thread_local volatile struct call latest __attribute__((tls_model("initial-exec")));
-static _Thread_local volatile bool on_reaper_thread __attribute__((tls_model("initial-exec")));
-static _Thread_local volatile bool blocked_here __attribute__((tls_model("initial-exec")));
-
-/* Marks a signal that the reaper's thread has sent on. */
-static char sent_on;
 
 static bool is_ignore(const struct sigaction *action)
 {
@@ -85,15 +73,19 @@ int sigchld_check(void)
 static struct before *remember(const struct sigaction *action)
 {
     struct before *entry = NULL;
-    for (unsigned i = 0; !entry && i < BEFORE_MAX && i < remembered_count; i++) {
+    for (unsigned i = 0; !entry && i < REMEMBERED_MAX && i < remembered_count; i++) {
         const struct sigaction *known = &remembered[i].action;
         if (known->sa_flags == action->sa_flags && known->sa_sigaction == action->sa_sigaction &&
             memcmp(&known->sa_mask, &action->sa_mask, sizeof action->sa_mask) == 0)
             entry = &remembered[i];
     }
-    if (!entry) {
-        entry = &remembered[remembered_count++ % BEFORE_MAX];
-        entry->action = *action;
+    for (unsigned tries = 0; !entry && tries < REMEMBERED_MAX; tries++) {
+        entry = &remembered[remembered_count++ % REMEMBERED_MAX];
+        for (unsigned level = 0; entry && level < atomic_load(&depth); level++)
+            if (atomic_load(&found[level]) == entry)
+                entry = NULL; /* still in the chain */
+        if (entry)
+            entry->action = *action;
     }
     atomic_store(&entry->spent, 0);
     return entry;
@@ -113,30 +105,6 @@ static void call_before(struct before *before, int signal, siginfo_t *info, void
         action->sa_handler(signal);
 }
 
-/* From the reaper's thread to the host's. Errors are the kernel's refusal, and leave it noted. */
-static void send_on(const siginfo_t *info, ucontext_t *context)
-{
-    pid_t process = (pid_t)syscall(SYS_getpid);
-    if (info && info->si_code == SI_QUEUE && info->si_pid == process &&
-        info->si_value.sival_ptr == &sent_on) {
-        syscall(SYS_tgkill, process, process, SIGCHLD);
-        return;
-    }
-    siginfo_t marked;
-    memset(&marked, 0, sizeof marked);
-    marked.si_signo = SIGCHLD;
-    marked.si_code = SI_QUEUE;
-    marked.si_pid = process;
-    marked.si_uid = (uid_t)syscall(SYS_getuid);
-    marked.si_value.sival_ptr = &sent_on;
-    if (syscall(SYS_rt_sigqueueinfo, process, SIGCHLD, &marked) != 0) {
-        syscall(SYS_tgkill, process, process, SIGCHLD);
-        return;
-    }
-    sigaddset(&context->uc_sigmask, SIGCHLD); /* when the handler returns */
-    blocked_here = true;
-}
-
 static void note(void)
 {
     /* Sequentially consistent, as in sigchld_remove: it sees us, or we see -1. */
@@ -153,15 +121,8 @@ static void on_sigchld(int signal, siginfo_t *info, void *context)
     struct call outer = {latest.info, latest.frame, latest.level};
     bool inner = info && outer.info == info && here < outer.frame;
     int saved = errno;
-    bool forked = fork_guard_in_child();
-    if (!forked)
+    if (!fork_guard_in_child())
         note();
-    if (on_reaper_thread && !forked) {
-        if (!mutant(SIGCHLD_KEPT))
-            send_on(info, context);
-        errno = saved;
-        return;
-    }
     errno = saved;
     unsigned level = inner ? outer.level : atomic_load(&depth);
     if (level == 0)
@@ -192,8 +153,8 @@ int sigchld_install(int eventfd)
         struct sigaction ours = {.sa_sigaction = on_sigchld, .sa_mask = before.sa_mask};
         /* As the found handler has it: its owner notices nothing. Quiet if there was none. */
         ours.sa_flags =
-            SA_SIGINFO | SA_ONSTACK |
-            (quiet ? SA_RESTART | SA_NOCLDSTOP : before.sa_flags & (SA_RESTART | SA_NOCLDSTOP));
+            SA_SIGINFO | (quiet ? SA_RESTART | SA_NOCLDSTOP | SA_ONSTACK
+                                : before.sa_flags & (SA_RESTART | SA_NOCLDSTOP | SA_ONSTACK));
         unsigned level = atomic_load(&depth);
         if (level == BEFORE_MAX) /* the host never takes its handlers out: the outermost counts */
             level--;
@@ -222,29 +183,6 @@ bool sigchld_remove(void)
         sched_yield();
     }
     return false;
-}
-
-static void unblock(void)
-{
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    pthread_sigmask(SIG_UNBLOCK, &child, NULL);
-}
-
-void sigchld_thread_begin(void)
-{
-    on_reaper_thread = true;
-    unblock();
-}
-
-void sigchld_thread_passed(void)
-{
-    if (!blocked_here)
-        return;
-    blocked_here = false;
-    sched_yield(); /* to a thread of the host's that has been woken for the signal */
-    unblock();
 }
 
 void sigchld_forget_parent(void)

@@ -24,14 +24,6 @@ int sigchld_install(int eventfd);
  */
 bool sigchld_remove(void);
 
-/*
- * By the reaper's own thread, first of all: take SIGCHLD here, too, since the host may have blocked
- * it everywhere. No handler of the host's runs on this thread.
- */
-void sigchld_thread_begin(void);
-/* By the same after each pass. */
-void sigchld_thread_passed(void);
-
 /* In a forked child: the eventfd is the parent's. A handler of ours that is installed stays. */
 void sigchld_forget_parent(void);
 

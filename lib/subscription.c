@@ -390,8 +390,7 @@ int exitbus_subscription_ref(struct exitbus_subscription *sub)
         return -EINVAL;
     if (fork_guard_stale(sub->hub->generation))
         return -ESTALE;
-    atomic_fetch_add_explicit(&sub->references, 1, memory_order_relaxed);
-    return 0;
+    return try_retain(sub) ? 0 : -ESHUTDOWN;
 }
 
 int exitbus_subscription_unref(struct exitbus_subscription *sub)

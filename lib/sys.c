@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -313,4 +314,23 @@ uint32_t sys_thread_id(void)
 bool sys_thread_ended(uint32_t thread)
 {
     return call(SYS_tgkill, getpid(), (long)thread, 0, 0, 0, 0) == -ESRCH;
+}
+
+int sys_signalfd(int signal)
+{
+    uint64_t set = (uint64_t)1 << (signal - 1);
+    return sys_above_stdio((int)call_again(SYS_signalfd4, -1, (long)&set, sizeof set,
+                                           SFD_CLOEXEC | SFD_NONBLOCK, 0, 0));
+}
+
+bool sys_signalfd_take(int fd)
+{
+    struct signalfd_siginfo info;
+    return fd >= 0 && call_again(SYS_read, fd, (long)&info, sizeof info, 0, 0, 0) > 0;
+}
+
+void sys_signal_first_thread(int signal)
+{
+    long process = call_again(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    call_again(SYS_tgkill, process, process, signal, 0, 0, 0);
 }

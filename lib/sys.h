@@ -88,6 +88,13 @@ void sys_nap(int64_t ns);
 uint32_t sys_thread_id(void);
 bool sys_thread_ended(uint32_t thread);
 
+/* A signalfd for one signal, which the calling threads have blocked. */
+int sys_signalfd(int signal);
+/* Take the signal from the thread's or the process's pending ones. False: it is not pending. */
+bool sys_signalfd_take(int fd);
+/* Send a signal to the process's first thread. */
+void sys_signal_first_thread(int signal);
+
 #ifdef EXITBUS_TEST_HOOKS
 /* Called before a system call; a negative result is returned in its place. */
 extern int (*exitbus_test_syscall)(long number);

@@ -280,8 +280,8 @@ static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup, bool cl
             next = counted ? fd_less_tokens(next, tokens) : next;
         else if (fd_same_version(word, announced) || mutant(WAKE_FD_NOTE_UNCHECKED))
             next |= FD_SIGNALLED;
-        if (closing)
-            next |= FD_CLOSED;
+        if (closing && result == 0)
+            next |= FD_CLOSED; /* or the next to close tries again */
         if (next == word)
             return;
         if (fd_change(watch, &word, next)) {

@@ -30,6 +30,8 @@
 /* Between attempts to publish what lacked memory. */
 #define RETRY_FIRST_NS 10000000LL
 #define RETRY_LONGEST_NS 1000000000LL
+/* Aborted watches that may lie in buckets that nobody looks into. */
+#define SWEEP_FROM 256
 
 static uint64_t watch_key(const struct child_watch *watch, pid_t pid)
 {
@@ -78,7 +80,8 @@ int watch_set_open(struct watch_set *set)
     int new_epoll = renew(&set->epoll_fd, sys_epoll_create);
     if (new_epoll < 0)
         return new_epoll;
-    set->repoll = set->repoll || new_epoll;
+    if (new_epoll)
+        set->repoll = true;
     struct {
         int *fd;
         int (*make)(void);
@@ -127,8 +130,9 @@ static void watch_discard(struct watch_set *set, struct child_watch *watch)
     reclaim_enter();
     memory_retire(&set->bus->hub.memory, WATCH_CLASS, watch);
     reclaim_leave();
+    /* Release; pairs with set_needed(): what this thread did with the set's descriptors is done. */
     if (spawned)
-        atomic_fetch_sub_explicit(&set->spawned, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&set->spawned, 1, memory_order_release);
 }
 
 struct child_watch *watch_reserve(struct watch_set *set, pid_t pid, bool spawned)
@@ -175,7 +179,7 @@ bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
     test_step(STEP_WATCH_POLLED);
     if (leave_reserved(watch, WATCH_COMMITTED)) {
         if (!polled) { /* no memory for it, or no epoll any more: the reaper sees to it */
-            atomic_store_explicit(&set->rescan, 1, memory_order_seq_cst);
+            atomic_fetch_or_explicit(&set->rescan, RESCAN_UNPOLLED, memory_order_seq_cst);
             watch_set_wake(set);
         }
         return true;
@@ -195,9 +199,10 @@ void watch_abort(struct watch_set *set, struct child_watch *watch)
         watch_discard(set, watch);
         return;
     }
+    atomic_fetch_add_explicit(&set->aborted, 1, memory_order_relaxed);
     watch_set_wake(set); /* or aborted ones would gather until a child exits */
     if (spawned)
-        atomic_fetch_sub_explicit(&set->spawned, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&set->spawned, 1, memory_order_release);
 }
 
 /* ------------------------------------------------------------------------------- the reaper */
@@ -254,6 +259,16 @@ static void drop_aborted(struct watch_set *set, struct child_watch **link)
             link = &watch->next;
         }
     }
+}
+
+void watch_sweep(struct watch_set *set)
+{
+    if (atomic_load_explicit(&set->aborted, memory_order_relaxed) < SWEEP_FROM)
+        return;
+    atomic_store_explicit(&set->aborted, 0, memory_order_relaxed);
+    watch_absorb(set);
+    for (size_t i = 0; i < WATCH_BUCKETS; i++)
+        drop_aborted(set, &set->buckets[i]);
 }
 
 struct child_watch *watch_find(struct watch_set *set, pid_t pid)
@@ -352,7 +367,7 @@ void watch_retry_later(struct watch_set *set)
         if (sys_timerfd_arm(set->timer_fd, set->retry_ns) == 0)
             return;
     set->put_off = false; /* no timer: the next event of any kind brings the next attempt */
-    atomic_store_explicit(&set->rescan, 1, memory_order_relaxed);
+    atomic_fetch_or_explicit(&set->rescan, RESCAN_UNPOLLED, memory_order_relaxed);
 }
 
 static void drop_list(struct watch_set *set, struct child_watch **list, bool also_spawned)

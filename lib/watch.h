@@ -18,7 +18,10 @@
 #define WATCH_BUCKETS 1024
 
 /* Keys of the epoll set that are no watch's: a watch's key has its pid in the upper half. */
-enum { WATCH_KEY_WAKE = 1, WATCH_KEY_TIMER, WATCH_KEY_SIGNAL };
+enum { WATCH_KEY_WAKE = 1, WATCH_KEY_TIMER, WATCH_KEY_SIGNAL, WATCH_KEY_PENDING };
+
+/* What to look at: those that epoll does not name; all, since names may be lost. */
+enum { RESCAN_UNPOLLED = 1, RESCAN_ALL = 2 };
 
 enum watch_state {
     WATCH_RESERVED,  /* by its maker; the reaper may settle it */
@@ -52,7 +55,8 @@ struct watch_set {
     _Atomic(struct child_watch *) incoming;
     _Atomic uint32_t cookies; /* given out */
     _Atomic uint32_t spawned; /* watches of spawn's, and spawns in flight: the set is needed */
-    _Atomic uint32_t rescan;  /* look at every watch in the next pass */
+    _Atomic uint32_t rescan;  /* which watches to look at in the next pass, unasked */
+    _Atomic uint32_t aborted; /* since they were last swept out */
     /* The rest belongs to the thread that makes the pass, or that has stopped all passes. */
     bool repoll; /* the epoll descriptor is new: no watch lies in it yet */
     bool put_off;
@@ -129,6 +133,9 @@ static inline struct child_watch **watch_bucket(struct watch_set *set, pid_t pid
 
 /* The watch that an epoll key stands for; NULL: gone meanwhile. After watch_absorb(). */
 struct child_watch *watch_of_key(struct watch_set *set, uint64_t key);
+
+/* Drop what was aborted, if that is many. */
+void watch_sweep(struct watch_set *set);
 
 /* Any watch of a pid, or NULL. After watch_absorb(). */
 struct child_watch *watch_find(struct watch_set *set, pid_t pid);

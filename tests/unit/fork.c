@@ -395,3 +395,34 @@ TEST(process, texts)
     check(strcmp(exitbus_strerror(INT_MIN), "unknown error") == 0);
     check(strcmp(exitbus_strerror(INT_MAX), "unknown error") == 0);
 }
+
+static _Atomic bool inside_section;
+
+static void *stay_in_a_section(void *nothing)
+{
+    rcu_read_lock();
+    atomic_store(&inside_section, true);
+    pause();
+    rcu_read_unlock();
+    return nothing;
+}
+
+/* The host uses liburcu, and forks before it has used this library, in the middle of a section. */
+TEST(fork, before_the_first_use)
+{
+    pthread_t thread = thread_start(stay_in_a_section, NULL);
+    pthread_detach(thread);
+    await(atomic_load(&inside_section));
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct exitbus *bus = bus_new();
+        struct exitbus_subscription *all = subscribe(bus, exitbus_topic_all());
+        must_equal(exitbus_publish_pid(bus, 1, 0), 0);
+        must_equal(exitbus_unsubscribe(all), 0);
+        must_equal(exitbus_destroy(bus), 0); /* which waits for a grace period */
+        _exit(7);
+    }
+    int status;
+    must_equal(waitpid(pid, &status, 0), pid);
+    check(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}

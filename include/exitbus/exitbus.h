@@ -383,10 +383,10 @@ struct exitbus_reaper_options {
  * though another waiter reaps them (then with EXITBUS_EVENT_STATUS_LOST at worst).
  *
  * ALL, for children that spawn has not made, needs SIGCHLD: it installs a handler that goes on to
- * call the one found there, if that is not called by a handler put over ours later. Its own thread
- * has SIGCHLD unblocked, but no handler of the host's ever runs there: the signal is sent on to the
- * process, and, if all other threads have it blocked or are slow to take it, to the first thread.
- * So the host may see it with si_code SI_QUEUE or SI_TKILL, and must not rely on si_pid. A host
+ * call the one found there, if that is not called by a handler put over ours later. No handler ever
+ * runs on the reaper's own thread. If SIGCHLD stays pending, since the host has it blocked in all
+ * threads or the thread that it is for is slow, the reaper takes it and sends it on to the first
+ * thread. So the host may see it with si_code SI_TKILL, and must not rely on si_pid. A host
  * that takes SIGCHLD without chaining to ours, or waits by waitpid(-1), takes those children's
  * exits away: use WATCHED there. Without a thread (POLLED), every exitbus_reaper_poll() of an ALL
  * reaper looks for children, whether or not a signal came. A child made by clone(2) with another
@@ -401,7 +401,8 @@ struct exitbus_reaper_options {
  * handed to it: hand a pid to one.
  *
  * Order. Exits of children that are watched by pidfd are published in the order in which they
- * exited. Others (ALL) are found by waitid(P_ALL), which names those that wait at the same moment
+ * exited, but for those that wait while one reaper takes over from another, or for memory. Others
+ * (ALL) are found by waitid(P_ALL), which names those that wait at the same moment
  * in order of birth.
  *
  * The exit of a child that another process traces comes when its tracer has seen it. A process that

@@ -388,9 +388,16 @@ static int implicit_stop(struct exitbus *bus)
 /* Those of other buses that have nothing to do give way to an ALL reaper. */
 static bool others_are_idle(const struct exitbus *bus)
 {
-    for (struct exitbus_reaper *other = implicit_reapers; other; other = other->next_implicit)
-        if (other->bus != bus && set_needed(other->bus))
+    for (struct exitbus_reaper *other = implicit_reapers; other; other = other->next_implicit) {
+        if (other->bus == bus || !set_needed(other->bus))
+            continue;
+        /* The end of a pass, whose last event may be received before its watch has ended. */
+        pthread_mutex_lock(&other->gate);
+        bool needed = set_needed(other->bus);
+        pthread_mutex_unlock(&other->gate);
+        if (needed)
             return false;
+    }
     return true;
 }
 

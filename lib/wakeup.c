@@ -355,7 +355,6 @@ bool wakeup_fd_clear(struct wakeup_watch *watch, struct wakeup *wakeup,
                 break;
             }
         } while (true);
-        taken = false;
         test_step(STEP_FD_CLEARING);
         /* The announcement before the look; pairs with the fence in fd_signal. */
         atomic_thread_fence(memory_order_seq_cst);

@@ -124,7 +124,7 @@ int fork_guard_begin(int (*begin)(bool forked))
     fork_guard_lock();
     if (atomic_load_explicit(&guard->generation, memory_order_relaxed) == 0) {
         result = begin(generations > 0);
-        if (result == 0) /* Release: what begin() has done is visible to whoever needs it not do */
+        if (result == 0) /* Release: what begin() has done is visible to threads that skip it */
             atomic_store_explicit(&guard->generation, ++generations, memory_order_release);
     }
     fork_guard_unlock();

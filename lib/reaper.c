@@ -558,8 +558,7 @@ static int spawn_begin_locked(struct exitbus *bus, struct child_watch **watch)
             return error_of(runner) < 0 ? error_of(runner) : -EBADF;
         implicit_stop(bus);
     }
-    bool started = !bus->set_runner;
-    if (started) {
+    if (!bus->set_runner) {
         struct exitbus_reaper *fresh;
         result = implicit_new(bus, &fresh);
         if (result < 0)

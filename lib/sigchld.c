@@ -10,9 +10,9 @@
  * the same siginfo, further down the same stack. (A handler may leave by siglongjmp, or let the
  * next SIGCHLD in while it runs, so a flag would not do.)
  *
- * The reaper's thread has SIGCHLD blocked like any signal, so no handler ever runs there, whoever
- * has installed it. What is pending because the host blocks it, too, it sees by a signalfd: see
- * take_pending() in reaper_loop.c.
+ * The reaper's thread has SIGCHLD blocked like any signal, so no handler ever runs there, the
+ * host's later ones included. What is pending because the host blocks it, too, it sees by a
+ * signalfd: see take_pending() in reaper_loop.c.
  */
 #include "sigchld.h"
 #include "fork_guard.h"

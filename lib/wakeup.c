@@ -136,10 +136,10 @@ static inline uint64_t fd_less_tokens(uint64_t word, unsigned count)
 }
 
 /*
- * Every change of fd_state. Release: whoever reads a state beyond NONE with acquire (fd_signal), or
- * before a fence (wakeup_fd_clear), knows of the descriptor; and who closes it, of all its uses. No
- * acquire: what was read before is known already, and nothing is read after a change but behind the
- * fence.
+ * Every change of fd_state. Release: a thread that reads a state beyond NONE with acquire
+ * (fd_signal), or before a fence (wakeup_fd_clear), sees the descriptor; and the one that closes it
+ * sees all its uses. No acquire: what was read before is known already, and nothing is read after a
+ * change but behind the fence.
  */
 static inline bool fd_change(struct wakeup_watch *watch, uint64_t *word, uint64_t to)
 {
@@ -240,7 +240,7 @@ static int fd_write(int fd, unsigned tokens)
     return result;
 }
 
-/* By a publisher, or with `closing` by who has closed the queue. */
+/* By a publisher, or, with `closing`, by the thread that has closed the queue. */
 static void fd_signal(struct wakeup_watch *watch, struct wakeup *wakeup, bool closing)
 {
     /* The append (or the close) before the look; pairs with the fence in wakeup_fd_clear. */

@@ -427,7 +427,7 @@ EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
 /*
  * Stop it: the thread is joined, the SIGCHLD handler and the subreaper setting are put back as they
  * were found. Children of exitbus_spawn() that still run go to a reaper that the bus starts for
- * them, so whoever waits for them is told. Other children are then nobody's; zombies stay for
+ * them, so their receivers are told. Other children are then nobody's; zombies stay for
  * another waiter. Blocks until the reaper's thread has finished its current pass. NULL is a no-op.
  * Errors, after which the reaper goes on: -EAGAIN (no thread), -ENOMEM, -EMFILE, -ENFILE: nobody
  * can take spawn's children over; -EINVAL likewise, after unshare(CLONE_NEWPID). Errors, though it

@@ -84,6 +84,20 @@ static inline pid_t spawn_tiny(struct exitbus *bus, const char *what,
     return pid;
 }
 
+/* Run body in a forked child; how it ended, 0 if it returned. */
+static inline int in_a_child(void (*body)(void))
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        body();
+        _exit(0);
+    }
+    int status;
+    must_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
 static inline unsigned open_fds(void)
 {
     unsigned count = 0;

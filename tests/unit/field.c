@@ -556,19 +556,6 @@ TEST(field, edge_lost)
     check_ok(exitbus_destroy(edges.bus));
 }
 
-static int in_a_child(void (*body)(void))
-{
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        body();
-        _exit(0);
-    }
-    int status;
-    must_equal(waitpid(pid, &status, 0), pid);
-    return status;
-}
-
 static void create_without_threads(void)
 {
     struct rlimit none = {0, 0};

@@ -7,15 +7,12 @@
 #include "support/children.h"
 #include "support/halt.h"
 #include "support/harness.h"
+#include "support/refuse.h"
 
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
-#include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -701,22 +698,53 @@ TEST(reaper_edges, polled_all_reaper_edge)
 
 /* ----------------------------------------------------------------------- no lock over exec */
 
+struct fifo {
+    char directory[32], path[40];
+};
+
+static void fifo_make(struct fifo *fifo)
+{
+    strcpy(fifo->directory, "/tmp/exitbus-fifo-XXXXXX");
+    must(mkdtemp(fifo->directory) != NULL);
+    snprintf(fifo->path, sizeof fifo->path, "%s/fifo", fifo->directory);
+    must_equal(mkfifo(fifo->path, 0600), 0);
+}
+
+static void fifo_let_reader_go(const struct fifo *fifo)
+{
+    int writer = open(fifo->path, O_WRONLY | O_CLOEXEC);
+    must(writer >= 0);
+    close(writer);
+}
+
+static void fifo_remove(const struct fifo *fifo)
+{
+    unlink(fifo->path);
+    rmdir(fifo->directory);
+}
+
 struct end_of_fifo {
     struct exitbus *bus;
     const char *path;
     int flags;
 };
 
-static void *spawn_at_fifo(void *argument)
+/* A child that opens its end before it execs. */
+static pid_t spawn_opening(const struct end_of_fifo *end, struct exitbus_subscription **own)
 {
-    struct end_of_fifo *end = argument;
     struct exitbus_spawn_action action = {
         .kind = EXITBUS_SPAWN_OPEN, .fd = 0, .path = end->path, .open_flags = end->flags};
     char *argv[] = {TINY_CHILD, "0", NULL};
     struct exitbus_spawn_options options = {.argv = argv, .actions = &action, .action_count = 1};
-    struct exitbus_subscription *own;
     pid_t pid;
-    must_equal(exitbus_spawn(end->bus, &options, &pid, &own), 0);
+    must_equal(exitbus_spawn(end->bus, &options, &pid, own), 0);
+    return pid;
+}
+
+static void *spawn_at_fifo(void *end)
+{
+    struct exitbus_subscription *own;
+    pid_t pid = spawn_opening(end, &own);
     receive_pid(own, pid);
     must_equal(exitbus_unsubscribe(own), 0);
     return NULL;
@@ -734,14 +762,12 @@ static bool has_a_child(void)
  */
 static void run_fifo(int between)
 {
-    char directory[] = "/tmp/exitbus-fifo-XXXXXX", fifo[sizeof directory + 8];
-    must(mkdtemp(directory) != NULL);
-    snprintf(fifo, sizeof fifo, "%s/fifo", directory);
-    must_equal(mkfifo(fifo, 0600), 0);
+    struct fifo fifo;
+    fifo_make(&fifo);
     struct exitbus *bus = bus_new(), *other = bus_new(), *third = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
     struct exitbus_reaper *others = reaper_of(other, EXITBUS_REAPER_WATCHED, 0);
-    struct end_of_fifo reads = {bus, fifo, O_RDONLY}, writes = {bus, fifo, O_WRONLY};
+    struct end_of_fifo reads = {bus, fifo.path, O_RDONLY}, writes = {bus, fifo.path, O_WRONLY};
     pthread_t reader = thread_start(spawn_at_fifo, &reads);
     await(has_a_child()); /* which gets no further than its open */
     if (between == 0)
@@ -760,8 +786,7 @@ static void run_fifo(int between)
     check_ok(exitbus_destroy(between == 0 ? NULL : third));
     check_ok(exitbus_destroy(other));
     check_ok(exitbus_destroy(bus));
-    unlink(fifo);
-    rmdir(directory);
+    fifo_remove(&fifo);
 }
 
 TEST(reaper_edges, lock_across_exec)
@@ -778,38 +803,28 @@ TEST(reaper_edges, spawn_lock_deadlock)
 /* The reaper of a spawn in progress is stopped, and its bus destroyed, without waiting for it. */
 TEST(reaper_edges, stop_and_destroy_during_a_spawn)
 {
-    char directory[] = "/tmp/exitbus-fifo-XXXXXX", fifo[sizeof directory + 8];
-    must(mkdtemp(directory) != NULL);
-    snprintf(fifo, sizeof fifo, "%s/fifo", directory);
-    must_equal(mkfifo(fifo, 0600), 0);
+    struct fifo fifo;
+    fifo_make(&fifo);
     unsigned fds = open_fds();
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
-    struct end_of_fifo reads = {bus, fifo, O_RDONLY};
+    struct end_of_fifo reads = {bus, fifo.path, O_RDONLY};
     pthread_t reader = thread_start(spawn_at_fifo, &reads);
     await(has_a_child());
     check_ok(exitbus_reaper_stop(reaper)); /* its exit is the implicit reaper's now */
-    int writer = open(fifo, O_WRONLY | O_CLOEXEC);
-    must(writer >= 0);
-    close(writer);
+    fifo_let_reader_go(&fifo);
     thread_join(reader);
     await(no_children());
     check_ok(exitbus_destroy(bus));
     await(open_fds() == fds);
-    unlink(fifo);
-    rmdir(directory);
+    fifo_remove(&fifo);
 }
 
-static void *spawn_in_a_bus_that_goes(void *argument)
+static void *spawn_in_a_bus_that_goes(void *end)
 {
-    struct end_of_fifo *end = argument;
-    struct exitbus_spawn_action action = {
-        .kind = EXITBUS_SPAWN_OPEN, .fd = 0, .path = end->path, .open_flags = end->flags};
-    char *argv[] = {TINY_CHILD, "0", NULL};
-    struct exitbus_spawn_options options = {.argv = argv, .actions = &action, .action_count = 1};
     struct exitbus_subscription *own;
     static pid_t pid;
-    must_equal(exitbus_spawn(end->bus, &options, &pid, &own), 0);
+    pid = spawn_opening(end, &own);
     struct exitbus_event event;
     must_equal(exitbus_receive(own, &event, -1), -ESHUTDOWN);
     must_equal(exitbus_unsubscribe(own), 0);
@@ -818,25 +833,20 @@ static void *spawn_in_a_bus_that_goes(void *argument)
 
 TEST(reaper_edges, destroy_during_a_spawn)
 {
-    char directory[] = "/tmp/exitbus-fifo-XXXXXX", fifo[sizeof directory + 8];
-    must(mkdtemp(directory) != NULL);
-    snprintf(fifo, sizeof fifo, "%s/fifo", directory);
-    must_equal(mkfifo(fifo, 0600), 0);
+    struct fifo fifo;
+    fifo_make(&fifo);
     unsigned fds = open_fds();
     struct exitbus *bus = bus_new();
-    struct end_of_fifo reads = {bus, fifo, O_RDONLY};
+    struct end_of_fifo reads = {bus, fifo.path, O_RDONLY};
     pthread_t reader = thread_start(spawn_in_a_bus_that_goes, &reads);
     await(has_a_child());
     check_ok(exitbus_destroy(bus));
-    int writer = open(fifo, O_WRONLY | O_CLOEXEC);
-    must(writer >= 0);
-    close(writer);
+    fifo_let_reader_go(&fifo);
     pid_t *pid;
     must_equal(pthread_join(reader, (void **)&pid), 0);
     check_equal(waitpid(*pid, NULL, 0), *pid); /* nobody's: the caller may wait for it */
     await(open_fds() == fds);
-    unlink(fifo);
-    rmdir(directory);
+    fifo_remove(&fifo);
 }
 
 /* ---------------------------------------------------------------------------- descriptors */
@@ -845,19 +855,6 @@ TEST(reaper_edges, destroy_during_a_spawn)
 static void close_ours(void)
 {
     must_equal(syscall(SYS_close_range, 3, ~0U, 0), 0);
-}
-
-static int in_a_child(void (*body)(void))
-{
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        body();
-        _exit(0);
-    }
-    int status;
-    must_equal(waitpid(pid, &status, 0), pid);
-    return status;
 }
 
 static void closed_under_watched(void)
@@ -1009,19 +1006,6 @@ TEST(reaper_edges, stdio_closed_at_start)
 
 /* ------------------------------------------------------------------------- refused later on */
 
-static void refuse(long number, int error)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-    struct sock_fprog program = {sizeof filter / sizeof filter[0], filter};
-    must_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    must_equal(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program),
-               0);
-}
-
 /*
  * A filter is put on after the start, over all threads, one call after the other: every call of the
  * library still returns, and a stop ends.
@@ -1035,7 +1019,7 @@ static void run_refused(void)
     static const enum exitbus_reaper_mode modes[] = {EXITBUS_REAPER_ALL, EXITBUS_REAPER_WATCHED};
     struct exitbus_reaper *reaper = reaper_of(bus, modes[refused_error % 2], 0);
     struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
-    refuse(refused_number, refused_error);
+    refuse_call_everywhere(refused_number, refused_error);
     struct exitbus_event event;
     pid_t pid;
     char *argv[] = {TINY_CHILD, "3", NULL};

@@ -109,13 +109,19 @@ static void span_cover(uint32_t number)
                                                     memory_order_relaxed));
 }
 
+static uint32_t owner_thread(uint64_t owner)
+{
+    return (uint32_t)owner;
+}
+
 /* Leave out the free records at the end. */
 static void span_lower(void)
 {
     /* Acquire; pairs with span_cover(): if it has covered a record, that has an owner. */
     uint64_t old = atomic_load_explicit(&span, memory_order_acquire);
     while ((uint32_t)old > 0 &&
-           atomic_load_explicit(&record_at((uint32_t)old - 1)->owner, memory_order_acquire) == 0) {
+           !owner_thread(atomic_load_explicit(&record_at((uint32_t)old - 1)->owner,
+                                              memory_order_acquire))) {
         uint64_t wanted = ((old >> 32) + 1) << 32 | ((uint32_t)old - 1);
         if (atomic_compare_exchange_strong_explicit(&span, &old, wanted, memory_order_acq_rel,
                                                     memory_order_acquire))
@@ -123,15 +129,19 @@ static void span_lower(void)
     }
 }
 
+/* By its owner; or of a thread that is gone, by the thread that has taken it over. */
 static void record_free(struct epoch_record *record)
 {
+    uint64_t owner = atomic_load_explicit(&record->owner, memory_order_relaxed);
     /* Release; pairs with the acquire in record_take(). */
-    atomic_store_explicit(&record->owner, 0, memory_order_release);
+    atomic_store_explicit(&record->owner, owner >> 32 << 32, memory_order_release);
 }
 
-static bool record_take(struct epoch_record *record, uint32_t from, uint32_t thread)
+/* Each owner has a count of its own: a thread's number may come again meanwhile. */
+static bool record_take(struct epoch_record *record, uint64_t from, uint32_t thread)
 {
-    return atomic_compare_exchange_strong_explicit(&record->owner, &from, thread,
+    uint64_t owner = ((from >> 32) + 1) << 32 | thread;
+    return atomic_compare_exchange_strong_explicit(&record->owner, &from, owner,
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
@@ -163,8 +173,9 @@ static struct epoch_record *take_over(uint32_t thread)
     for (unsigned chunk = 0; chunk < CHUNKS; chunk++) {
         struct epoch_record *records = chunk_at(chunk);
         for (uint32_t i = 0; records && i < chunk_size(chunk); i++) {
-            uint32_t owner = atomic_load_explicit(&records[i].owner, memory_order_acquire);
-            if (owner == 0 || !sys_thread_ended(owner) || !record_take(&records[i], owner, thread))
+            uint64_t owner = atomic_load_explicit(&records[i].owner, memory_order_acquire);
+            if (!owner_thread(owner) || !sys_thread_ended(owner_thread(owner)) ||
+                !record_take(&records[i], owner, thread))
                 continue;
             record_leave_section(&records[i]);
             if (kept)
@@ -190,10 +201,11 @@ static struct epoch_record *claim_record(void)
                 return NULL;
             records = chunk_at(chunk);
         }
-        for (uint32_t i = 0; i < chunk_size(chunk); i++)
-            if (atomic_load_explicit(&records[i].owner, memory_order_relaxed) == 0 &&
-                record_take(&records[i], 0, thread))
+        for (uint32_t i = 0; i < chunk_size(chunk); i++) {
+            uint64_t owner = atomic_load_explicit(&records[i].owner, memory_order_relaxed);
+            if (!owner_thread(owner) && record_take(&records[i], owner, thread))
                 return &records[i];
+        }
     }
     return NULL;
 }
@@ -258,7 +270,9 @@ bool epoch_inside(void)
 
 int epoch_begin(bool forked)
 {
-    if (forked) {
+    /* A fork may have come in the middle of the very first begin, which leaves a wiped chunk. */
+    const struct epoch_record *first = chunk_at(0);
+    if (forked || (first && !first->usable)) {
         for (unsigned i = 0; i < CHUNKS; i++)
             atomic_store_explicit(&chunks[i], NULL, memory_order_relaxed);
         for (unsigned i = 0; i < 2; i++)

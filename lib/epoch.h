@@ -24,8 +24,9 @@ struct epoch_record {
     _Alignas(CACHE_LINE) _Atomic uint64_t sections; /* odd: inside one; written by the owner */
     uint32_t depth;                                 /* nesting; the owner's alone */
     uint32_t usable;        /* 1; in a forked child 0: wiped. Written before it has an owner */
-    _Atomic uint32_t owner; /* the thread, as the kernel numbers it; 0: free */
     uint32_t number;        /* from 0; written before it has an owner */
+    /* Low half: the thread, as the kernel numbers it; 0: free. High half: counts owners. */
+    _Atomic uint64_t owner;
 };
 
 /* This thread's record; one that is not usable before its first section, and a stranger's. */

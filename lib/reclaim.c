@@ -192,6 +192,22 @@ bool reclaim_inside(void)
     return (count & URCU_BP_GP_CTR_NEST_MASK) != 0;
 }
 
+static void wake_worker(bool at_once)
+{
+    if (at_once)
+        atomic_store_explicit(&hurry, true, memory_order_seq_cst);
+    uint32_t sleeper = atomic_load_explicit(&state, memory_order_seq_cst);
+    if (sleeper == SLEEPING || (at_once && sleeper == NAPPING)) {
+        atomic_fetch_add_explicit(&wakes, 1, memory_order_seq_cst);
+        sys_futex_wake_all((uint32_t *)&wakes);
+    }
+}
+
+void reclaim_hurry(void)
+{
+    wake_worker(true);
+}
+
 static void push(struct reclaim_head *head, void (*callback)(struct rcu_head *), bool at_once)
 {
     struct rcu_head *top = atomic_load_explicit(&pushed, memory_order_relaxed);
@@ -201,13 +217,7 @@ static void push(struct reclaim_head *head, void (*callback)(struct rcu_head *),
     /* Release; pairs with take_batch(). And sequentially consistent, for the look below. */
     while (!atomic_compare_exchange_weak_explicit(&pushed, &top, &head->rcu, memory_order_seq_cst,
                                                   memory_order_relaxed));
-    if (at_once)
-        atomic_store_explicit(&hurry, true, memory_order_seq_cst);
-    uint32_t sleeper = atomic_load_explicit(&state, memory_order_seq_cst);
-    if (sleeper == SLEEPING || (at_once && sleeper == NAPPING)) {
-        atomic_fetch_add_explicit(&wakes, 1, memory_order_seq_cst);
-        sys_futex_wake_all((uint32_t *)&wakes);
-    }
+    wake_worker(at_once);
 }
 
 void reclaim_later(struct reclaim_head *head, void (*callback)(struct rcu_head *))

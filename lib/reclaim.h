@@ -94,6 +94,9 @@ static inline struct reclaim_head *reclaim_callback_begin(struct rcu_head *rcu)
     return container_of(rcu, struct reclaim_head, rcu);
 }
 
+/* Wake the worker, as a thread stopped behind its reclaim_later() might not have done. */
+void reclaim_hurry(void);
+
 /* Wait for a grace period. Not inside a section. */
 void reclaim_wait(void);
 

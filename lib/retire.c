@@ -247,6 +247,9 @@ void memory_callback_end(struct memory *memory)
 void memory_wait_callbacks(struct memory *memory)
 {
     atomic_fetch_add_explicit(&waiting, 1, memory_order_seq_cst);
+    /* A thread that pushed a callback may be stopped before it wakes the worker. */
+    if (memory_callbacks(memory) > 0)
+        reclaim_hurry();
     for (;;) {
         uint32_t before = atomic_load_explicit(&ended, memory_order_seq_cst);
         if (memory_callbacks(memory) == 0)

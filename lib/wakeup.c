@@ -421,7 +421,9 @@ int wakeup_fd(struct wakeup_watch *watch, struct wakeup *wakeup)
         if (!mutant(WAKE_FD_KNOWN_EARLY))
             barrier_heavy();
         /* Release: pairs with wakeup_fd_clearable, for what the barrier has made known. */
-        atomic_store_explicit(&wakeup->fd, fd | WAKEUP_FD_KNOWN, memory_order_release);
+        int32_t unknown = fd;
+        atomic_compare_exchange_strong_explicit(&wakeup->fd, &unknown, fd | WAKEUP_FD_KNOWN,
+                                                memory_order_release, memory_order_relaxed);
     }
     return fd_number(fd);
 }

@@ -169,6 +169,10 @@ void reclaim_later(struct reclaim_head *head, void (*callback)(struct rcu_head *
     call_rcu(&head->rcu, callback);
 }
 
+void reclaim_hurry(void)
+{
+}
+
 void reclaim_wait(void)
 {
     synchronize_rcu();

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Append to a queue. What is usual is inline, since a publish does it once for each subscription;
  * all else, and the argument for both, is in queue.c. Uses: queue.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The asymmetric store-load barrier: see barrier.h. */
 #include "barrier.h"
 #include "sys.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The store-load barrier between the two sides of "I announce, then I look" (a sleeper and a
  * publisher), made asymmetric: the publisher, who passes here once for each delivery, pays nothing

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Buses: create, destroy, the process-wide one, publish and statistics. What has an algorithm to it
  * is in order.c and subscription.c.

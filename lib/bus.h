@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A bus: the hub of its subscriptions, and what reapers and spawn have to do with it. Uses:
  * subscription. */
 #ifndef EXITBUS_BUS_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * No call of the library is a cancellation point, though some wait in functions that are: between
  * disable and restore a pthread_cancel() of the thread waits, too.

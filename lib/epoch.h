@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Read-side sections of the library, and grace periods for them. A section costs two stores of the
  * thread's own, registers with nobody, and can't fail. A grace period can be polled, by the thread

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Events as they travel: a record is one to six cells' worth of 64-bit words. The first seven words
  * are bytes 8 to 63 of the public struct (all but seq, which is the cell's tag); the ids of an exec

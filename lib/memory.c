@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The memory of one bus: see memory.h. */
 #include "pool.h"
 #include "sys.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The memory of one bus: a lock-free pool of equal blocks for each of a few sizes, cut from slabs.
  * memory_take() never calls malloc: it pops a free block, or cuts one from the current slab, or

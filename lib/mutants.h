@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Deliberate defects, by which exitbus-stress --mutants shows that it can see them. A defect is a
  * `mutant(NAME)` in the sources: 0 in every build of the library but the one that is made for that

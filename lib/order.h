@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The total order of events (G2), and helping (G4). One 64-bit word is the only point where
  * publishers meet: {seq, slot, done}. The algorithm and the argument stand in order.c.

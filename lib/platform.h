@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What every part assumes of the compiler and the machine: cache lines, branch hints, internal
  * checks, and the named steps at which a test can stop a thread. Uses nothing of the library.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What the three files that make up a bus's memory share: memory.c (slabs, take and give), retire.c
  * (grace periods), trim.c (giving back). Nobody else includes this. Uses: memory.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * One subscription's queue: lock-free, unbounded, any number of receivers; appended to by the
  * threads that distribute one event, any number of which may be at it at once (helping).

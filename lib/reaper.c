@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Reapers: which of them run, and the public calls. What one pass does stands in reaper_loop.c.
  *

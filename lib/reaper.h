@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What spawn needs of reapers: a child handed over in one transaction, which holds no lock while
  * the child comes into being. Uses: bus.

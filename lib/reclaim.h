@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Deferred freeing (G6). Memory that another thread may still touch goes through reclaim_later(),
  * and comes out in a callback on the worker, a thread of our own, after a grace period: when every

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The subscriber lists: see registry.h. The list is Harris's, with insertion only at the head and
  * RCU instead of hazard pointers: a node's memory stays while anybody may hold it, so following a

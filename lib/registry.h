@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The RCU-protected subscriber lists, found in O(1) by topic: one list for each of the broad topics
  * (all, any pid, any exec) and a directory of short lists for single pids, containers and execs.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Blocks on their way through a grace period back to their pool (G6), and callbacks.
  *

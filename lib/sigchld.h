@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * SIGCHLD for the one ALL reaper of a process: a handler that adds a token to an eventfd and then
  * calls the handler found there. Uses: fork_guard, sys. Calls must be serialised by the caller.

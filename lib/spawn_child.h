@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What a child that exitbus_spawn() has cloned does until exec. It runs in the parent's memory, on
  * a stack of its own, with all signals blocked: nothing but system calls, and the few atomic

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * clone for exitbus_spawn: a child in the caller's memory, on a stack of its own, while the calling
  * thread is suspended, and without an exit signal (see spawn.c). Uses: spawn_child, sys.

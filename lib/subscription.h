@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A subscription: topic, queue and wake-up in one block, from subscribe to the grace period after
  * unsubscribe; and the delivery of an event to all subscriptions that match it.

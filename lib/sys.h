@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * System calls, all made here and through syscall(2): the libc wrappers of some of these are
  * cancellation points, and a thread cancelled inside a publish would stay in its read-side section

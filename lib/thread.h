@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Threads of the library's own. Whichever thread of the host happens to make one, it blocks all
  * signals, runs under SCHED_OTHER, and may run wherever the process's first thread may.

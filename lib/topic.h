@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What a subscription matches, as a key that compares fast. Ids are copied next to it by their
  * owner; the hash is taken once. Uses: event.

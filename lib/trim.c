@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Memory that a pool has not needed for some time goes back to the allocator (G7), in callbacks of
  * liburcu's, so that nobody waits for it, and as long as there is a surplus only, so that nothing

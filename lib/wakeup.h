@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Waking the receivers of one subscription: an event count for blocking receives and an eventfd for
  * event loops. No wake-up is lost, none costs a system call while nobody sleeps, and a thread that

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A set of children that one reaper at a time looks after by pidfd: an epoll descriptor, a table by
  * pid, and a lock-free list through which other threads hand children over. Uses: bus, sys.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What exitbus-stress asks of a bus. A subject is a table of functions that wrap one bus; the
  * engine knows nothing else of it. Built-in subjects are linked in; any other is a shared object

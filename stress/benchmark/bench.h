@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What a workload of exitbus-bench is written against. A workload is one function: it measures all
  * contenders, one after the other within each round, and hands over each number with result_add().

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The results as JSON: what was run, where, and every number of every round. */
 #include "output.h"
 #include "results.h"

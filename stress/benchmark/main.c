@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * exitbus-bench: exitbus and its peers in one run. Runs the workloads one after the other, each
  * between two looks at the distance of the cores, and shows what came out.

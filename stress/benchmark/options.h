@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The command line, which fills in `bench`. */
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H

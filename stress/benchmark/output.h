@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What is made of the results: tables (valid Markdown), JSON, plots. */
 #ifndef BENCH_OUTPUT_H
 #define BENCH_OUTPUT_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* All peers: see peers.h. Those from Rust are there where they could be built. */
 #include "bench.h"
 #include "peers/all.h"

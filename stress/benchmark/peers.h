@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A peer: a queue, or a bus, behind a small table of functions. What counts happens inside of them:
  * publish makes and hands over many events in a loop of its own, receive takes many, so that the

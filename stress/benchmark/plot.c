@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Curves by gnuplot, which reads its commands and the data from a pipe: time over a number that a
  * parameter ends in (N=16, 4+4), a line for each contender, and distributions of latency.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The store: see results.h. A run has some hundred series: looking through all is fast enough. */
 #include "results.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The store behind result_add(): a series for each (workload, parameter, peer, metric), a value for
  * each round. Filled by workloads, from one thread; read by table.c, json.c, plot.c and targets.c.

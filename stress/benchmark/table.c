@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Tables: a line for each contender, a column for each parameter and metric, as Markdown that is
  * aligned to be read as it is. A cell is the median, the least and the most of all rounds, and the

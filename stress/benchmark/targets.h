@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What exitbus has to reach, as data. Times vary between machines; a target compares numbers of one
  * run: exitbus with peers, or with itself at another parameter, and only where a number of its own

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Distributions of latency, in nanoseconds, collected from all threads. */
 #ifndef STRESS_LATENCY_H
 #define STRESS_LATENCY_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The search for a sequential order of a concurrent history: see linear.h for what it must obey.
  * It is the depth-first search of Wing and Gong, that remembers where it has been (Lowe).

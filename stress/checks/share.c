@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The checker of a shared subscription: see share.h. */
 #include "share.h"
 #include "synthetic.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The checker of a subscription that several threads receive from: each event goes to one of them
  * (G1), each sees rising numbers (FIFO, G2), and what they have taken together has no gap.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The checker of one subscription's stream of events: whole (G1); of each producer every matching
  * event from the first that had to come to the last, once and in order (G1, FIFO); in the total

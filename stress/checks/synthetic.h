@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Synthetic events. What event `number` of a producer looks like, and so which topics it belongs
  * to, is a function of the two: a subscriber knows exactly what it must receive, without a table.

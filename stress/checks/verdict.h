@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What was checked, by guarantee, and what was found. Violations of what the subject claims are
  * printed and make the run fail; the others are counted.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The calls into the subject, each noted in its thread's ring. What the subject lacks is made up
  * for where that is possible: a receive that can only be tried is tried until its time is over.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Children and the plain reaper: see children.h. */
 #include "children.h"
 #include "calls.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Real children, and who collects them: through the subject where it can, otherwise by the engine's
  * own plain reaper, which peeks, publishes, and reaps.

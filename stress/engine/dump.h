@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The last calls of every thread, as they were when the first violation was found. */
 #ifndef STRESS_DUMP_H
 #define STRESS_DUMP_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Histories: see history.h. A scene is a handful of threads that make some ten random calls each,
  * while others interrupt them inside; then what is left in the queues is taken out one by one, so

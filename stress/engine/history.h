@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Short complete histories, each decided by the linearizability check (--history). */
 #ifndef STRESS_HISTORY_H
 #define STRESS_HISTORY_H

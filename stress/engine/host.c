@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Memory for subjects: see host.h. Straight from the kernel, so without a lock (a thread may be
  * stopped in the middle of it), and so that what was released is gone: who touches it crashes.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The memory that a subject may take from the engine: counted, and made to fail at random. */
 #ifndef STRESS_HOST_H
 #define STRESS_HOST_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Finding a subject by its name: built in, or a shared object. */
 #ifndef STRESS_LOAD_H
 #define STRESS_LOAD_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * exitbus-stress: real children beside synthetic producers, beside subscribers of every kind, all
  * checked exactly while they run. The end comes in stages, so that nothing that was published can

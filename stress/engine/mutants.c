@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Mutants: see mutants.h. Each is a shared object beside the program, and is run by another process
  * of this very program, until a violation, a crash, a hang, or the time is over. The library with

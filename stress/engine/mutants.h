@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* exitbus with one deliberate defect at a time: each must be caught (--mutants). */
 #ifndef STRESS_MUTANTS_H
 #define STRESS_MUTANTS_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The command line of exitbus-stress. */
 #ifndef STRESS_OPTIONS_H
 #define STRESS_OPTIONS_H

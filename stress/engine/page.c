@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The page: see page.h. The template and Chart.js (the MIT-licensed library, from Debian's package
  * libjs-chart.js) are part of the program; two marks in the template say where what goes.

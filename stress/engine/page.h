@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The report as one page of HTML that needs nothing else: template, chart library and data. */
 #ifndef STRESS_PAGE_H
 #define STRESS_PAGE_H

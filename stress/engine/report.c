@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What a run shows: see report.h. */
 #include "report.h"
 #include "../checks/latency.h"

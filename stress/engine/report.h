@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What a run shows: a status line on a terminal, the summary, JSON, and a page of HTML. */
 #ifndef STRESS_REPORT_H
 #define STRESS_REPORT_H

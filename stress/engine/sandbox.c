@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The run inside namespaces of its own: see sandbox.h. */
 #include "sandbox.h"
 #include "../checks/verdict.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Scenario reuse: a run of its own in a user and a pid namespace that has so few pids that they
  * come round within seconds. It is nobody's child, so that no reaper here meets it.

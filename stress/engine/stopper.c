@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* SIGSTOP and SIGCONT from outside: see stopper.h. */
 #include "stopper.h"
 #include "world.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A process that stops and continues this one. It is started before anything else, as nobody's
  * child, so that no reaper ever meets it, and ends with this process.

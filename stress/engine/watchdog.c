@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Hangs and crashes: see watchdog.h. */
 #include "watchdog.h"
 #include "../checks/verdict.h"

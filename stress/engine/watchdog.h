@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Hangs and crashes of the subject: named, reported, and the end of the run. */
 #ifndef STRESS_WATCHDOG_H
 #define STRESS_WATCHDOG_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Threads, their notes, and how they are disturbed: see worker.h. */
 #include "worker.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The threads of a run. Each notes every call that it makes into the subject: the latest ones lie
  * in a ring, for the dump after a violation, and the one in progress is visible to the watchdog.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What all threads of a stress run share: its options, the subject and its bus, how far each
  * producer has got, and when to stop. The order of the end: first those stop who come and go, then

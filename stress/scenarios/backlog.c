@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Consumers so slow that events pile up, and subscriptions by the thousand. */
 #include "../checks/stream.h"
 #include "../checks/synthetic.h"

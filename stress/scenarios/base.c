@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The list of scenarios, and what they share: see scenarios.h. */
 #include "base.h"
 #include "../checks/agreement.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The load that is always there: producers, and subscribers to everything. */
 #ifndef STRESS_BASE_H
 #define STRESS_BASE_H

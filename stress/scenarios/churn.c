@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Subscribers that come and go, and threads that share a subscription. */
 #define URCU_API_MAP
 #include <urcu-bp.h>

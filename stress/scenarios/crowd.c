@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* More threads than cores; threads that are stopped, interrupted, or end while subscribed. */
 #include "../checks/stream.h"
 #include "../checks/synthetic.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Real children: codes, signals, crashes, stops, and orphans by the dozen. Every one's exit must
  * come once, on its own subscription, with the status it died with.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Receivers that sleep: those that nobody wakes, and those that an event finds falling asleep. */
 #include "../checks/latency.h"
 #include "../checks/stream.h"

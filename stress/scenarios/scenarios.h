@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The scenarios: what a run can consist of, beside the producers and the subscribers to everything
  * that are always there. Each adds threads of its own and hunts one kind of fault.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Forked children, wrong calls, and what happens when memory or descriptors run out. */
 #include "../checks/synthetic.h"
 #include "../checks/verdict.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Subject: exitbus itself, with everything it promises. The numbers of containers and execs stand
  * for ids of all lengths, so that events of all widths go through the queues.

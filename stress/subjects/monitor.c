@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Subjects `mutex` and `bounded`: a monitor as container shims have it, one mutex over the list of
  * subscriptions, held while an event is handed to all of them. With unbounded channels that is

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Subjects `ck_fifo` and `glib`: a fast queue for each subscription, and a list of them under a
  * readers' lock. Publishers hand their event to one queue after the other, each in its own time:

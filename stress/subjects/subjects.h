@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The subjects that are built in. */
 #ifndef STRESS_SUBJECTS_H
 #define STRESS_SUBJECTS_H

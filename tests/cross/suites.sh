@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: LGPL-2.1-or-later
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Sourced by the rungs of other architectures. Left out under qemu-user: what it does not emulate
 # (MADV_WIPEONFORK, so forked children are not noticed; ptrace; the status of a core dump), and
 # suites whose only matter is time or memory on the machine itself.

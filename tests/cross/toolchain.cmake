@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: LGPL-2.1-or-later
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # For CMake: EXITBUS_CROSS_TRIPLET=aarch64-linux-gnu or riscv64-linux-gnu, EXITBUS_CROSS_SYSROOT as
 # made by tests/cross/sysroot. Programs run under qemu-user.
 set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES EXITBUS_CROSS_TRIPLET EXITBUS_CROSS_SYSROOT)

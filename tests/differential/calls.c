@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Calls on a bus and on the reference, side by side: see calls.h. */
 #include "calls.h"
 #include "differential/reference.h"

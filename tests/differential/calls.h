@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Calls as data: a sequence of them can be made up from a seed, made on a bus and on the reference
  * side by side, shrunk, and printed as C. An argument is a small number, and 0 is the simplest

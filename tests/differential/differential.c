@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Random sequences of calls, made on a bus and on an independent reference (reference.h: one array
  * and a place in it for each subscription), on one thread: every result must be the same, event by

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What a bus must do, as a specification that can be run: one array of all events, and for each
  * subscription the place in it up to which it has received. A receive looks through the array for

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A fresh bus for each of many short sequences. exitbus_destroy() waits for a grace period, about
  * 10 ms, so buses are used up one by one and destroyed side by side, when all stages are taken.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The surroundings of a code block in the docs that is no program by itself: the block is put in the
  * place of FRAGMENT, among declarations of the names that the text uses. A block that has a main()

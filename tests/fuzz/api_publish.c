@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Fuzzing the API: publish. See fuzz_api.c. */
 #include "scene.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Fuzzes the public API, on one thread: the input is a sequence of calls, each of which is made on
  * a bus and on the specification (differential/reference.h). Any result that differs ends the

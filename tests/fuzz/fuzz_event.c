@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Fuzzes the encoding of events (lib/event.h). The first byte chooses what the rest is:
  *   a struct exitbus_event, byte for byte: what event_check() lets pass is what the specification

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The fuzzer's bytes, read as numbers, ids and events. Small values are the interesting ones: few
  * different pids and ids, so that topics match, some of which share a bucket of the registry; and

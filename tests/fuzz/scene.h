@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What the calls of fuzz_api.c share: the bus and the specification, side by side, the
  * subscriptions on them, and the rest of the input.

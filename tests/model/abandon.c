@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The order alone: a turn lacks memory and is left, while another finishes it. */
 #include "order_test.h"
 

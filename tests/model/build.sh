@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: LGPL-2.1-or-later
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Sourced by the programs here: compile the library's own sources against the model; and the tests,
 # each with its bounds.
 set -euo pipefail

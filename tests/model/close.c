@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Unsubscribe against a sleeping receiver, and a publish: nothing comes after it has returned (G3),
  * the sleeper wakes, and the memory is not touched any more. */
 #include "model_test.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Unsubscribe while another thread makes the descriptor and waits at it: it is told (G3). */
 #include "model_test.h"
 #include <poll.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Unsubscribe while another waits at the descriptor, on a kernel without membarrier. */
 #include <stdbool.h>
 

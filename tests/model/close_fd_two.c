@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Unsubscribe while two others, one of whom may have taken the last event, clear the descriptor:
  * both are told (G3). */
 #include "model_test.h"

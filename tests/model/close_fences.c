@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Unsubscribe against a sleeping receiver on a kernel without membarrier: it wakes all the same. */
 #include <stdbool.h>
 

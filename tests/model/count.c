@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A queue is asked what is in it, and closed, by a thread that has nothing to do with those who
  * publish to it and receive from it: it counts what was taken. */
 #include "stop_test.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Two threads ask for the bus of the process at once, which nobody has yet, and use it. */
 #include "model_test.h"
 

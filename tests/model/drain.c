@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Two receivers follow a publisher over two ends of a segment: one may find itself far behind. */
 #include "model_test.h"
 

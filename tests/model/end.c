@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Destroy against subscribe, publish and unsubscribe: each of them succeeds or says that the bus is
  * closed; and the last one to leave, whichever it is, frees the bus. */
 #include "model_test.h"

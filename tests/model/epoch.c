@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Polled grace periods (lib/epoch.h): one thread reads and writes, in sections, what another makes
  * unreachable and uses anew as soon as it is told that nobody can be at it any more.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A consumer by descriptor: never left waiting while there is something to receive. */
 #include "model_test.h"
 #include <poll.h>

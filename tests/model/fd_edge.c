@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * An edge-triggered consumer: receives until it is told that there is nothing, then waits until the
  * descriptor has been signalled since (G13). It never waits while there is something to receive.

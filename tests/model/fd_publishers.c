@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Two publishers, and an edge-triggered consumer that they wake at once. */
 #include "model_test.h"
 #include <sys/epoll.h>

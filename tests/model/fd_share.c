@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Two consumers make the one descriptor at once, and wait at it, on a kernel without membarrier. */
 #include "model_test.h"
 #include <poll.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A receiver stops for ever at any step of its clearing. Another one, edge- or level-triggered,
  * gets what is published after that, and is woken for nothing once at most.

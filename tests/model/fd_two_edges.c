@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Two consumers at the one descriptor, edge-triggered, each with a set of its own: all events are
  * taken before anybody is told that the subscription is closed, and then both are.

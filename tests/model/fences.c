@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A sleeper and a publisher on a kernel without membarrier: both sides have their fence. */
 #include <stdbool.h>
 

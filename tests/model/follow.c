@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The next event needs a new segment: its publisher links one, and so does a helper. */
 #include "model_test.h"
 

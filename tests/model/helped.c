@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The order alone: whoever publishes a batch, and is helped, finds all of it delivered on return. */
 #include "order_test.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The order alone: a slot was left with a turn that lacked memory. Its owner, or another, finishes
  * that, and the owner fills it anew, while others may still be helping with what was in it. */
 #include "order_test.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Two subscriptions on one list leave at once, a third comes: a publish meets the one that stays,
  * and the one that has come. */
 #include "model_test.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Is the model the one of C11? Small programs whose outcomes are known: each one that is allowed
  * must be seen in some execution (its name is printed), each that is forbidden in none.

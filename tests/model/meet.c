@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A publish meets a subscription that has just come, or that is leaving, whose thread tells it of
  * that by nothing but the list. */
 #include "model_test.h"

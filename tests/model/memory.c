@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* An event lacks memory. Its sleeping receiver is told, tries again, and gets it once there is some
  * again, though nobody publishes any more. */
 #include "model_test.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * For the tests in this folder, which are plain C11 programs on the public interface. Against the
  * model they run through all executions up to a bound; natively (cc -I include …, with the real

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A one-shot subscription takes one event, wakes its other receiver, and is closed. */
 #include "model_test.h"
 

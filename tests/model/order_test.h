@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * For tests of the order alone (lib/order.h), with something far smaller than a bus behind it: an
  * array in which each event must be the one that it has been from the first, and in which those

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Two publishers, two subscriptions and a receiver: everything once, and in one order (G1, G2). */
 #include "model_test.h"
 

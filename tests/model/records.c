@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Threads' records (lib/epoch.h): a thread that ends leaves its record to another; where there is
  * none left more are listed, while others walk the list.

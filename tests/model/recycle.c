@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Segments end, are linked, drained, retired, and come back in another queue at once, while a late
  * helper may still be at work on them.

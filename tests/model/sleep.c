@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A receiver that sleeps is woken (else all threads wait for ever, which the explorer reports). */
 #include "model_test.h"
 

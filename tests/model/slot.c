@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A publisher uses its slot again while another may still be helping with what was in it. */
 #include "model_test.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The order alone: a slot is filled with other events, and another number of them, while a receiver
  * that looks for what lacked memory may still be helping with what was in it before. Who asks for

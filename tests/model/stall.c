@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The order alone: one turn lacks memory, and then the next. Late notes of the first never wipe out
  * that of the second: whoever looks when there is memory again finds it.

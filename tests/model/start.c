@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Subscribe while two publish: what is received is an end of the order without a gap, whatever
  * helps whom; and an event published after subscribe has returned is in it.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * For tests that stop a thread for ever, at any one of some steps of the library: the explorer
  * tries each of them; natively it is a random one. The others must do without that thread.

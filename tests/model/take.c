@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* One publisher; a receiver that tries meanwhile: what it takes is whole. */
 #include "model_test.h"
 

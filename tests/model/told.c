@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Whoever is told that a subscription is closed, or the bus, knows what was done before: here, to a
  * plain variable. */
 #include "model_test.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Events of several cells, that leave gaps, beside events of one; a receiver meanwhile. */
 #include "model_test.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What things cost in memory, and that it comes back: bytes per idle one-pid subscription (over
  * 100,000 of them), bytes per undelivered pid event, and what is left after unsubscribe and drain.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A process that has used the library may end by exit(), or by return from main: a forked child,
  * and a process of which a thread is stopped in the middle of a call. From 0.13.3 on liburcu's

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * At rest nothing runs: a reaper, 1,000 threads blocked on 1,000 subscriptions and liburcu's
  * callback thread make not one context switch in ten seconds. Counts the switches of all threads

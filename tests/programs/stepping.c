@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The proof of G4 by a debugger: a publisher is stopped after each machine instruction of publish
  * in turn, for as long as it takes all others to publish, subscribe, receive (try, blocking, by fd)

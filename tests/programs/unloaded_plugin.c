@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A plugin that contains the static library is unloaded when it has destroyed its bus; then a
  * thread ends that was in it, whose destructor is the library's, and the worker is there still. So

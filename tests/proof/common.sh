@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: LGPL-2.1-or-later
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # For the rungs: sourced by bash. A rung ends with `much "…"`, which goes into the table.
 . "$(dirname "${BASH_SOURCE[0]}")/../support/setup.sh"
 set -euo pipefail

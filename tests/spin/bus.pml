@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The protocol of lib/order.c, queue.c, subscription.c and wakeup.c as a Promela model, for Spin to
  * try in every interleaving: the order word with turns and helping, idempotent append to cells

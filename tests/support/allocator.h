@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * An allocator for buses that keeps account: what is out, whether each block comes back once and
  * with the size it was taken with, and whether it has the alignment asked for. It can be told to

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Children in tests: by plain fork, as other code would start them, and by exitbus_spawn. */
 #ifndef CHILDREN_H
 #define CHILDREN_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Leaving a forked child at once, and yet with its counts of what it has run through. */
 #ifndef COVERAGE_H
 #define COVERAGE_H

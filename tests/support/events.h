@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Making events and buses for tests, and looking at what became of them. */
 #ifndef EVENTS_H
 #define EVENTS_H

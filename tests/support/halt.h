@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Stopping a thread in the middle of a call of the library, at a named step (lib/platform.h), for
  * as long as a test wants: halt_begin() in the thread, halt_await() and halt_release() in the test.

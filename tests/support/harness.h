@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What the unit tests are written in: Criterion, or, where Criterion does not start (it can't under
  * ThreadSanitizer), the small runner in plain_runner.c. Either runs each test in a process of its

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Refuse a system call from now on, as container run-times and sandboxes do, or an old kernel. */
 #ifndef REFUSE_H
 #define REFUSE_H

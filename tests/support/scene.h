@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The scene of a test in which threads are stopped: a bus with a witness that sees every event,
  * readers of every manner (asleep, by descriptor) on several topics, others who publish, subscribe,

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: LGPL-2.1-or-later
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # What ./tests/run and ./stress/run share: install what is missing, configure, build.
 # Sourced by bash; sets `root` to the top of the checkout.
 

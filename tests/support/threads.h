@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Threads in tests: starting, joining, waiting for a condition, and a check that any thread may
  * make (those of harness.h belong to the test's main thread). Nothing here looks at the time that

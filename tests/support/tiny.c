@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The smallest child: a static program without libc, since starting a dynamic one takes ten times
  * as long. Its first argument says what it does:

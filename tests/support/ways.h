@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The three ways to receive: by trying over and over, by a blocking call, and by waiting for the
  * descriptor before a try. A test written with TEST_EACH_WAY runs once for each.

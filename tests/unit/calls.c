@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Clean failure (G8) of the system calls that do not pass lib/sys.c: those that make memory,
  * threads and children, and those that a spawned child makes before its exec. The linker puts the

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The descriptor of a subscription in event loops (G13): level- and edge-triggered, one event for
  * each wake-up or until -EAGAIN. No wake-up is lost, and hardly any is for nothing: counted here,

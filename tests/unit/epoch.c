@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Polled grace periods (G6): over when everybody who was inside a section has left it, and not
  * before; threads that come, go, end by force, or find no record; and what a pool makes of them.

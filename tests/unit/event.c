@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Events as they travel: what goes into a record comes out of it, what may not go in is refused. */
 #include "event.h"
 #include "support/events.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Clean failure (G8), by injection: memory that fails at the first, second, … nth allocation, once
  * or until it recovers, and system calls that fail, each at its first, second, … nth call, over

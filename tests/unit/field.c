@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Failures that broke other supervisors, one test each. Every test sets up the situation as it was,
  * with real children where it was about children, and fails if the failure can happen here.

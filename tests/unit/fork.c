@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Forked children (G9): every call on the parent's bus says -ESTALE and touches nothing, also if
  * another thread was in the middle of one when the process forked; the parent goes on; a bus that

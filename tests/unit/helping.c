@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Threads stopped in the middle of a call, at each named step, for as long as the test lasts (G4,
  * and G1 and G2 while it happens): publishers, receivers, subscribers, unsubscribers, one and many.

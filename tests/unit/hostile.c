@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What other code in the process, its children and its tracers may do to reapers and spawn: stop
  * and trace, jump out of handlers, kill a child before it is one, cancel threads.

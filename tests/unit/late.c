@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Threads that come late: what one has read or is about to write has lost its meaning by the time
  * it goes on, or another acts before it. Each test is one interleaving, thread by thread.

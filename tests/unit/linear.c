@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The check of short histories against the sequential specification: by hand, histories that are
  * allowed and such that are not; at random, what a simulated bus does, which must be allowed, and

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Event loops of every kind over real children, by the public interface alone: each exit comes
  * once, no loop is stuck, and hardly any wake-up is for nothing (G13). For children that are

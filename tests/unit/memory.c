@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The pool of a bus: blocks belong to one user at a time, come back only after a grace period, and
  * what is not needed any more goes back to the allocator.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A subscriber that never receives while a million events are published. The publisher comes to its
  * end all the same, the other subscribers are served meanwhile, everything is still there in order

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Subscribers come and go while several threads publish: nothing lost, nothing twice, nothing out
  * of order, nothing after unsubscribe. Publishers write down what they have published and where it

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Who receives what: every kind of topic against every kind of event, as one table, for each way to
  * receive and each way to publish.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The total order: every publish gets its place, respects real time, and is delivered at that place
  * by whoever comes by, with the same content. Here delivery is a table, indexed by seq.

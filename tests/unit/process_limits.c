@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A process with limits: no threads, no memory, no membarrier, no MADV_WIPEONFORK; threads in their
  * last destructors; and what the library's own thread is like. Errors where they can be returned,

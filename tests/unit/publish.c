@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* All ways to publish: what arrives, in which place, how it is counted, and what is refused. */
 #include "support/allocator.h"
 #include "support/events.h"

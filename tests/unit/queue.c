@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * One subscription's queue: order, growth over segments, wide events and the gaps they leave,
  * counts, closing, and above all that helpers, however late, never append an event twice.

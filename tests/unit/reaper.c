@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Reapers: modes, the SIGCHLD handler, what is an exit and what is not, and failing publishes. */
 #include "support/children.h"
 #include "support/harness.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Reapers beside hosts that do as they please: with handlers, signalfd, other waiters, descriptors
  * that are closed, and calls that are refused later. Each test has the name of a fault that a

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* All ways to receive: try, timed, blocking, batch, wait_pid, and the descriptor for event loops.
  */
 #include "support/events.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The subscriber lists: what is in is found, what has left is not, whoever else is at work. */
 #include "registry.h"
 #include "support/harness.h"

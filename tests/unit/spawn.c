@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* exitbus_spawn: what the child is given, what failure looks like, and that nothing is left. */
 #include "support/children.h"
 #include "support/harness.h"

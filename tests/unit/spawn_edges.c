@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * exitbus_spawn at the edges: in namespaces and sandboxes, from threads with next to no stack, with
  * signals blocked and ignored, without standard descriptors; and what it says when it fails.

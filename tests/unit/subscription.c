@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The life of a subscription: what it gets from its beginning to its end, one-shot, references,
  * unsubscribe from wherever, and the end of the bus around it.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Topics: which are valid, how their ids are kept and hashed, and what matches them. */
 #include "topic.h"
 #include "registry.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * exits: real children, from their start to the moment at which their exit has been received.
  * Each measurement is a process of its own (worker/worker.c).

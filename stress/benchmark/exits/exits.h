@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Running a program that measures, and reading the numbers that it prints. */
 #ifndef BENCH_EXITS_H
 #define BENCH_EXITS_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * fork: what a fork, an exec and a wait cost a host program that has a bus in it, with a reaper,
  * subscriptions and a backlog, against the same program without the library (worker/host.c).

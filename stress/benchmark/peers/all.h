@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The names of all peers. */
 #ifndef BENCH_PEERS_ALL_H
 #define BENCH_PEERS_ALL_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A floor: what the least of promises costs. One producer, one consumer, a ring made beforehand. */
 #define ENQUEUE ck_ring_enqueue_spsc_event
 #define DEQUEUE ck_ring_dequeue_spsc_event

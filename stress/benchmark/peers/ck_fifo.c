@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * ConcurrencyKit's ck_fifo_mpmc, which leaves reclamation to its user: liburcu's grace periods. A
  * dequeue gives the value of one node and, as garbage, the link of the node before. A node goes

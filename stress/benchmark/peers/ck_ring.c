@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* ConcurrencyKit's ck_ring for any number of producers and consumers, as all peers are. */
 #define ENQUEUE ck_ring_enqueue_mpmc_event
 #define DEQUEUE ck_ring_dequeue_mpmc_event

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * exitbus itself, as any caller would use it: exitbus_publish one by one, exitbus_receive_batch.
  * The times of an event are given, as the reaper gives them: peers do not look at the clock either.

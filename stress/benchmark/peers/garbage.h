@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * For queues whose nodes may be read by others after they were taken out: a consumer gathers them,
  * and a grace period of liburcu later all go back to the pool. One call_rcu serves many.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* GLib's GAsyncQueue of events from g_slice; a batch is taken under one lock. */
 #include "../peers.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* liburcu's lock-free queue, whose nodes wait for a grace period. */
 #include "garbage.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // moodycamel::ConcurrentQueue with implicit producers: no tokens, batches all the same.
 #include "../peers.h"
 

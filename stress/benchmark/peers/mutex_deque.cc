@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // A std::deque under a std::mutex; a batch is taken under one lock.
 #include "../peers.h"
 

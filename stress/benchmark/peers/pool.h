@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Nodes for queues that leave memory to their user. A producer takes from a cache of its own, which
  * it refills with all that consumers have given back (one exchange for many nodes); giving back is

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A bus of ConcurrencyKit's bounded ring. Include it after defining ENQUEUE and DEQUEUE, the ring's
  * calls for as many producers and consumers as there may be.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 // The repaired monitor of container shims: subscribers in a map, found by topic in another, one
 // mutex held while an event is sent to all of them over unbounded channels. That gives strict FIFO
 // and no delivery after unsubscribe, as exitbus does.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* liburcu's wait-free concurrent queue. A consumer splices all there is into a queue of its own. */
 #include "pool.h"
 

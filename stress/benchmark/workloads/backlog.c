@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * backlog: five million events that nobody receives, then all of them at once. Memory for each,
  * the speed of both, and what the process still holds when all is over. Each measurement is a

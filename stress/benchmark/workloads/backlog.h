@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* One measurement of workload backlog, in a process that does nothing else. */
 #ifndef BENCH_BACKLOG_H
 #define BENCH_BACKLOG_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * burst: one thread publishes a thousand events, then receives them from every subscription. What
  * the instructions cost, without another core.

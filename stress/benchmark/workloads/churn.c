@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * churn: one thread publishes to a steady subscription, and receives; another, on another core,
  * subscribes and unsubscribes as fast as it can. How fast is that, and what does it cost the first?

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * contended: n producers and n consumers share one subscription; each event goes to one consumer.
  * Threads go round the cores: with more threads than cores any of them may be stopped anywhere.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * fanout: each event to N subscriptions, all drained by one thread on another core. The window
  * keeps what is undelivered within caches of usual size: 65,536 events of 64 bytes in all.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * filtered: many subscriptions, each to one pid; each event matches one of them, in turn. What an
  * exit costs must not grow with the pids that others wait for. Beside it the floor: a lookup by

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * limit: what no bus can be faster than on this machine. 64 bytes copied into each of N rings that
  * are in the cache, and a cache line's way to the other core and back.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* pair: one producer and one consumer, each on a core of its own. */
 #include "stream.h"
 

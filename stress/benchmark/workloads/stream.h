@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A stream: producers publish as fast as they can for some time while consumers receive as fast as
  * they can, every thread pinned. Producers never get further ahead of the slowest consumer than a

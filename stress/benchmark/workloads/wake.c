@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * wake: a receiver sleeps; how long after the begin of a publish does its call return? The two are
  * on cores of their own. The publisher leaves the receiver time to fall asleep, spinning, so that

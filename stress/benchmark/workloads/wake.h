@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Something that one thread sleeps on and another wakes it by. */
 #ifndef BENCH_WAKE_H
 #define BENCH_WAKE_H

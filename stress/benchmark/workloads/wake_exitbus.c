@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* exitbus in an event loop: epoll on exitbus_subscription_fd, then receive until there is none. */
 #include <exitbus/exitbus.h>
 

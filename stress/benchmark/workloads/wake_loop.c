@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * wake, in an event loop: level-triggered, all that is there for each wake-up. How many wake-ups
  * for nothing, and how much processor time, does an event cost? With the two threads on cores of

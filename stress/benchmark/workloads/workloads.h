@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What the workloads that move events share. */
 #ifndef BENCH_WORKLOADS_H
 #define BENCH_WORKLOADS_H

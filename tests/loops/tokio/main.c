@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Is the descriptor right for tokio? A million events from another thread, then 5,000 children in
  * pairs, each pair when the last has come: all of them come, or this never ends, and at most one

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What the library stands on, for the model: blocks of memory that come back the moment their grace
  * period ends, last in first out; system calls; grace periods; and what is left out (reapers, forks).

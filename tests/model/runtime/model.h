@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The explorer: runs a program of 2 to 4 threads through all its executions up to a bound. Threads
  * are coroutines of one thread; each atomic operation is a call here, at which the explorer chooses

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * No library: start a child, block in waitid. For one pid at a time this is the floor, and no
  * answer for a program that has more than one child to wait for; any child at once is what a loop

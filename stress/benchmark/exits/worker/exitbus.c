@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * exitbus in both modes, each child with a one-shot subscription of its own as exitbus_spawn()
  * makes it; with children that other code has started, which an ALL reaper sees as well; and

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A host program that forks and execs, compiled with the library (HOST_WITH_EXITBUS) and without.
  * Prints the median time of COUNT times fork, exec and wait, in nanoseconds. A second argument is a

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A way to start children and to learn of their exits, as the workloads of this directory see it.
  * Each measurement runs in a process of its own (worker.c), so a peer may take SIGCHLD, wait for

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* systemd's event loop: it starts no children, so they are made by vfork. */
 #include "peer.h"
 

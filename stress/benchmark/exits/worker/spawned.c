@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What several peers share: a start by vfork, and a queue of pids. */
 #include "peer.h"
 

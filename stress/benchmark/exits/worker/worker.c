@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * One measurement with one peer, in a process of its own: SIGCHLD, the descriptor table and the
  * children belong to a whole process, so peers would disturb each other in one.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The channels, each at its best: `try_recv` until there is none, no wake-ups of anybody.
 
 use crate::peer::{peer, Channel, Event, Peer, Shape, Waiting, BOUNDED, FIFO, ONE_CONSUMER};

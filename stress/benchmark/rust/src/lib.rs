@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The peers of exitbus-bench that are written in Rust, behind the C structures of its headers. One
 //! crate for all: a program can hold the Rust runtime only once.
 

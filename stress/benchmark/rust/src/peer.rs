@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! peers.h in Rust, and what peers/fan.h is for queues in C: a bus made of channels.
 
 use std::arch::asm;

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A template: a subject for exitbus-stress in Rust. The bus here is what container shims do: a
 //! `std::sync::mpsc` channel for each subscription, in a list behind a `Mutex` that is held while
 //! an event is sent to all of them. Put your own monitor in its place.

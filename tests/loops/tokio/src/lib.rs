@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A subscription's descriptor in tokio, whose reactor is edge-triggered: AsyncFd, receive until
 //! -EAGAIN, wait. Called by ../main.c.
 use std::os::raw::{c_int, c_void};

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before ConcurrencyKit's: a pause lets another thread go first. */
 #ifndef MODEL_CK_PR_H
 #define MODEL_CK_PR_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before the system's: one descriptor of the model, waited for without end. */
 #ifndef MODEL_POLL_H
 #define MODEL_POLL_H

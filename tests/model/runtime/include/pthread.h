@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before the system's: threads are the explorer's. */
 #ifndef MODEL_PTHREAD_H
 #define MODEL_PTHREAD_H

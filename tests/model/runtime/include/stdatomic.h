@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before the compiler's own: every atomic operation becomes a call of the explorer. */
 #ifndef MODEL_STDATOMIC_H
 #define MODEL_STDATOMIC_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before the system's: an invariant that is broken is a violation, with its trace. */
 #ifndef MODEL_STDLIB_H
 #define MODEL_STDLIB_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before the system's: memset stores where the explorer sees it. */
 #ifndef MODEL_STRING_H
 #define MODEL_STRING_H

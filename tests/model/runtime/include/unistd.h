@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before the system's: whoever pauses sleeps for ever. */
 #ifndef MODEL_UNISTD_H
 #define MODEL_UNISTD_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before liburcu's: read-side sections and grace periods of the model. */
 #ifndef MODEL_URCU_BP_H
 #define MODEL_URCU_BP_H

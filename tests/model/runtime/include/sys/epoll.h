@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before the system's: edge-triggered, one descriptor a set, waited for without end. */
 #ifndef MODEL_SYS_EPOLL_H
 #define MODEL_SYS_EPOLL_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Stands before the system's: pages are the model's, so that it sees who touches them. */
 #ifndef MODEL_SYS_MMAN_H
 #define MODEL_SYS_MMAN_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! tokio::process as a peer: a task for each child, which waits for it; a runtime of one thread, in
 //! the thread that calls. The C side is ../tokio.c.
 

@@ -5,7 +5,7 @@
  * the same test hooks and no defect must pass first.
  */
 #include "mutants.h"
-#include "../../lib/mutants.h"
+#include "../../lib/base/mutants.h"
 #include "options.h"
 
 #include <errno.h>

@@ -279,11 +279,12 @@ static int forked(void *bus_, void *subscription)
 }
 
 #ifdef EXITBUS_TEST_HOOKS
-#include "platform.h"
+#include "base/compiler.h"
+#include "base/probe.h"
 
 static void (*step_function)(unsigned);
 
-static void step(enum test_step where)
+static void step(enum probe where)
 {
     step_function((unsigned)where);
 }
@@ -291,7 +292,7 @@ static void step(enum test_step where)
 static void set_step(void (*function)(unsigned))
 {
     step_function = function;
-    __atomic_store_n(&exitbus_test_step, function ? step : NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&exitbus_probe_hook, function ? step : NULL, __ATOMIC_RELEASE);
 }
 #define SET_STEP set_step
 #else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Fuzzes the encoding of events (lib/event.h). The first byte chooses what the rest is:
+ * Fuzzes the encoding of events (lib/event/event.h). The first byte chooses what the rest is:
  *   a struct exitbus_event, byte for byte: what event_check() lets pass is what the specification
  *   calls well-formed, and comes out of its record as it went in;
  *   a record, word for word, with id sizes that a record can have: it can be decoded, in bounds,
@@ -10,7 +10,7 @@
  * any value of it.
  */
 #include "differential/reference.h"
-#include "event.h"
+#include "event/event.h"
 #include "support/threads.h"
 
 /* The event in a record, as the queue reads it out of cells. */

@@ -75,7 +75,7 @@ library() {
     local source
     mkdir -p "$work/$1"
     for source in order queue registry event topic subscription wakeup bus barrier epoch fork_guard error; do
-        cc $flags $races $2 -c "$root/lib/$source.c" -o "$work/$1/$source.o"
+        cc $flags $races $2 -c "$root"/lib/*/$source.c -o "$work/$1/$source.o"
     done
     cc $flags $2 -c "$here/runtime/library.c" -o "$work/$1/library.o"
 }

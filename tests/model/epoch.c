@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Polled grace periods (lib/epoch.h): one thread reads and writes, in sections, what another makes
+ * Polled grace periods (lib/memory/epoch.h): one thread reads and writes, in sections, what another makes
  * unreachable and uses anew as soon as it is told that nobody can be at it any more.
  */
-#include "epoch.h"
+#include "memory/epoch.h"
 
 #include <assert.h>
 #include <pthread.h>

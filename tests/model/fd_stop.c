@@ -43,8 +43,8 @@ static void *consumer(void *nothing)
 
 int main(void)
 {
-    static const enum test_step steps[] = {STEP_DELIVER_BEFORE_WAKE, STEP_FD_STATE_READ,
-                                           STEP_FD_ANNOUNCED, STEP_FD_WRITTEN};
+    static const enum probe steps[] = {PROBE_DELIVER_BEFORE_WAKE, PROBE_FD_STATE_READ,
+                                           PROBE_FD_ANNOUNCED, PROBE_FD_WRITTEN};
     pthread_t threads[2];
     struct epoll_event edge = {.events = EPOLLIN | EPOLLET};
     bus = bus_new();

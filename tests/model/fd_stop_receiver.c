@@ -45,8 +45,8 @@ static void *consumer(void *nothing)
 
 int main(void)
 {
-    static const enum test_step steps[] = {STEP_FD_BEFORE_CLEARING, STEP_FD_CLEARING, STEP_FD_ARMED,
-                                           STEP_FD_TAKEN};
+    static const enum probe steps[] = {PROBE_FD_BEFORE_CLEARING, PROBE_FD_CLEARING, PROBE_FD_ARMED,
+                                           PROBE_FD_TAKEN};
     pthread_t threads[2];
     struct epoll_event edge = {.events = EPOLLIN | EPOLLET};
     bus = bus_new();

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * For tests of the order alone (lib/order.h), with something far smaller than a bus behind it: an
+ * For tests of the order alone (lib/bus/order.h), with something far smaller than a bus behind it: an
  * array in which each event must be the one that it has been from the first, and in which those
  * before it must be seen. So far more of the executions of order.c are within reach.
  */
 #ifndef ORDER_TEST_H
 #define ORDER_TEST_H
 
-#include "order.h"
+#include "bus/order.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Threads' records (lib/epoch.h): a thread that ends leaves its record to another; where there is
+ * Threads' records (lib/memory/epoch.h): a thread that ends leaves its record to another; where there is
  * none left more are listed, while others walk the list.
  */
-#include "epoch.h"
+#include "memory/epoch.h"
 
 #include <assert.h>
 #include <pthread.h>

@@ -7,7 +7,8 @@
 #define STOP_TEST_H
 
 #include "model_test.h"
-#include "platform.h"
+#include "base/compiler.h"
+#include "base/probe.h"
 
 #include <sched.h>
 #include <stdatomic.h>
@@ -21,7 +22,7 @@ static inline unsigned any_of(unsigned options)
     return model_choice ? model_choice(options) : (unsigned)clock() % options;
 }
 
-static enum test_step stop_step;
+static enum probe stop_step;
 unsigned model_thread_number(void) __attribute__((weak));
 
 /* One for each thread; the model's threads are one to the compiler. */
@@ -41,7 +42,7 @@ static inline void stop_is_settled(void)
     atomic_store_explicit(&stop_settled, 1, memory_order_release);
 }
 
-static inline void stop_hook(enum test_step step)
+static inline void stop_hook(enum probe step)
 {
     if (!*stop_here() || step != stop_step)
         return;
@@ -51,10 +52,10 @@ static inline void stop_hook(enum test_step step)
 }
 
 /* Before there are threads: one of them is going to stop at one of these steps. */
-static inline void stop_at(const enum test_step *steps, unsigned count)
+static inline void stop_at(const enum probe *steps, unsigned count)
 {
     stop_step = steps[any_of(count)];
-    exitbus_test_step = stop_hook;
+    exitbus_probe_hook = stop_hook;
 }
 
 static inline void stop_await(void)

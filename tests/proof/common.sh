@@ -39,7 +39,7 @@ must_fail() {
     echo "seen: $what"
 }
 
-# defect NAME MUTANT: the tests with a deliberate defect (lib/mutants.h), in build/defect-NAME.
+# defect NAME MUTANT: the tests with a deliberate defect (lib/base/mutants.h), in build/defect-NAME.
 defect() {
     build "defect-$1" -DCMAKE_BUILD_TYPE=Release -DEXITBUS_TESTS=ON -DEXITBUS_STRESS=OFF \
         -DEXITBUS_MUTANT="$2"

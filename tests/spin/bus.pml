@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The protocol of lib/order.c, queue.c, subscription.c and wakeup.c as a Promela model, for Spin to
+ * The protocol of lib/bus/order.c, queue.c, subscription.c and wakeup.c as a Promela model, for Spin to
  * try in every interleaving: the order word with turns and helping, idempotent append to cells
  * whose tags are written once, segments with gaps, receivers that sleep, a subscription that comes
  * late. One step of a process is one access to shared memory, or several where nobody could tell.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Stopping a thread in the middle of a call of the library, at a named step (lib/platform.h), for
+ * Stopping a thread in the middle of a call of the library, at a named step (lib/base/probe.h), for
  * as long as a test wants: halt_begin() in the thread, halt_await() and halt_release() in the test.
  * Only that thread is stopped; the hook passes all others through. For tests linked against the
  * library variant with test hooks.
@@ -8,7 +8,8 @@
 #ifndef HALT_H
 #define HALT_H
 
-#include "platform.h"
+#include "base/compiler.h"
+#include "base/probe.h"
 #include "support/threads.h"
 
 #include <semaphore.h>
@@ -18,7 +19,7 @@
 enum halt_state { HALT_RUNNING, HALT_STOPPED, HALT_OFF };
 
 struct halt {
-    enum test_step step;
+    enum probe step;
     unsigned passes; /* through the step, before the one that stops */
     _Atomic int state;
     sem_t settled; /* it has stopped, or has ended without */
@@ -40,9 +41,9 @@ static void halt_wait(sem_t *semaphore)
         continue;
 }
 
-static void halt_hook(enum test_step step)
+static void halt_hook(enum probe step)
 {
-    if (step == STEP_RECEIVE_BEFORE_SLEEP && halt_note_here)
+    if (step == PROBE_RECEIVE_BEFORE_SLEEP && halt_note_here)
         atomic_store(&halt_note_here->slept_at, atomic_load(&halt_note_here->taken) + 1);
     struct halt *halt = halt_here;
     if (!halt || halt->step != step)
@@ -61,11 +62,11 @@ static void halt_hook(enum test_step step)
 
 static inline void halt_hook_set(void)
 {
-    __atomic_store_n(&exitbus_test_step, halt_hook, __ATOMIC_RELEASE);
+    __atomic_store_n(&exitbus_probe_hook, halt_hook, __ATOMIC_RELEASE);
 }
 
 /* To be done before the thread exists. */
-static inline void halt_init(struct halt *halt, enum test_step step, unsigned passes)
+static inline void halt_init(struct halt *halt, enum probe step, unsigned passes)
 {
     halt->step = step;
     halt->passes = passes;

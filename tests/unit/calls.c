@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Clean failure (G8) of the system calls that do not pass lib/sys.c: those that make memory,
+ * Clean failure (G8) of the system calls that do not pass lib/base/sys.c: those that make memory,
  * threads and children, and those that a spawned child makes before its exec. The linker puts the
  * functions below in the place of the libc's (--wrap, tests/CMakeLists.txt). Each call fails once
  * with each error, over a life of a bus with a reaper and a child; each life is a process of its
@@ -262,7 +262,7 @@ static void spawn_and_receive(struct exitbus *bus, uint32_t flags)
 
 /*
  * One publish and two exits, in order. A copied child that has failed to exec may have been an
- * exit, too (see lib/spawn.c).
+ * exit, too (see lib/process/spawn.c).
  */
 static void receive_all(struct exitbus_subscription *all)
 {

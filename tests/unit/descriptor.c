@@ -9,7 +9,7 @@
 #include "support/halt.h"
 #include "support/harness.h"
 
-#include "sys.h"
+#include "base/sys.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -170,8 +170,8 @@ static void *publish_halted(void *argument)
     return NULL;
 }
 
-static const enum test_step signal_steps[] = {STEP_DELIVER_BEFORE_WAKE, STEP_FD_STATE_READ,
-                                              STEP_FD_ANNOUNCED, STEP_FD_WRITTEN};
+static const enum probe signal_steps[] = {PROBE_DELIVER_BEFORE_WAKE, PROBE_FD_STATE_READ,
+                                              PROBE_FD_ANNOUNCED, PROBE_FD_WRITTEN};
 #define SIGNAL_STEPS (sizeof signal_steps / sizeof signal_steps[0])
 
 TEST(descriptor, edge_after_a_publisher_that_stopped)
@@ -233,8 +233,8 @@ static void *receive_halted(void *argument)
     return NULL;
 }
 
-static const enum test_step clear_steps[] = {STEP_FD_BEFORE_CLEARING, STEP_FD_CLEARING,
-                                             STEP_FD_ARMED, STEP_FD_TAKEN};
+static const enum probe clear_steps[] = {PROBE_FD_BEFORE_CLEARING, PROBE_FD_CLEARING,
+                                             PROBE_FD_ARMED, PROBE_FD_TAKEN};
 #define CLEAR_STEPS (sizeof clear_steps / sizeof clear_steps[0])
 
 TEST(descriptor, woken_beside_a_receiver_that_stopped)
@@ -298,7 +298,7 @@ TEST(descriptor, woken_beside_very_many_that_stopped)
         for (unsigned i = 0; i < MANY; i++) {
             if (publishers) {
                 publishes[i] = (struct halted_publish){.bus = bus, .pid = 1};
-                halt_init(&publishes[i].halt, STEP_FD_WRITTEN, 0);
+                halt_init(&publishes[i].halt, PROBE_FD_WRITTEN, 0);
                 threads[i] = thread_start(publish_halted, &publishes[i]);
                 check(halt_await(&publishes[i].halt));
                 while (exitbus_receive(all, &event, 0) == 0)
@@ -306,7 +306,7 @@ TEST(descriptor, woken_beside_very_many_that_stopped)
             } else {
                 publish_to(bus, 1);
                 receives[i] = (struct halted_receive){.subscription = all};
-                halt_init(&receives[i].halt, STEP_FD_ARMED, 0);
+                halt_init(&receives[i].halt, PROBE_FD_ARMED, 0);
                 threads[i] = thread_start(receive_halted, &receives[i]);
                 (void)halt_await(&receives[i].halt); /* those that aren't counted take nothing */
             }
@@ -591,7 +591,7 @@ TEST(descriptor, never_closed_in_use)
         pthread_t thread = thread_start(publish_halted, &publish);
         check(halt_await(&publish.halt));
         check_ok(exitbus_unsubscribe(one));
-        bool in_use = signal_steps[s] == STEP_FD_ANNOUNCED || signal_steps[s] == STEP_FD_WRITTEN;
+        bool in_use = signal_steps[s] == PROBE_FD_ANNOUNCED || signal_steps[s] == PROBE_FD_WRITTEN;
         check_equal(fcntl(fd, F_GETFD) >= 0, in_use);
         int mine = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         check_equal(mine == fd, !in_use);

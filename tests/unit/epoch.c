@@ -3,7 +3,7 @@
  * Polled grace periods (G6): over when everybody who was inside a section has left it, and not
  * before; threads that come, go, end by force, or find no record; and what a pool makes of them.
  */
-#include "memory.h"
+#include "memory/memory.h"
 #include "support/allocator.h"
 #include "support/harness.h"
 #include "support/threads.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Events as they travel: what goes into a record comes out of it, what may not go in is refused. */
-#include "event.h"
+#include "event/event.h"
 #include "support/events.h"
 #include "support/harness.h"
 

@@ -9,7 +9,7 @@
  */
 #include "support/harness.h"
 #include "support/scene.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -442,7 +442,7 @@ static void *halted_publish(void *argument)
 }
 
 static void halted_create(struct halted_publisher *publisher, struct exitbus *bus,
-                          enum test_step step)
+                          enum probe step)
 {
     publisher->bus = bus;
     halt_init(&publisher->halt, step, 0);
@@ -450,7 +450,7 @@ static void halted_create(struct halted_publisher *publisher, struct exitbus *bu
 }
 
 static void halted_start(struct halted_publisher *publisher, struct exitbus *bus,
-                         enum test_step step)
+                         enum probe step)
 {
     halted_create(publisher, bus, step);
     must(halt_await(&publisher->halt));
@@ -464,7 +464,7 @@ static void halted_finish(struct halted_publisher *publisher)
 
 /* A publisher is stopped, those who would help it have no memory; then in either order it goes on
  * and memory comes back. */
-static void stopped_and_no_memory(enum test_step step, bool goes_on_first)
+static void stopped_and_no_memory(enum probe step, bool goes_on_first)
 {
     struct out_of_memory scene;
     struct halted_publisher publisher;
@@ -495,8 +495,8 @@ static void stopped_and_no_memory(enum test_step step, bool goes_on_first)
 
 TEST(fault_memory, stopped_publisher_without_memory)
 {
-    static const enum test_step steps[] = {STEP_PUBLISH_ORDERED, STEP_DELIVER_BEFORE_APPEND,
-                                           STEP_DELIVER_BEFORE_WAKE};
+    static const enum probe steps[] = {PROBE_PUBLISH_ORDERED, PROBE_DELIVER_BEFORE_APPEND,
+                                           PROBE_DELIVER_BEFORE_WAKE};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         stopped_and_no_memory(steps[i], false);
         stopped_and_no_memory(steps[i], true);
@@ -515,14 +515,14 @@ TEST(fault_memory, slots_run_out)
     unsigned refused = 0;
     out_of_memory_set(&scene);
     for (int i = 0; i < PUBLISHERS; i++) {
-        halted_create(&publishers[i], scene.bus, STEP_PUBLISH_SLOT_CLAIMED);
+        halted_create(&publishers[i], scene.bus, PROBE_PUBLISH_SLOT_CLAIMED);
         bool stopped = halt_await(&publishers[i].halt);
         must(stopped || publishers[i].result == -ENOMEM);
         if (!stopped) {
             refused++;
             halted_finish(&publishers[i]);
             heap_recover();
-            halted_start(&publishers[i], scene.bus, STEP_PUBLISH_SLOT_CLAIMED);
+            halted_start(&publishers[i], scene.bus, PROBE_PUBLISH_SLOT_CLAIMED);
             heap_fail_now();
         }
     }

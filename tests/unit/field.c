@@ -14,8 +14,9 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-#include "platform.h"
-#include "sys.h"
+#include "base/compiler.h"
+#include "base/probe.h"
+#include "base/sys.h"
 
 /* --------------------------------------------------------------------- the slow, and the stopped
  */
@@ -71,13 +72,13 @@ TEST(field, timed_out_notify)
 }
 
 static sem_t halt_reached, halt_over;
-static _Thread_local enum test_step halt_at = STEP_COUNT;
+static _Thread_local enum probe halt_at = PROBE_COUNT;
 
-static void halt_here(enum test_step step)
+static void halt_here(enum probe step)
 {
     if (step != halt_at)
         return;
-    halt_at = STEP_COUNT;
+    halt_at = PROBE_COUNT;
     sem_post(&halt_reached);
     while (sem_wait(&halt_over) != 0)
         continue;
@@ -87,7 +88,7 @@ static void halt_set_up(void)
 {
     sem_init(&halt_reached, 0, 0);
     sem_init(&halt_over, 0, 0);
-    __atomic_store_n(&exitbus_test_step, halt_here, __ATOMIC_RELEASE);
+    __atomic_store_n(&exitbus_probe_hook, halt_here, __ATOMIC_RELEASE);
 }
 
 static void halt_wait_reached(void)
@@ -98,7 +99,7 @@ static void halt_wait_reached(void)
 
 static void *publish_and_halt(void *bus)
 {
-    halt_at = STEP_DELIVER_BEFORE_APPEND;
+    halt_at = PROBE_DELIVER_BEFORE_APPEND;
     must_equal(exitbus_publish_pid(bus, 1, 0), 0);
     return NULL;
 }
@@ -442,9 +443,9 @@ TEST(field, pid1_orphans)
     check_ok(exitbus_destroy(bus));
 }
 
-static void halt_reaper(enum test_step step)
+static void halt_reaper(enum probe step)
 {
-    if (step == STEP_REAPER_PUBLISHED) {
+    if (step == PROBE_REAPER_PUBLISHED) {
         sem_post(&halt_reached);
         while (sem_wait(&halt_over) != 0)
             continue;
@@ -456,7 +457,7 @@ static void halt_reaper(enum test_step step)
 TEST(field, reused_pid)
 {
     halt_set_up();
-    __atomic_store_n(&exitbus_test_step, halt_reaper, __ATOMIC_RELEASE);
+    __atomic_store_n(&exitbus_probe_hook, halt_reaper, __ATOMIC_RELEASE);
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
     struct exitbus_subscription *subscription = subscribe(bus, exitbus_topic_all());

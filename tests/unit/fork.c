@@ -16,7 +16,8 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-#include "platform.h"
+#include "base/compiler.h"
+#include "base/probe.h"
 
 struct handles {
     struct exitbus *bus;
@@ -112,7 +113,7 @@ static sem_t reached, over;
 static _Atomic int halt_at;
 static _Thread_local bool halts_here;
 
-static void halt(enum test_step step)
+static void halt(enum probe step)
 {
     if (!halts_here || (int)step != atomic_load(&halt_at))
         return;
@@ -150,8 +151,8 @@ TEST(fork, while_another_is_inside)
     set_up(&h);
     sem_init(&reached, 0, 0);
     sem_init(&over, 0, 0);
-    __atomic_store_n(&exitbus_test_step, halt, __ATOMIC_RELEASE);
-    for (int step = 0; step < STEP_REAPER_PEEKED; step++) {
+    __atomic_store_n(&exitbus_probe_hook, halt, __ATOMIC_RELEASE);
+    for (int step = 0; step < PROBE_REAPER_PEEKED; step++) {
         atomic_store(&halt_at, step);
         pthread_t thread = thread_start(use_the_bus, h.bus);
         while (sem_wait(&reached) != 0)
@@ -258,8 +259,8 @@ TEST(fork, prefork_worker_of_a_busy_parent)
     set_up_watched(&h);
     sem_init(&reached, 0, 0);
     sem_init(&over, 0, 0);
-    __atomic_store_n(&exitbus_test_step, halt, __ATOMIC_RELEASE);
-    for (int step = 0; step < STEP_REAPER_PEEKED; step++) {
+    __atomic_store_n(&exitbus_probe_hook, halt, __ATOMIC_RELEASE);
+    for (int step = 0; step < PROBE_REAPER_PEEKED; step++) {
         atomic_store(&halt_at, step);
         pthread_t thread = thread_start(use_the_bus, h.bus);
         while (sem_wait(&reached) != 0)

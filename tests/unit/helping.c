@@ -16,22 +16,22 @@
 
 /* All steps that a publish can pass. The last three: for subscriptions that come and go under it.
  */
-static const enum test_step publish_steps[] = {
-    STEP_PUBLISH_SLOT_CLAIMED,
-    STEP_PUBLISH_SLOT_FILLED,
-    STEP_PUBLISH_ORDERED,
-    STEP_DELIVER_BEFORE_APPEND,
-    STEP_APPEND_PAYLOAD_WRITTEN,
-    STEP_APPEND_TAG_WRITTEN,
-    STEP_APPEND_HINT_WRITTEN,
-    STEP_APPEND_SEGMENT_LINKED,
-    STEP_APPEND_TAIL_MOVED,
-    STEP_DELIVER_BEFORE_WAKE,
-    STEP_WAKE_EPOCH_MOVED,
-    STEP_WAKE_DONE,
-    STEP_FD_WRITTEN,
-    STEP_PUBLISH_DISTRIBUTED,
-    STEP_PUBLISH_DONE,
+static const enum probe publish_steps[] = {
+    PROBE_PUBLISH_SLOT_CLAIMED,
+    PROBE_PUBLISH_SLOT_FILLED,
+    PROBE_PUBLISH_ORDERED,
+    PROBE_DELIVER_BEFORE_APPEND,
+    PROBE_APPEND_PAYLOAD_WRITTEN,
+    PROBE_APPEND_TAG_WRITTEN,
+    PROBE_APPEND_HINT_WRITTEN,
+    PROBE_APPEND_SEGMENT_LINKED,
+    PROBE_APPEND_TAIL_MOVED,
+    PROBE_DELIVER_BEFORE_WAKE,
+    PROBE_WAKE_EPOCH_MOVED,
+    PROBE_WAKE_DONE,
+    PROBE_FD_WRITTEN,
+    PROBE_PUBLISH_DISTRIBUTED,
+    PROBE_PUBLISH_DONE,
 };
 #define PUBLISH_STEPS (sizeof publish_steps / sizeof publish_steps[0])
 
@@ -170,7 +170,7 @@ static void *publisher_main(void *argument)
 }
 
 static void publisher_start(struct publisher *publisher, struct scene *scene, enum shape shape,
-                            int number, enum test_step step, unsigned passes)
+                            int number, enum probe step, unsigned passes)
 {
     publisher->scene = scene;
     publisher->shape = shape;
@@ -218,7 +218,7 @@ static uint64_t helped(struct exitbus *bus)
 }
 
 /* One publisher stopped at one pass through a step. False if its call has ended before. */
-static bool stop_one(struct exitbus *bus, enum test_step step, unsigned passes, enum shape shape,
+static bool stop_one(struct exitbus *bus, enum probe step, unsigned passes, enum shape shape,
                      unsigned fill)
 {
     struct scene scene;
@@ -229,9 +229,9 @@ static bool stop_one(struct exitbus *bus, enum test_step step, unsigned passes, 
     bool stopped = halt_await(&publisher.halt);
     others_work(bus);
     scene_judge(&scene);
-    bool ordered = step != STEP_PUBLISH_SLOT_CLAIMED && step != STEP_PUBLISH_SLOT_FILLED;
+    bool ordered = step != PROBE_PUBLISH_SLOT_CLAIMED && step != PROBE_PUBLISH_SLOT_FILLED;
     must_equal(publisher_ordered(&publisher), ordered || !stopped);
-    if (stopped && ordered && step != STEP_PUBLISH_DONE)
+    if (stopped && ordered && step != PROBE_PUBLISH_DONE)
         must(helped(bus) > helped_before);
     publisher_finish(&publisher);
     scene_judge(&scene);
@@ -241,7 +241,7 @@ static bool stop_one(struct exitbus *bus, enum test_step step, unsigned passes, 
 }
 
 /* Fills that bring the next event to both ends of a segment, or into the gap before one. */
-static void stop_at_step(enum test_step step)
+static void stop_at_step(enum probe step)
 {
     static const unsigned fills[] = {0, 1, 2, 3, 4, 5, 12, 20, 21};
     struct exitbus *bus = new_bus();
@@ -260,21 +260,21 @@ static void stop_at_step(enum test_step step)
         stop_at_step(step);                                                                        \
     }
 
-STOPPED_AT(slot_claimed, STEP_PUBLISH_SLOT_CLAIMED)
-STOPPED_AT(slot_filled, STEP_PUBLISH_SLOT_FILLED)
-STOPPED_AT(ordered, STEP_PUBLISH_ORDERED)
-STOPPED_AT(before_append, STEP_DELIVER_BEFORE_APPEND)
-STOPPED_AT(payload_written, STEP_APPEND_PAYLOAD_WRITTEN)
-STOPPED_AT(tag_written, STEP_APPEND_TAG_WRITTEN)
-STOPPED_AT(hint_written, STEP_APPEND_HINT_WRITTEN)
-STOPPED_AT(segment_linked, STEP_APPEND_SEGMENT_LINKED)
-STOPPED_AT(tail_moved, STEP_APPEND_TAIL_MOVED)
-STOPPED_AT(before_wake, STEP_DELIVER_BEFORE_WAKE)
-STOPPED_AT(epoch_moved, STEP_WAKE_EPOCH_MOVED)
-STOPPED_AT(wake_done, STEP_WAKE_DONE)
-STOPPED_AT(fd_written, STEP_FD_WRITTEN)
-STOPPED_AT(distributed, STEP_PUBLISH_DISTRIBUTED)
-STOPPED_AT(done, STEP_PUBLISH_DONE)
+STOPPED_AT(slot_claimed, PROBE_PUBLISH_SLOT_CLAIMED)
+STOPPED_AT(slot_filled, PROBE_PUBLISH_SLOT_FILLED)
+STOPPED_AT(ordered, PROBE_PUBLISH_ORDERED)
+STOPPED_AT(before_append, PROBE_DELIVER_BEFORE_APPEND)
+STOPPED_AT(payload_written, PROBE_APPEND_PAYLOAD_WRITTEN)
+STOPPED_AT(tag_written, PROBE_APPEND_TAG_WRITTEN)
+STOPPED_AT(hint_written, PROBE_APPEND_HINT_WRITTEN)
+STOPPED_AT(segment_linked, PROBE_APPEND_SEGMENT_LINKED)
+STOPPED_AT(tail_moved, PROBE_APPEND_TAIL_MOVED)
+STOPPED_AT(before_wake, PROBE_DELIVER_BEFORE_WAKE)
+STOPPED_AT(epoch_moved, PROBE_WAKE_EPOCH_MOVED)
+STOPPED_AT(wake_done, PROBE_WAKE_DONE)
+STOPPED_AT(fd_written, PROBE_FD_WRITTEN)
+STOPPED_AT(distributed, PROBE_PUBLISH_DISTRIBUTED)
+STOPPED_AT(done, PROBE_PUBLISH_DONE)
 
 /* The publisher meets a subscription that has not decided where it begins. */
 static void *subscriber_main(void *argument);
@@ -289,7 +289,7 @@ struct subscriber {
 };
 
 static void subscriber_start(struct subscriber *subscriber, struct exitbus *bus,
-                             struct exitbus_topic topic, uint32_t flags, enum test_step step)
+                             struct exitbus_topic topic, uint32_t flags, enum probe step)
 {
     *subscriber = (struct subscriber){.bus = bus, .topic = topic, .flags = flags};
     halt_init(&subscriber->halt, step, 0);
@@ -374,9 +374,9 @@ static void stop_deciding(struct exitbus *bus, unsigned which, uint32_t flags, e
     struct publisher publisher;
     struct subscriber subscriber;
     scene_set(&scene, bus, shape, 1);
-    subscriber_start(&subscriber, bus, late_topic(which, shape), flags, STEP_SUBSCRIBE_INSERTED);
+    subscriber_start(&subscriber, bus, late_topic(which, shape), flags, PROBE_SUBSCRIBE_INSERTED);
     must(halt_await(&subscriber.halt));
-    publisher_start(&publisher, &scene, shape, 0, STEP_SUBSCRIBE_ORDER_READ, 0);
+    publisher_start(&publisher, &scene, shape, 0, PROBE_SUBSCRIBE_ORDER_READ, 0);
     must(halt_await(&publisher.halt));
     others_work(bus);
     scene_judge(&scene);
@@ -407,7 +407,7 @@ TEST(stopped_publisher, deciding_where_another_begins)
 }
 
 /* The publisher takes out a one-shot subscription that has had its event. */
-static void stop_removing(enum test_step step)
+static void stop_removing(enum probe step)
 {
     struct exitbus *bus = new_bus();
     for (enum shape shape = NARROW; shape <= WIDE_LONG; shape++) {
@@ -442,16 +442,16 @@ static void stop_removing(enum test_step step)
 
 TEST(stopped_publisher, marking_a_spent_one_shot)
 {
-    stop_removing(STEP_REGISTRY_MARKED);
+    stop_removing(PROBE_REGISTRY_MARKED);
 }
 
 TEST(stopped_publisher, having_removed_a_spent_one_shot)
 {
-    stop_removing(STEP_UNSUBSCRIBE_REMOVED);
+    stop_removing(PROBE_UNSUBSCRIBE_REMOVED);
 }
 
 /* Several at once, one after the other or all together, each at some step of its own. */
-static void stop_several(struct exitbus *bus, unsigned count, const enum test_step *steps,
+static void stop_several(struct exitbus *bus, unsigned count, const enum probe *steps,
                          bool together)
 {
     struct scene scene;
@@ -488,7 +488,7 @@ TEST(stopped_publishers, two_at_each_pair_of_steps)
     struct exitbus *bus = new_bus();
     for (size_t i = 0; i < PUBLISH_STEPS; i++)
         for (size_t k = i % FEWER; k < PUBLISH_STEPS; k += FEWER) {
-            const enum test_step steps[] = {publish_steps[i], publish_steps[k]};
+            const enum probe steps[] = {publish_steps[i], publish_steps[k]};
             stop_several(bus, 2, steps, false);
         }
     check_ok(exitbus_destroy(bus));
@@ -498,7 +498,7 @@ TEST(stopped_publishers, three_at_random_steps)
 {
     struct exitbus *bus = new_bus();
     for (int round = 0; round < 250 / FEWER; round++) {
-        enum test_step steps[3];
+        enum probe steps[3];
         for (int i = 0; i < 3; i++)
             steps[i] = publish_steps[chance(PUBLISH_STEPS)];
         stop_several(bus, 3, steps, round % 2);
@@ -510,7 +510,7 @@ TEST(stopped_publishers, a_hundred_at_random_steps)
 {
     struct exitbus *bus = new_bus();
     for (int round = 0; round < 6; round++) {
-        enum test_step steps[100];
+        enum probe steps[100];
         for (int i = 0; i < 100; i++)
             steps[i] = publish_steps[chance(PUBLISH_STEPS)];
         stop_several(bus, 100, steps, round % 2);
@@ -551,11 +551,11 @@ TEST(stopped_publishers, slot_rewritten_under_a_helper)
         struct rewriter rewriter = {.bus = bus};
         struct publisher helper;
         scene_set(&scene, bus, WIDE_SHORT, 0);
-        halt_init(&rewriter.first, STEP_PUBLISH_ORDERED, 0);
-        halt_init(&rewriter.second, STEP_PUBLISH_SLOT_FILLED, 0);
+        halt_init(&rewriter.first, PROBE_PUBLISH_ORDERED, 0);
+        halt_init(&rewriter.second, PROBE_PUBLISH_SLOT_FILLED, 0);
         pthread_t thread = thread_start(rewriter_main, &rewriter);
         must(halt_await(&rewriter.first));
-        publisher_start(&helper, &scene, WIDE_SHORT, 0, STEP_DELIVER_BEFORE_WAKE, passes);
+        publisher_start(&helper, &scene, WIDE_SHORT, 0, PROBE_DELIVER_BEFORE_WAKE, passes);
         must(halt_await(&helper.halt));
         halt_release(&rewriter.first);
         must(halt_await(&rewriter.second));
@@ -585,16 +585,16 @@ static void late_helper(struct exitbus *bus, enum shape shape, uint32_t flags)
     struct publisher owner, helper;
     struct subscriber subscriber;
     scene_set(&scene, bus, shape, 0);
-    publisher_start(&owner, &scene, shape, 0, STEP_PUBLISH_ORDERED, 0);
+    publisher_start(&owner, &scene, shape, 0, PROBE_PUBLISH_ORDERED, 0);
     must(halt_await(&owner.halt));
-    publisher_start(&helper, &scene, shape, 1, STEP_DELIVER_BEFORE_WAKE, 0);
+    publisher_start(&helper, &scene, shape, 1, PROBE_DELIVER_BEFORE_WAKE, 0);
     must(halt_await(&helper.halt));
     publisher_finish(&owner);
     publish_as_victim(&scene, FILL_CODE, true);
     publish_as_victim(&scene, FILL_CODE, true);
     scene_judge(&scene);
     unsigned before = atomic_load(&scene.witness.note.taken);
-    subscriber_start(&subscriber, bus, late_topic(2, shape), flags, STEP_SUBSCRIBE_INSERTED);
+    subscriber_start(&subscriber, bus, late_topic(2, shape), flags, PROBE_SUBSCRIBE_INSERTED);
     must(halt_await(&subscriber.halt));
     publisher_finish(&helper);
     subscriber_finish(&subscriber);
@@ -719,16 +719,16 @@ static unsigned may_hold(const struct receiver *receiver)
     if (!halt_stopped(&receiver->halt))
         return 0;
     switch (receiver->halt.step) {
-    case STEP_RECEIVE_TAKEN:
-    case STEP_FD_CLEARING:
-    case STEP_FD_ARMED:
+    case PROBE_RECEIVE_TAKEN:
+    case PROBE_FD_CLEARING:
+    case PROBE_FD_ARMED:
         return receiver->manner == TAKE_BATCH ? 3 : 1;
     default:
         return 0;
     }
 }
 
-static bool stop_receiver(struct exitbus *bus, enum test_step step, unsigned passes,
+static bool stop_receiver(struct exitbus *bus, enum probe step, unsigned passes,
                           enum manner manner, enum shape shape, unsigned fill)
 {
     struct scene scene;
@@ -774,7 +774,7 @@ static bool stop_receiver(struct exitbus *bus, enum test_step step, unsigned pas
     return stopped;
 }
 
-static void stop_receiver_at(enum test_step step)
+static void stop_receiver_at(enum probe step)
 {
     static const unsigned fills[] = {0, 1, 5};
     struct exitbus *bus = new_bus();
@@ -794,16 +794,16 @@ static void stop_receiver_at(enum test_step step)
         stop_receiver_at(step);                                                                    \
     }
 
-RECEIVER_AT(copied, STEP_RECEIVE_COPIED)
-RECEIVER_AT(taken, STEP_RECEIVE_TAKEN)
-RECEIVER_AT(head_moved, STEP_RECEIVE_HEAD_MOVED)
-RECEIVER_AT(before_sleep, STEP_RECEIVE_BEFORE_SLEEP)
-RECEIVER_AT(woken, STEP_RECEIVE_WOKEN)
-RECEIVER_AT(fd_clearing, STEP_FD_CLEARING)
-RECEIVER_AT(fd_armed, STEP_FD_ARMED)
+RECEIVER_AT(copied, PROBE_RECEIVE_COPIED)
+RECEIVER_AT(taken, PROBE_RECEIVE_TAKEN)
+RECEIVER_AT(head_moved, PROBE_RECEIVE_HEAD_MOVED)
+RECEIVER_AT(before_sleep, PROBE_RECEIVE_BEFORE_SLEEP)
+RECEIVER_AT(woken, PROBE_RECEIVE_WOKEN)
+RECEIVER_AT(fd_clearing, PROBE_FD_CLEARING)
+RECEIVER_AT(fd_armed, PROBE_FD_ARMED)
 
 /* The receiver of a one-shot subscription, which takes it out of the registry. */
-static void stop_last_receive(enum test_step step)
+static void stop_last_receive(enum probe step)
 {
     struct exitbus *bus = new_bus();
     for (enum shape shape = NARROW; shape <= WIDE_LONG; shape++) {
@@ -833,22 +833,22 @@ static void stop_last_receive(enum test_step step)
 
 TEST(stopped_receiver, one_shot_taken)
 {
-    stop_last_receive(STEP_RECEIVE_TAKEN);
+    stop_last_receive(PROBE_RECEIVE_TAKEN);
 }
 
 TEST(stopped_receiver, one_shot_marked)
 {
-    stop_last_receive(STEP_REGISTRY_MARKED);
+    stop_last_receive(PROBE_REGISTRY_MARKED);
 }
 
 TEST(stopped_receiver, one_shot_removed)
 {
-    stop_last_receive(STEP_UNSUBSCRIBE_REMOVED);
+    stop_last_receive(PROBE_UNSUBSCRIBE_REMOVED);
 }
 
 /* --------------------------------------------------------------------- stopped subscribers */
 
-static void stop_subscriber(struct exitbus *bus, enum test_step step, unsigned which,
+static void stop_subscriber(struct exitbus *bus, enum probe step, unsigned which,
                             uint32_t flags, enum shape shape)
 {
     struct scene scene;
@@ -870,7 +870,7 @@ static void stop_subscriber(struct exitbus *bus, enum test_step step, unsigned w
     scene_end(&scene);
 }
 
-static void stop_subscriber_at(enum test_step step)
+static void stop_subscriber_at(enum probe step)
 {
     struct exitbus *bus = new_bus();
     for (unsigned which = 0; which < 3; which++)
@@ -883,17 +883,17 @@ static void stop_subscriber_at(enum test_step step)
 
 TEST(stopped_subscriber, inserted)
 {
-    stop_subscriber_at(STEP_SUBSCRIBE_INSERTED);
+    stop_subscriber_at(PROBE_SUBSCRIBE_INSERTED);
 }
 
 TEST(stopped_subscriber, order_read)
 {
-    stop_subscriber_at(STEP_SUBSCRIBE_ORDER_READ);
+    stop_subscriber_at(PROBE_SUBSCRIBE_ORDER_READ);
 }
 
 TEST(stopped_subscriber, started)
 {
-    stop_subscriber_at(STEP_SUBSCRIBE_STARTED);
+    stop_subscriber_at(PROBE_SUBSCRIBE_STARTED);
 }
 
 /* ------------------------------------------------------------------- stopped unsubscribers */
@@ -914,7 +914,7 @@ static void *unsubscriber_main(void *argument)
 }
 
 static void unsubscriber_start(struct unsubscriber *unsubscriber,
-                               struct exitbus_subscription *subscription, enum test_step step)
+                               struct exitbus_subscription *subscription, enum probe step)
 {
     unsubscriber->subscription = subscription;
     halt_init(&unsubscriber->halt, step, 0);
@@ -929,7 +929,7 @@ static void unsubscriber_finish(struct unsubscriber *unsubscriber)
 }
 
 /* A subscription with events in it and threads that wait on it, given up halfway. */
-static void stop_unsubscriber(struct exitbus *bus, enum test_step step, unsigned which,
+static void stop_unsubscriber(struct exitbus *bus, enum probe step, unsigned which,
                               enum shape shape)
 {
     struct scene scene;
@@ -948,7 +948,7 @@ static void stop_unsubscriber(struct exitbus *bus, enum test_step step, unsigned
     must(exitbus_subscription_ref(asleep.subscription) == 0);
     unsubscriber_start(&unsubscriber, asleep.subscription, step);
     unsubscriber_start(&other, by_fd.subscription, step); /* its neighbour in the list */
-    if (step != STEP_UNSUBSCRIBE_CLOSED) {                /* those who wait are awake by now */
+    if (step != PROBE_UNSUBSCRIBE_CLOSED) {                /* those who wait are awake by now */
         must(pthread_join(asleep.thread, NULL) == 0);
         must(pthread_join(by_fd.thread, NULL) == 0);
     }
@@ -960,7 +960,7 @@ static void stop_unsubscriber(struct exitbus *bus, enum test_step step, unsigned
     unsubscriber_finish(&unsubscriber);
     others_work(bus);
     unsubscriber_finish(&other);
-    if (step == STEP_UNSUBSCRIBE_CLOSED) {
+    if (step == PROBE_UNSUBSCRIBE_CLOSED) {
         must(pthread_join(asleep.thread, NULL) == 0);
         must(pthread_join(by_fd.thread, NULL) == 0);
     }
@@ -974,7 +974,7 @@ static void stop_unsubscriber(struct exitbus *bus, enum test_step step, unsigned
     scene_end(&scene);
 }
 
-static void stop_unsubscriber_at(enum test_step step)
+static void stop_unsubscriber_at(enum probe step)
 {
     struct exitbus *bus = new_bus();
     for (unsigned which = 0; which < 3; which++)
@@ -986,20 +986,20 @@ static void stop_unsubscriber_at(enum test_step step)
 
 TEST(stopped_unsubscriber, closed)
 {
-    stop_unsubscriber_at(STEP_UNSUBSCRIBE_CLOSED);
+    stop_unsubscriber_at(PROBE_UNSUBSCRIBE_CLOSED);
 }
 
 TEST(stopped_unsubscriber, woken)
 {
-    stop_unsubscriber_at(STEP_UNSUBSCRIBE_WOKEN);
+    stop_unsubscriber_at(PROBE_UNSUBSCRIBE_WOKEN);
 }
 
 TEST(stopped_unsubscriber, marked)
 {
-    stop_unsubscriber_at(STEP_REGISTRY_MARKED);
+    stop_unsubscriber_at(PROBE_REGISTRY_MARKED);
 }
 
 TEST(stopped_unsubscriber, removed)
 {
-    stop_unsubscriber_at(STEP_UNSUBSCRIBE_REMOVED);
+    stop_unsubscriber_at(PROBE_UNSUBSCRIBE_REMOVED);
 }

@@ -171,10 +171,10 @@ TEST(hostile, a_zombie_that_a_tracer_holds)
 
 static _Atomic int kill_at = -1;
 
-static void kill_child_here(enum test_step step)
+static void kill_child_here(enum probe step)
 {
     int wanted = (int)step;
-    if (step == (enum test_step)atomic_load(&kill_at) &&
+    if (step == (enum probe)atomic_load(&kill_at) &&
         atomic_compare_exchange_strong(&kill_at, &wanted, -1))
         syscall(SYS_kill, (pid_t)syscall(SYS_getpid), SIGKILL); /* on the child's thread */
 }
@@ -182,12 +182,12 @@ static void kill_child_here(enum test_step step)
 /* The child is killed while it subscribes for its parent: nothing of that is left. */
 TEST(hostile, a_child_killed_while_it_subscribes)
 {
-    static const enum test_step steps[] = {STEP_SUBSCRIBE_INSERTED, STEP_SUBSCRIBE_ORDER_READ,
-                                           STEP_SUBSCRIBE_STARTED};
+    static const enum probe steps[] = {PROBE_SUBSCRIBE_INSERTED, PROBE_SUBSCRIBE_ORDER_READ,
+                                           PROBE_SUBSCRIBE_STARTED};
     static struct account account;
     account_init(&account);
     struct exitbus *bus = account_bus(&account);
-    __atomic_store_n(&exitbus_test_step, kill_child_here, __ATOMIC_RELEASE);
+    __atomic_store_n(&exitbus_probe_hook, kill_child_here, __ATOMIC_RELEASE);
     char *argv[] = {TINY_CHILD, "exit", "0", NULL};
     struct exitbus_spawn_options options = {.argv = argv};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
@@ -200,7 +200,7 @@ TEST(hostile, a_child_killed_while_it_subscribes)
         struct exitbus_event event = pid_event(1);
         check_ok(exitbus_publish(bus, &event, NULL));
     }
-    __atomic_store_n(&exitbus_test_step, NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&exitbus_probe_hook, NULL, __ATOMIC_RELEASE);
     check(no_children());
     check_ok(exitbus_destroy(bus));
     account_await_empty(&account); /* so grace periods end, and nothing is lost */
@@ -438,7 +438,7 @@ static void run_stopped_handover(uint32_t flags)
     unsigned fds = open_fds();
     pthread_t thread;
     halt_hook_set();
-    halt_init(&handover.halt, STEP_WATCH_POLLED, 0);
+    halt_init(&handover.halt, PROBE_WATCH_POLLED, 0);
     must_equal(pthread_create(&thread, NULL, spawn_and_stop, &handover), 0);
     must(halt_await(&handover.halt));
     struct exitbus_event event;

@@ -3,7 +3,7 @@
  * Threads that come late: what one has read or is about to write has lost its meaning by the time
  * it goes on, or another acts before it. Each test is one interleaving, thread by thread.
  */
-#include "bus.h"
+#include "bus/bus.h"
 #include "support/allocator.h"
 #include "support/events.h"
 #include "support/halt.h"
@@ -39,7 +39,7 @@ static void *publish_halting(void *argument)
 }
 
 static void publisher_start(struct publisher *publisher, struct exitbus *bus, pid_t pid, int code,
-                            enum test_step step)
+                            enum probe step)
 {
     *publisher = (struct publisher){.bus = bus, .pid = pid, .code = code};
     halt_init(&publisher->halt, step, 0);
@@ -96,8 +96,8 @@ TEST(late, a_hint_from_a_segments_last_life)
     }
     while (code < FILL_S)
         publish(bus, Q_PID, code++);
-    publisher_start(&owner, bus, Q_PID, code++, STEP_DELIVER_BEFORE_APPEND);
-    publisher_start(&helper, bus, O_PID, 0, STEP_APPEND_TAG_WRITTEN); /* of the owner's event */
+    publisher_start(&owner, bus, Q_PID, code++, PROBE_DELIVER_BEFORE_APPEND);
+    publisher_start(&helper, bus, O_PID, 0, PROBE_APPEND_TAG_WRITTEN); /* of the owner's event */
     publisher_finish(&owner);
     while (code < FILL_NEXT) /* S, and the one after it, to the last cell */
         publish(bus, Q_PID, code++);
@@ -107,7 +107,7 @@ TEST(late, a_hint_from_a_segments_last_life)
     check_equal(drain(o), 1);
     await(memory_callbacks(memory) == 0); /* it is free */
 
-    publisher_start(&mover, bus, Q_PID, code++, STEP_APPEND_TAIL_MOVED);
+    publisher_start(&mover, bus, Q_PID, code++, PROBE_APPEND_TAIL_MOVED);
     publish(bus, O_PID, 0);       /* helps */
     publish(bus, Q_PID, code++);  /* and the next one */
     check_receives(q, FILL_NEXT); /* while the mover stands */
@@ -140,7 +140,7 @@ TEST(late, a_descriptor_made_during_a_publish)
     struct publisher publisher;
     pthread_t receiver = thread_start(receive_one, sub);
     await(stats_of(bus).sleeping_receivers == 1); /* or the publish has nobody to wake */
-    publisher_start(&publisher, bus, 1, 1, STEP_WAKE_DONE);
+    publisher_start(&publisher, bus, 1, 1, PROBE_WAKE_DONE);
     thread_join(receiver);
     int fd = exitbus_subscription_fd(sub);
     check_ok(fd);
@@ -199,7 +199,7 @@ static void *receive_retrying(void *argument)
 
 /* The second event needs memory. Its receiver sleeps, hears of it, and gets it when there is some,
  * though nobody publishes any more. */
-static void run_without_memory(enum test_step step)
+static void run_without_memory(enum probe step)
 {
     static struct account account;
     static struct retry retry;
@@ -229,9 +229,9 @@ static void run_without_memory(enum test_step step)
 
 TEST(late, a_sleeper_learns_of_an_event_without_memory)
 {
-    static const enum test_step steps[] = {STEP_DELIVER_BEFORE_APPEND, STEP_DELIVER_BEFORE_WAKE,
-                                           STEP_ORDER_STALLED, STEP_WAKE_EPOCH_MOVED,
-                                           STEP_WAKE_DONE};
+    static const enum probe steps[] = {PROBE_DELIVER_BEFORE_APPEND, PROBE_DELIVER_BEFORE_WAKE,
+                                           PROBE_ORDER_STALLED, PROBE_WAKE_EPOCH_MOVED,
+                                           PROBE_WAKE_DONE};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
         run_without_memory(steps[i]);
 }
@@ -328,7 +328,7 @@ TEST(late, a_lack_of_memory_behind_anothers_end)
     check_equal(exitbus_receive(idle, &event, 0), -ENOMEM);
     atomic_store(&account.refuse, false);
     finisher.sub = idle;
-    halt_init(&finisher.halt, STEP_ORDER_UNSTALLING, 0);
+    halt_init(&finisher.halt, PROBE_ORDER_UNSTALLING, 0);
     pthread_t thread = thread_start(try_halting, &finisher);
     check(halt_await(&finisher.halt));
     atomic_store(&account.refuse, true);

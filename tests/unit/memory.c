@@ -3,7 +3,7 @@
  * The pool of a bus: blocks belong to one user at a time, come back only after a grace period, and
  * what is not needed any more goes back to the allocator.
  */
-#include "memory.h"
+#include "memory/memory.h"
 #include "support/allocator.h"
 #include "support/harness.h"
 
@@ -343,9 +343,9 @@ static struct {
 } meanwhile;
 
 /* All that is free, and the rest of the slab that blocks are being cut from. */
-static void take_to_the_end(enum test_step step)
+static void take_to_the_end(enum probe step)
 {
-    if (step != STEP_TRIM_DECIDING || atomic_load(&meanwhile.count) > 0)
+    if (step != PROBE_TRIM_DECIDING || atomic_load(&meanwhile.count) > 0)
         return;
     struct pool *pool = &meanwhile.fixture->memory.pools[LARGE];
     const struct slab *slab = atomic_load(&pool->current);
@@ -370,12 +370,12 @@ TEST(memory, slab_that_is_cut_from_meanwhile_stays)
     for (size_t i = 0; i < BLOCKS; i++)
         blocks[i] = take(&fixture, LARGE);
     size_t full = bytes_of(&fixture);
-    __atomic_store_n(&exitbus_test_step, take_to_the_end, __ATOMIC_RELEASE);
+    __atomic_store_n(&exitbus_probe_hook, take_to_the_end, __ATOMIC_RELEASE);
     for (size_t i = BLOCKS; i-- > 0;) /* so that the last slab comes last */
         memory_give(&fixture.memory, LARGE, blocks[i]);
     await(atomic_load(&meanwhile.count) > 0 && bytes_of(&fixture) < full);
     reclaim_wait();
-    __atomic_store_n(&exitbus_test_step, NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&exitbus_probe_hook, NULL, __ATOMIC_RELEASE);
     for (size_t i = 0; i < atomic_load(&meanwhile.count); i++) {
         check(filled(meanwhile.blocks[i], LARGE_BYTES, i << 32));
         memory_give(&fixture.memory, LARGE, meanwhile.blocks[i]);

@@ -4,7 +4,8 @@
  * end all the same, the other subscribers are served meanwhile, everything is still there in order
  * for the slow one afterwards, and then the memory comes back.
  */
-#include "platform.h"
+#include "base/compiler.h"
+#include "base/probe.h"
 #include "support/events.h"
 #include "support/harness.h"
 #include "support/ways.h"
@@ -175,19 +176,19 @@ TEST_EACH_WAY(monitor_backpressure, a_slow_subscriber_that_leaves_gives_its_memo
  */
 static _Atomic uint64_t steps;
 
-static void count_steps(enum test_step step)
+static void count_steps(enum probe step)
 {
-    if (step <= STEP_PUBLISH_DONE && step != STEP_APPEND_SEGMENT_LINKED &&
-        step != STEP_APPEND_TAIL_MOVED) /* which come with every 64th event */
+    if (step <= PROBE_PUBLISH_DONE && step != PROBE_APPEND_SEGMENT_LINKED &&
+        step != PROBE_APPEND_TAIL_MOVED) /* which come with every 64th event */
         atomic_fetch_add(&steps, 1);
 }
 
 static uint64_t steps_of_publishing(struct exitbus *bus, uint64_t first, uint64_t last)
 {
     atomic_store(&steps, 0);
-    exitbus_test_step = count_steps;
+    exitbus_probe_hook = count_steps;
     publish_stage(bus, first, last, false);
-    exitbus_test_step = NULL;
+    exitbus_probe_hook = NULL;
     return atomic_load(&steps);
 }
 

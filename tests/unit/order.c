@@ -3,7 +3,7 @@
  * The total order: every publish gets its place, respects real time, and is delivered at that place
  * by whoever comes by, with the same content. Here delivery is a table, indexed by seq.
  */
-#include "order.h"
+#include "bus/order.h"
 #include "support/allocator.h"
 #include "support/events.h"
 #include "support/harness.h"
@@ -210,10 +210,10 @@ TEST(order, one_total_order_of_several_publishers)
 /* -------------------------------------------------------------------------------------- helping */
 
 static _Thread_local bool stopped_thread;
-static enum test_step stop_at;
+static enum probe stop_at;
 static sem_t stopped, go_on;
 
-static void stop_thread(enum test_step step)
+static void stop_thread(enum probe step)
 {
     if (!stopped_thread || step != stop_at)
         return;
@@ -238,14 +238,14 @@ static void *publish_and_stop(void *argument)
 }
 
 /* A publisher stops; others publish; its events are where the step at which it stopped says. */
-static void stop_and_publish(enum test_step step, size_t count, bool ordered, bool delivered)
+static void stop_and_publish(enum probe step, size_t count, bool ordered, bool delivered)
 {
     static struct fixture fixture;
     fixture_begin(&fixture, 1000);
     sem_init(&stopped, 0, 0);
     sem_init(&go_on, 0, 0);
     stop_at = step;
-    exitbus_test_step = stop_thread;
+    exitbus_probe_hook = stop_thread;
     struct stopped_publish first = {.fixture = &fixture, .count = count};
     pthread_t thread = thread_start(publish_and_stop, &first);
     while (sem_wait(&stopped) != 0)
@@ -263,7 +263,7 @@ static void stop_and_publish(enum test_step step, size_t count, bool ordered, bo
     check_equal(fixture.order.helped, ordered && !delivered ? 1 : 0);
     sem_post(&go_on);
     thread_join(thread);
-    exitbus_test_step = NULL;
+    exitbus_probe_hook = NULL;
     check_equal(first.seq, ordered ? 1 : 101);
     for (size_t i = 0; i < count; i++)
         check_delivered(&fixture, first.seq + i, 1, 1 + i);
@@ -274,11 +274,11 @@ static void stop_and_publish(enum test_step step, size_t count, bool ordered, bo
 TEST(order, a_stopped_publisher_is_helped)
 {
     for (size_t count = 1; count <= 5; count += 4) {
-        stop_and_publish(STEP_PUBLISH_SLOT_CLAIMED, count, false, false);
-        stop_and_publish(STEP_PUBLISH_SLOT_FILLED, count, false, false);
-        stop_and_publish(STEP_PUBLISH_ORDERED, count, true, false);
-        stop_and_publish(STEP_PUBLISH_DISTRIBUTED, count, true, false);
-        stop_and_publish(STEP_PUBLISH_DONE, count, true, true);
+        stop_and_publish(PROBE_PUBLISH_SLOT_CLAIMED, count, false, false);
+        stop_and_publish(PROBE_PUBLISH_SLOT_FILLED, count, false, false);
+        stop_and_publish(PROBE_PUBLISH_ORDERED, count, true, false);
+        stop_and_publish(PROBE_PUBLISH_DISTRIBUTED, count, true, false);
+        stop_and_publish(PROBE_PUBLISH_DONE, count, true, true);
     }
 }
 

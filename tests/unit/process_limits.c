@@ -4,13 +4,13 @@
  * last destructors; and what the library's own thread is like. Errors where they can be returned,
  * and never an abort or an endless loop. (G8)
  */
-#include "barrier.h"
-#include "reclaim.h"
+#include "base/barrier.h"
+#include "memory/reclaim.h"
 #include "support/children.h"
 #include "support/events.h"
 #include "support/harness.h"
 #include "support/threads.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #include <linux/filter.h>
 #include <linux/membarrier.h>

@@ -3,7 +3,7 @@
  * One subscription's queue: order, growth over segments, wide events and the gaps they leave,
  * counts, closing, and above all that helpers, however late, never append an event twice.
  */
-#include "append.h"
+#include "queue/append.h"
 #include "support/allocator.h"
 #include "support/events.h"
 #include "support/harness.h"
@@ -319,9 +319,9 @@ TEST(queue, take_and_close)
 static struct fixture *interrupted;
 
 /* Closes the queue when the receiver has copied an event but not yet taken it. */
-static void close_after_copy(enum test_step step)
+static void close_after_copy(enum probe step)
 {
-    if (step == STEP_RECEIVE_COPIED)
+    if (step == PROBE_RECEIVE_COPIED)
         queue_close(&interrupted->head);
 }
 
@@ -331,10 +331,10 @@ TEST(queue, a_take_that_is_overtaken_by_close_fails)
     fixture_begin(&fixture);
     check_equal(append(&fixture, 1, 1), 0);
     interrupted = &fixture;
-    exitbus_test_step = close_after_copy;
+    exitbus_probe_hook = close_after_copy;
     struct exitbus_event event;
     check_equal(take(&fixture, &event, 1), -ESHUTDOWN);
-    exitbus_test_step = NULL;
+    exitbus_probe_hook = NULL;
     check_equal(taken(&fixture), 0);
     fixture_end(&fixture);
 }
@@ -389,16 +389,16 @@ TEST(queue, appending_again_with_an_old_hint_changes_nothing)
     fixture_end(&fixture);
 }
 
-static enum test_step interrupted_step;
+static enum probe interrupted_step;
 static unsigned interrupted_number; /* of the event that is being appended */
 
 /* Between two steps of an append, other threads append the events before once more, and this one.
  */
-static void append_in_between(enum test_step step)
+static void append_in_between(enum probe step)
 {
     if (step != interrupted_step)
         return;
-    exitbus_test_step = NULL;
+    exitbus_probe_hook = NULL;
     for (unsigned late = interrupted_number > 4 ? interrupted_number - 4 : 1;
          late <= interrupted_number; late++)
         must_equal(append(interrupted, SEQ_OF(late), mixed_width(SEQ_OF(late))), 0);
@@ -408,7 +408,7 @@ static void append_in_between(enum test_step step)
  * One thread is overtaken by others at the given step of each append, and goes on when they have
  * finished that event.
  */
-static void interrupt_appends(enum test_step step)
+static void interrupt_appends(enum probe step)
 {
     struct fixture fixture;
     fixture_begin(&fixture);
@@ -416,9 +416,9 @@ static void interrupt_appends(enum test_step step)
     interrupted_step = step;
     for (unsigned i = 1; i <= 300; i++) {
         interrupted_number = i;
-        exitbus_test_step = append_in_between;
+        exitbus_probe_hook = append_in_between;
         check_equal(append(&fixture, SEQ_OF(i), mixed_width(SEQ_OF(i))), 0);
-        exitbus_test_step = NULL;
+        exitbus_probe_hook = NULL;
         check_equal(appended(&fixture), i);
     }
     for (unsigned i = 1; i <= 300; i++) {
@@ -432,28 +432,28 @@ static void interrupt_appends(enum test_step step)
 
 TEST(queue, helpers_at_each_step_of_an_append)
 {
-    interrupt_appends(STEP_APPEND_PAYLOAD_WRITTEN);
-    interrupt_appends(STEP_APPEND_TAG_WRITTEN);
-    interrupt_appends(STEP_APPEND_HINT_WRITTEN);
-    interrupt_appends(STEP_APPEND_SEGMENT_LINKED);
-    interrupt_appends(STEP_APPEND_TAIL_MOVED);
+    interrupt_appends(PROBE_APPEND_PAYLOAD_WRITTEN);
+    interrupt_appends(PROBE_APPEND_TAG_WRITTEN);
+    interrupt_appends(PROBE_APPEND_HINT_WRITTEN);
+    interrupt_appends(PROBE_APPEND_SEGMENT_LINKED);
+    interrupt_appends(PROBE_APPEND_TAIL_MOVED);
 }
 
 /* Others finish the event that a thread is at, and go on with three more, before it wakes up. */
-static void append_ahead(enum test_step step)
+static void append_ahead(enum probe step)
 {
     if (step != interrupted_step)
         return;
-    exitbus_test_step = NULL;
+    exitbus_probe_hook = NULL;
     for (unsigned i = interrupted_number; i <= interrupted_number + 3; i++)
         must_equal(append(interrupted, SEQ_OF(i), mixed_width(SEQ_OF(i))), 0);
 }
 
 TEST(queue, a_thread_that_slept_through_the_next_events)
 {
-    const enum test_step steps[] = {STEP_APPEND_PAYLOAD_WRITTEN, STEP_APPEND_TAG_WRITTEN,
-                                    STEP_APPEND_HINT_WRITTEN, STEP_APPEND_SEGMENT_LINKED,
-                                    STEP_APPEND_TAIL_MOVED};
+    const enum probe steps[] = {PROBE_APPEND_PAYLOAD_WRITTEN, PROBE_APPEND_TAG_WRITTEN,
+                                    PROBE_APPEND_HINT_WRITTEN, PROBE_APPEND_SEGMENT_LINKED,
+                                    PROBE_APPEND_TAIL_MOVED};
     for (size_t s = 0; s < sizeof steps / sizeof steps[0]; s++) {
         struct fixture fixture;
         fixture_begin(&fixture);
@@ -461,10 +461,10 @@ TEST(queue, a_thread_that_slept_through_the_next_events)
         interrupted_step = steps[s];
         for (unsigned i = 1; i <= 300; i++) {
             interrupted_number = i;
-            exitbus_test_step = append_ahead;
+            exitbus_probe_hook = append_ahead;
             check_equal(append(&fixture, SEQ_OF(i), mixed_width(SEQ_OF(i))), 0);
-            bool slept = !exitbus_test_step;
-            exitbus_test_step = NULL;
+            bool slept = !exitbus_probe_hook;
+            exitbus_probe_hook = NULL;
             check(appended(&fixture) >= i);
             check(!slept || appended(&fixture) >= i + 3);
         }

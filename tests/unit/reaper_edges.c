@@ -539,7 +539,7 @@ TEST(reaper_edges, watched_twice)
     check_ok(exitbus_reaper_watch(reaper, child.pid));
     struct watching watching = {.reaper = reaper, .pid = child.pid};
     halt_hook_set();
-    halt_init(&watching.halt, STEP_WATCH_POLLED, 0);
+    halt_init(&watching.halt, PROBE_WATCH_POLLED, 0);
     pthread_t thread = thread_start(watch_and_stop, &watching);
     must(halt_await(&watching.halt));
     child_end(child);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The subscriber lists: what is in is found, what has left is not, whoever else is at work. */
-#include "registry.h"
+#include "bus/registry.h"
 #include "support/harness.h"
 #include "support/threads.h"
 

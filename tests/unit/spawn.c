@@ -3,7 +3,7 @@
 #include "support/children.h"
 #include "support/harness.h"
 #include "support/refuse.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #include <fcntl.h>
 #include <poll.h>

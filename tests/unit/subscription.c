@@ -3,7 +3,8 @@
  * The life of a subscription: what it gets from its beginning to its end, one-shot, references,
  * unsubscribe from wherever, and the end of the bus around it.
  */
-#include "platform.h"
+#include "base/compiler.h"
+#include "base/probe.h"
 #include "support/allocator.h"
 #include "support/events.h"
 #include "support/harness.h"
@@ -47,9 +48,9 @@ static void check_closed(struct exitbus_subscription *subscription)
 /* Deliveries that publishers have gone through to; counted while the hook is set. */
 static _Atomic uint64_t deliveries;
 
-static void count_deliveries(enum test_step step)
+static void count_deliveries(enum probe step)
 {
-    if (step == STEP_DELIVER_BEFORE_APPEND)
+    if (step == PROBE_DELIVER_BEFORE_APPEND)
         atomic_fetch_add(&deliveries, 1);
 }
 
@@ -245,10 +246,10 @@ TEST(subscription, one_shot_costs_publishers_nothing_after_its_event)
                 check_equal(exitbus_receive(sub, &event, 0), 0);
             atomic_store(&deliveries, 0);
             uint64_t bytes = stats_of(bus).bytes;
-            exitbus_test_step = count_deliveries;
+            exitbus_probe_hook = count_deliveries;
             for (int k = 0; k < 1000; k++)
                 publish_match(bus, one_shot_cases[i].pid, 2);
-            exitbus_test_step = NULL;
+            exitbus_probe_hook = NULL;
             check_equal(deliveries, 0);
             check_equal(stats_of(bus).bytes, bytes);
             check_ok(exitbus_unsubscribe(sub));

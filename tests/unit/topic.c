@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Topics: which are valid, how their ids are kept and hashed, and what matches them. */
-#include "topic.h"
-#include "registry.h"
+#include "event/topic.h"
+#include "bus/registry.h"
 #include "support/events.h"
 #include "support/harness.h"
 

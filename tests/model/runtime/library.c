@@ -3,11 +3,11 @@
  * What the library stands on, for the model: blocks of memory that come back the moment their grace
  * period ends, last in first out; system calls; grace periods; and what is left out (reapers, forks).
  */
-#include "barrier.h"
-#include "bus.h"
-#include "memory.h"
-#include "reclaim.h"
-#include "sys.h"
+#include "base/barrier.h"
+#include "bus/bus.h"
+#include "memory/memory.h"
+#include "memory/reclaim.h"
+#include "base/sys.h"
 
 #include <errno.h>
 #include <string.h>
@@ -329,7 +329,7 @@ int64_t sys_clock_ns(clockid_t clock)
     return 1;
 }
 
-void (*exitbus_test_step)(enum test_step step); /* of platform.h; some tests stop threads there */
+void (*exitbus_probe_hook)(enum probe step); /* of platform.h; some tests stop threads there */
 
 /* -------------------------------------------------------------------------------- what is left out */
 

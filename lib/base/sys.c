@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* System calls: see sys.h. */
+#include "base/sys.h"
+#include "base/cancel.h"
+#include "base/compiler.h"
+#include "base/probe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NS_PER_S 1000000000LL
+
+#ifdef EXITBUS_TEST_HOOKS
+int (*exitbus_test_syscall)(long number);
+
+static int injected(long number)
+{
+    int (*hook)(long) = __atomic_load_n(&exitbus_test_syscall, __ATOMIC_ACQUIRE);
+    return hook ? hook(number) : 0;
+}
+#else
+static int injected(long number)
+{
+    (void)number;
+    return 0;
+}
+#endif
+
+/* Keeps the caller's errno: errors travel in the result. */
+static long call(long number, long a, long b, long c, long d, long e, long f)
+{
+    int fault = injected(number);
+    if (fault < 0)
+        return fault;
+    int saved = errno;
+    long result = syscall(number, a, b, c, d, e, f);
+    if (result < 0) {
+        result = -errno;
+        errno = saved;
+    }
+    return result;
+}
+
+/*
+ * A call that a signal interrupted is made again, but not for ever: a filter (seccomp) may answer
+ * EINTR every time. The calls made through here do not sleep, so a second try nearly always does.
+ */
+#define TRIES 1000
+
+static long call_again(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result = -EINTR;
+    for (int tries = 0; tries < TRIES && result == -EINTR; tries++)
+        result = call(number, a, b, c, d, e, f);
+    return result;
+}
+
+int sys_above_stdio(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO)
+        return fd;
+    int high = (int)call_again(SYS_fcntl, fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1, 0, 0, 0);
+    sys_close(fd);
+    return high;
+}
+
+/*
+ * ThreadSanitizer holds a signal back until the thread comes to a function that it intercepts, and
+ * knows nothing of a thread that sleeps in a system call of ours: it would sleep through the
+ * SIGCHLD that it waits for. In such a build, and in no other, sleeps are cut into slices.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define SLICE_MS 10
+static void take_signals(void)
+{
+    int cancelling = cancel_disable();
+    nanosleep(&(struct timespec){0}, NULL);
+    cancel_restore(cancelling);
+}
+#else
+#define SLICE_MS 0
+static void take_signals(void)
+{
+}
+#endif
+
+/*
+ * After a futex wait that the kernel refused (a filter put on later): wait some milliseconds by
+ * other means, so that the caller's loop neither spins nor outlasts its deadline.
+ */
+static int refused_wait(const struct timespec *deadline)
+{
+    static const struct timespec nap = {.tv_nsec = 5000000};
+    if (deadline &&
+        sys_clock_ns(CLOCK_MONOTONIC) >= deadline->tv_sec * NS_PER_S + deadline->tv_nsec)
+        return -ETIMEDOUT;
+    call(SYS_ppoll, 0, 0, (long)&nap, 0, 0, 0);
+    return -EINTR;
+}
+
+static int wait_result(long result, const struct timespec *deadline)
+{
+    if (result >= 0 || result == -EAGAIN || result == -EINTR || result == -ETIMEDOUT)
+        return (int)result;
+    return refused_wait(deadline);
+}
+
+int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadline)
+{
+    if (SLICE_MS > 0) {
+        take_signals();
+        int64_t now = sys_clock_ns(CLOCK_MONOTONIC), until = now + SLICE_MS * 1000000LL;
+        if (!deadline || deadline->tv_sec * NS_PER_S + deadline->tv_nsec > until) {
+            struct timespec slice = {until / NS_PER_S, until % NS_PER_S};
+            int result = (int)call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value,
+                                   (long)&slice, 0, (long)FUTEX_BITSET_MATCH_ANY);
+            take_signals();
+            return result == -ETIMEDOUT ? -EINTR : wait_result(result, deadline);
+        }
+    }
+    /* The bitset form takes an absolute CLOCK_MONOTONIC time, so EINTR does not lengthen it. */
+    return wait_result(call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value,
+                            (long)deadline, 0, (long)FUTEX_BITSET_MATCH_ANY),
+                       deadline);
+}
+
+void sys_futex_wake_all(uint32_t *word)
+{
+    /* The kernel fails it only for a bad address. Tries are bounded: a filter may refuse it. */
+    for (int tries = 0; tries < TRIES; tries++)
+        if (call(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0) >= 0)
+            return;
+}
+
+int sys_eventfd(bool semaphore)
+{
+    long flags = EFD_CLOEXEC | EFD_NONBLOCK | (semaphore ? EFD_SEMAPHORE : 0);
+    return sys_above_stdio((int)call_again(SYS_eventfd2, 0, flags, 0, 0, 0, 0));
+}
+
+int sys_eventfd_add_tokens(int fd, uint64_t tokens)
+{
+    long result = call_again(SYS_write, fd, (long)&tokens, sizeof tokens, 0, 0, 0);
+    return result < 0 ? (int)result : 0;
+}
+
+int sys_eventfd_add(int fd)
+{
+    return sys_eventfd_add_tokens(fd, 1);
+}
+
+int sys_eventfd_add_again(int fd)
+{
+    int result = -EAGAIN;
+    for (int tries = 0; tries < 8 && result < 0; tries++)
+        result = sys_eventfd_add(fd);
+    return result;
+}
+
+bool sys_fd_open(int fd)
+{
+    return fd >= 0 && call_again(SYS_fcntl, fd, F_GETFD, 0, 0, 0, 0) != -EBADF;
+}
+
+int sys_eventfd_take(int fd)
+{
+    uint64_t value;
+    long result = call_again(SYS_read, fd, (long)&value, sizeof value, 0, 0, 0);
+    return result < 0 ? (int)result : 0;
+}
+
+int sys_timerfd(void)
+{
+    return sys_above_stdio((int)call_again(SYS_timerfd_create, CLOCK_MONOTONIC,
+                                           TFD_CLOEXEC | TFD_NONBLOCK, 0, 0, 0, 0));
+}
+
+int sys_timerfd_arm(int fd, int64_t delay_ns)
+{
+    struct itimerspec spec = {
+        .it_value = {.tv_sec = delay_ns / NS_PER_S, .tv_nsec = delay_ns % NS_PER_S}};
+    return (int)call_again(SYS_timerfd_settime, fd, 0, (long)&spec, 0, 0, 0);
+}
+
+int sys_epoll_create(void)
+{
+    return sys_above_stdio((int)call_again(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0, 0, 0));
+}
+
+int sys_epoll_add(int epoll_fd, int fd, bool once, uint64_t key)
+{
+    struct epoll_event event = {.events = EPOLLIN | (once ? (uint32_t)EPOLLONESHOT : 0),
+                                .data = {.u64 = key}};
+    return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, fd, (long)&event, 0, 0);
+}
+
+int sys_epoll_delete(int epoll_fd, int fd)
+{
+    return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_DEL, fd, 0, 0, 0);
+}
+
+int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int timeout_ms)
+{
+    bool sliced = SLICE_MS > 0 && timeout_ms < 0;
+    long result;
+    do {
+        take_signals();
+        result = call(SYS_epoll_pwait, epoll_fd, (long)events, capacity,
+                      sliced ? SLICE_MS : timeout_ms, 0, 8);
+    } while (result == 0 && sliced);
+    return (int)result;
+}
+
+bool sys_readable(int fd)
+{
+    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+    const struct timespec now = {0};
+    return call_again(SYS_ppoll, (long)&pollfd, 1, (long)&now, 0, 0, 0) == 1;
+}
+
+int sys_pidfd_open(pid_t pid)
+{
+    return sys_above_stdio((int)call_again(SYS_pidfd_open, pid, 0, 0, 0, 0, 0));
+}
+
+int sys_close(int fd)
+{
+    /* Linux has closed the descriptor even when close says EINTR: never retried. */
+    return (int)call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+int sys_waitid(int id_type, int id, siginfo_t *info, int options, struct rusage *usage)
+{
+    info->si_pid = 0;
+    return (int)call_again(SYS_waitid, id_type, id, (long)info, options, (long)usage, 0);
+}
+
+/* Linux 6.15 and later: PIDFD_GET_INFO's layout up to the exit code, which older headers lack. */
+struct pidfd_info_exit {
+    uint64_t mask;
+    uint64_t cgroup_id;
+    uint32_t ids[11]; /* pid, tgid, ppid, then the user and group ids */
+    int32_t exit_code;
+};
+#define PIDFD_INFO_MASK_EXIT (1UL << 3)
+#define PIDFD_GET_INFO_EXIT _IOWR(0xFF, 11, struct pidfd_info_exit)
+
+int sys_pidfd_exit_status(int pidfd, int *status)
+{
+    struct pidfd_info_exit info = {.mask = PIDFD_INFO_MASK_EXIT};
+    int result = (int)call_again(SYS_ioctl, pidfd, (long)PIDFD_GET_INFO_EXIT, (long)&info, 0, 0, 0);
+    if (result < 0)
+        return result;
+    if (!(info.mask & PIDFD_INFO_MASK_EXIT))
+        return -ENODATA;
+    *status = info.exit_code;
+    return 0;
+}
+
+int sys_membarrier(void)
+{
+    return (int)call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0);
+}
+
+int sys_membarrier_register(void)
+{
+    return (int)call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0);
+}
+
+int64_t sys_clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+void sys_nap(int64_t ns)
+{
+    struct timespec time = {ns / NS_PER_S, ns % NS_PER_S};
+    take_signals();
+    if (call(SYS_ppoll, 0, 0, (long)&time, 0, 0, 0) < 0)
+        sched_yield();
+}
+
+#define NAP_NS 10000000
+
+void sys_sleep_on(uint32_t *word, uint32_t value, int64_t ns)
+{
+    struct timespec time = {ns / NS_PER_S, ns % NS_PER_S};
+    int result = ns < 0 ? sys_futex_wait(word, value, NULL)
+                        : (int)call(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, (long)value,
+                                    (long)&time, 0, 0);
+    if (result < 0 && result != -EAGAIN && result != -EINTR && result != -ETIMEDOUT)
+        sys_nap(NAP_NS);
+}
+
+uint32_t sys_thread_id(void)
+{
+    return (uint32_t)syscall(SYS_gettid);
+}
+
+bool sys_thread_ended(uint32_t thread)
+{
+    return call(SYS_tgkill, getpid(), (long)thread, 0, 0, 0, 0) == -ESRCH;
+}
+
+int sys_signalfd(int signal)
+{
+    uint64_t set = (uint64_t)1 << (signal - 1);
+    return sys_above_stdio((int)call_again(SYS_signalfd4, -1, (long)&set, sizeof set,
+                                           SFD_CLOEXEC | SFD_NONBLOCK, 0, 0));
+}
+
+bool sys_signalfd_take(int fd)
+{
+    struct signalfd_siginfo info;
+    return fd >= 0 && call_again(SYS_read, fd, (long)&info, sizeof info, 0, 0, 0) > 0;
+}
+
+void sys_signal_first_thread(int signal)
+{
+    long process = call_again(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    call_again(SYS_tgkill, process, process, signal, 0, 0, 0);
+}

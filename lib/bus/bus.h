@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* A bus: the hub of its subscriptions, and what reapers and spawn have to do with it. Uses:
+ * subscription. */
+#ifndef EXITBUS_BUS_H
+#define EXITBUS_BUS_H
+
+#include "base/fork_guard.h"
+#include "bus/subscription.h"
+
+struct exitbus {
+    struct hub hub;
+    struct reclaim_head free_reclaim;
+    /* Written under reaper.c's lock: */
+    struct watch_set *children;             /* of exitbus_spawn(); NULL before the first reaper */
+    struct exitbus_reaper *set_runner;      /* looks after them */
+    struct exitbus_reaper *implicit_reaper; /* started by exitbus_spawn() */
+    unsigned explicit_reapers;              /* started by the user, and running */
+};
+
+/* Is it a parent's, from before a fork? */
+static inline bool bus_stale(const struct exitbus *bus)
+{
+    return fork_guard_stale(bus->hub.generation);
+}
+
+static inline bool bus_closed(struct exitbus *bus)
+{
+    /* Acquire: who is told -ESHUTDOWN knows what was done before destroy. */
+    return load_acquire(&bus->hub.closed);
+}
+
+/* Publish checked events. The return value and `seq` are those of exitbus_publish(). */
+int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
+                uint64_t *seq);
+
+/* Publish the exit of a process from its wait status; `usage` may be NULL. */
+int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const struct rusage *usage,
+                     uint8_t flags);
+
+/*
+ * The first step of destroy: -EBUSY if a reaper that the user has started still runs; else mark the
+ * bus as closed and stop the one that spawn has started. *lost is what that one had to report, 0 or
+ * -errno: its descriptors were closed by somebody. Defined in reaper.c, which knows how.
+ */
+int bus_close(struct exitbus *bus, int *lost);
+
+/* In a forked child, before it makes a bus: the parent's reapers are not here. In reaper.c, too. */
+void reapers_forget_parent(void);
+
+#endif

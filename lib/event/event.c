@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Events as they travel: see event.h. */
+#include "event/event.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <sys/wait.h>
+
+#define KNOWN_FLAGS (EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_STATUS_LOST)
+
+int event_id_size(const char *id)
+{
+    if (!id)
+        return -EINVAL;
+    size_t size = strnlen(id, EXITBUS_ID_MAX + 1);
+    return size <= EXITBUS_ID_MAX ? (int)size : -EINVAL;
+}
+
+int event_check(const struct exitbus_event *event)
+{
+    if (event->flags & ~KNOWN_FLAGS)
+        return -EINVAL;
+    if (event->kind == EXITBUS_EVENT_PID)
+        return event->pid > 0 ? 0 : -EINVAL;
+    if (event->kind != EXITBUS_EVENT_EXEC || event->pid < 0)
+        return -EINVAL;
+    if (event_id_size(event->container_id) <= 0 || event_id_size(event->exec_id) < 0)
+        return -EINVAL;
+    return 0;
+}
+
+/* The word of a record that holds a field of the public struct. */
+#define WORD_OF(field) (offsetof(struct exitbus_event, field) / 8 - 1)
+
+static uint64_t with_sizes(uint64_t word, size_t container_size, size_t exec_size)
+{
+    uint8_t bytes[8];
+    memcpy(bytes, &word, sizeof bytes);
+    bytes[offsetof(struct exitbus_event, container_id_size) % 8] = (uint8_t)container_size;
+    bytes[offsetof(struct exitbus_event, exec_id_size) % 8] = (uint8_t)exec_size;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static void encode_ids(const struct exitbus_event *event, struct record *record)
+{
+    size_t container_size = strnlen(event->container_id, EXITBUS_ID_MAX);
+    size_t exec_size = strnlen(event->exec_id, EXITBUS_ID_MAX);
+    char *ids = (char *)(record->words + CELL_WORDS);
+    memset(ids, 0, sizeof record->words - CELL_PAYLOAD);
+    memcpy(ids, event->container_id, container_size);
+    memcpy(ids + container_size, event->exec_id, exec_size);
+    record->words[0] = with_sizes(record->words[0], container_size, exec_size);
+}
+
+void event_encode(const struct exitbus_event *event, struct record *record)
+{
+    memcpy(record->words, (const char *)event + offsetof(struct exitbus_event, pid), CELL_PAYLOAD);
+    record->words[0] = with_sizes(record->words[0], 0, 0);
+    if (unlikely(event->kind == EXITBUS_EVENT_EXEC))
+        encode_ids(event, record);
+    if (record->words[WORD_OF(monotonic_ns)] == 0)
+        record->words[WORD_OF(monotonic_ns)] = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);
+    if (record->words[WORD_OF(realtime_ns)] == 0)
+        record->words[WORD_OF(realtime_ns)] = (uint64_t)sys_clock_ns(CLOCK_REALTIME);
+}
+
+struct record_key record_key(const struct record *record)
+{
+    struct exitbus_event fixed;
+    memcpy((char *)&fixed + offsetof(struct exitbus_event, pid), record->words,
+           sizeof record->words[0]);
+    const char *ids = (const char *)(record->words + CELL_WORDS);
+    return (struct record_key){.kind = fixed.kind,
+                               .container_id_size = fixed.container_id_size,
+                               .exec_id_size = fixed.exec_id_size,
+                               .pid = fixed.pid,
+                               .container_id = ids,
+                               .exec_id = ids + fixed.container_id_size};
+}
+
+void event_decode_ids(struct exitbus_event *event, const uint64_t *words)
+{
+    const char *ids = (const char *)words;
+    memcpy(event->container_id, ids, event->container_id_size);
+    event->container_id[event->container_id_size] = '\0';
+    memcpy(event->exec_id, ids + event->container_id_size, event->exec_id_size);
+    event->exec_id[event->exec_id_size] = '\0';
+}
+
+bool event_from_status(struct exitbus_event *event, int wait_status)
+{
+    if (WIFEXITED(wait_status)) {
+        event->exit_code = WEXITSTATUS(wait_status);
+    } else if (WIFSIGNALED(wait_status)) {
+        event->exit_code = 128 + WTERMSIG(wait_status);
+        if (WCOREDUMP(wait_status))
+            event->flags |= EXITBUS_EVENT_CORE_DUMPED;
+    } else {
+        return false;
+    }
+    event->status = wait_status;
+    return true;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Events as they travel: a record is one to six cells' worth of 64-bit words. The first seven words
+ * are bytes 8 to 63 of the public struct (all but seq, which is the cell's tag); the ids of an exec
+ * event follow in continuation cells, container id first, without NULs. Uses: platform.
+ */
+#ifndef EXITBUS_EVENT_H
+#define EXITBUS_EVENT_H
+
+#include "base/compiler.h"
+#include "base/probe.h"
+
+#include <exitbus/exitbus.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#define CELL_WORDS 7 /* of payload; the eighth is the tag */
+#define CELL_PAYLOAD (CELL_WORDS * sizeof(uint64_t))
+/* The header and two ids of EXITBUS_ID_MAX bytes. */
+#define RECORD_CELLS_MAX (1 + (2 * EXITBUS_ID_MAX + CELL_PAYLOAD - 1) / CELL_PAYLOAD)
+
+/* At -O2 gcc leaves a loop over the words of a cell a loop. */
+#define UNROLL_WORDS _Pragma("GCC unroll 7")
+
+struct record {
+    uint64_t words[RECORD_CELLS_MAX * CELL_WORDS];
+};
+
+_Static_assert(offsetof(struct exitbus_event, pid) == 8, "the words begin behind seq");
+_Static_assert(offsetof(struct exitbus_event, container_id) == 64, "the fixed part is one line");
+
+/* Of a record's first word: has it ids? */
+static inline bool word_has_ids(uint64_t first_word)
+{
+    const uint8_t sizes[8] = {[offsetof(struct exitbus_event, container_id_size) - 8] = UINT8_MAX,
+                              [offsetof(struct exitbus_event, exec_id_size) - 8] = UINT8_MAX};
+    uint64_t mask;
+    memcpy(&mask, sizes, sizeof mask);
+    return first_word & mask;
+}
+
+/* Cells of a record, from its first word. */
+static inline unsigned record_cells(uint64_t first_word)
+{
+    if (likely(!word_has_ids(first_word)))
+        return 1;
+    uint8_t bytes[8];
+    memcpy(bytes, &first_word, sizeof bytes);
+    unsigned size = (unsigned)bytes[offsetof(struct exitbus_event, container_id_size) - 8] +
+                    bytes[offsetof(struct exitbus_event, exec_id_size) - 8];
+    return 1 + (unsigned)((size + CELL_PAYLOAD - 1) / CELL_PAYLOAD);
+}
+
+/* Without ids, and so in one cell: what nearly all are. */
+static inline bool record_is_single(const struct record *record)
+{
+    return !word_has_ids(record->words[0]);
+}
+
+/* What a record says about whom it concerns. Ids are not terminated. */
+struct record_key {
+    uint8_t kind; /* enum exitbus_event_kind */
+    uint8_t container_id_size;
+    uint8_t exec_id_size;
+    int32_t pid;
+    const char *container_id;
+    const char *exec_id;
+};
+
+/* 0, or -EINVAL for an event that may not be published. */
+int event_check(const struct exitbus_event *event);
+
+/* Encode an event that event_check() has passed; times that are 0 are filled in from the clocks. */
+void event_encode(const struct exitbus_event *event, struct record *record);
+
+/* The key, pointing into the record. */
+struct record_key record_key(const struct record *record);
+
+/* Size of an id, or -EINVAL if it is NULL or too long. */
+int event_id_size(const char *id);
+
+/* Fill the ids of an event whose fixed part is in place from the continuation words. */
+void event_decode_ids(struct exitbus_event *event, const uint64_t *words);
+
+/* The exit code and flags that a raw wait status stands for. False if it tells of no exit. */
+bool event_from_status(struct exitbus_event *event, int wait_status);
+
+#endif

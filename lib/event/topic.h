@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What a subscription matches, as a key that compares fast. Ids are copied next to it by their
+ * owner; the hash is taken once. Uses: event.
+ */
+#ifndef EXITBUS_TOPIC_H
+#define EXITBUS_TOPIC_H
+
+#include "event/event.h"
+
+/* The ids of a topic that has any: container id, then exec id, without NULs. */
+struct topic_ids {
+    uint64_t hash;
+    uint8_t container_id_size;
+    uint8_t exec_id_size;
+    char bytes[2 * EXITBUS_ID_MAX];
+};
+
+/* 0, or -EINVAL. Sets *has_ids for kinds that carry ids. */
+int topic_check(const struct exitbus_topic *topic, bool *has_ids);
+
+/* Copy the ids of a topic that has passed topic_check() with ids. */
+void topic_copy_ids(const struct exitbus_topic *topic, struct topic_ids *ids);
+
+/* Hash of a container's id, and that of one exec in it. */
+uint64_t topic_hash_container(const char *container_id, size_t size);
+uint64_t topic_hash_exec(uint64_t container_hash, const char *exec_id, size_t size);
+
+static inline bool topic_matches_container(const struct topic_ids *ids,
+                                           const struct record_key *key)
+{
+    return ids->container_id_size == key->container_id_size &&
+           memcmp(ids->bytes, key->container_id, key->container_id_size) == 0;
+}
+
+static inline bool topic_matches_exec(const struct topic_ids *ids, const struct record_key *key)
+{
+    return topic_matches_container(ids, key) && ids->exec_id_size == key->exec_id_size &&
+           memcmp(ids->bytes + ids->container_id_size, key->exec_id, key->exec_id_size) == 0;
+}
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The memory of one bus: see memory.h. */
+#include "base/sys.h"
+#include "memory/pool.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+/* No machine hands out addresses above this unless asked; queue.c packs an index above it. */
+#define ADDRESS_LIMIT ((uintptr_t)1 << 48)
+
+/* ------------------------------------------------------------------- the default allocator */
+
+static void *map_pages(void *context, size_t size, size_t alignment)
+{
+    (void)context;
+    size_t span = size + (alignment > 4096 ? alignment : 0);
+    char *base = mmap(NULL, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    if (span == size)
+        return base;
+    char *aligned = (char *)(((uintptr_t)base + alignment - 1) & ~(uintptr_t)(alignment - 1));
+    if (aligned > base)
+        munmap(base, (size_t)(aligned - base));
+    if (aligned + size < base + span)
+        munmap(aligned + size, (size_t)(base + span - (aligned + size)));
+    return aligned;
+}
+
+static void unmap_pages(void *context, void *address, size_t size)
+{
+    (void)context;
+    munmap(address, size);
+}
+
+/* A multiple of every alignment asked for below a page, as aligned_alloc wants it. */
+static size_t whole_lines(size_t size)
+{
+    return (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
+
+void *memory_map(struct memory *memory, size_t size, size_t alignment)
+{
+    size = whole_lines(size);
+    void *address = memory->allocator.allocate(memory->allocator.context, size, alignment);
+    if (!address)
+        return NULL;
+    if ((uintptr_t)address >= ADDRESS_LIMIT - size) {
+        memory->allocator.release(memory->allocator.context, address, size);
+        return NULL;
+    }
+    fetch_add_relaxed(&memory->bytes, size);
+    return address;
+}
+
+void memory_unmap(struct memory *memory, void *address, size_t size)
+{
+    in_bounds(address, size);
+    size = whole_lines(size);
+    fetch_sub_relaxed(&memory->bytes, size);
+    memory->allocator.release(memory->allocator.context, address, size);
+}
+
+/* ------------------------------------------------------------------------------------- slabs */
+
+static struct slab *slab_new(struct memory *memory, struct pool *pool)
+{
+    bool large = load_relaxed(&pool->slab_bytes) >= SLAB_LARGE_FROM;
+    size_t size = large ? SLAB_LARGE : SLAB_SMALL;
+    struct slab *slab = memory_map(memory, size, large ? SLAB_LARGE : 4096);
+    if (!slab)
+        return NULL;
+    if (large && memory->own_allocator)
+        (void)madvise(slab, size, MADV_HUGEPAGE); /* a kernel without them is only slower */
+    if (!memory->own_allocator)
+        memset((void *)slab, 0, size); /* fresh blocks are zero: see queue.c */
+    slab->memory = memory;
+    slab->pool = pool;
+    slab->size = size;
+    slab->capacity = (uint32_t)((size - sizeof *slab) / pool->block_size);
+    slab->found = 0;
+    slab->hollow = 0;
+    atomic_init(&slab->cut, 1); /* the first block is for the caller */
+    return slab;
+}
+
+void slab_unmap(struct memory *memory, struct slab *slab)
+{
+    /* Hollow blocks do not count as held. */
+    fetch_add_relaxed(&memory->bytes, slab->hollow * slab->pool->block_size);
+    memory_unmap(memory, slab, slab->size);
+}
+
+static struct block *block_new(struct slab *slab, uint32_t index)
+{
+    struct block *block = slab_block(slab, index);
+    block->slab = slab;
+    return block;
+}
+
+static void slab_list(struct memory *memory, struct slab *slab)
+{
+    struct slab *top = load_relaxed(&memory->slabs);
+    do
+        slab->next = top;
+    /* Release: pairs with the acquire loads in slab_unlist and memory_finish. */
+    while (!cas_weak_release(&memory->slabs, &top, slab));
+}
+
+static struct block *cut_block(struct slab *slab)
+{
+    /* Looked at first, so that the count can overshoot only by the number of threads. */
+    if (load_relaxed(&slab->cut) >= slab->capacity)
+        return NULL;
+    uint32_t index = fetch_add_relaxed(&slab->cut, 1);
+    return index < slab->capacity ? block_new(slab, index) : NULL;
+}
+
+/* -------------------------------------------------------------------------------- take, give */
+
+static struct block *pop_free(struct pool *pool)
+{
+    /* Acquire, here and below: pairs with the release in push_free. */
+    struct block *top = load_acquire(&pool->free);
+    while (top) {
+        /* The top may be taken and reused meanwhile; then the CAS fails (no ABA: see memory.h). */
+        struct block *next = load_relaxed(&top->chain);
+        if (cas_weak_acquire_else_acquire(&pool->free, &top, next)) {
+            size_t left = fetch_sub_relaxed(&pool->free_count, 1) - 1;
+            if (left < load_relaxed(&pool->lowest_free))
+                store_relaxed(&pool->lowest_free, left);
+            in_bounds(top + 1, pool->block_size - sizeof *top);
+            prefetch_for_write(next); /* for the next taker */
+            return top;
+        }
+    }
+    return NULL;
+}
+
+void pool_push(struct pool *pool, struct block *first, struct block *last, size_t count)
+{
+    /* Counted first: free_count never falls below zero. */
+    fetch_add_relaxed(&pool->free_count, count);
+    struct block *top = load_relaxed(&pool->free);
+    do
+        store_relaxed(&last->chain, top);
+    while (!cas_weak_release(&pool->free, &top, first));
+}
+
+void *memory_take(struct memory *memory, unsigned class)
+{
+    struct pool *pool = &memory->pools[class];
+    struct block *block = pop_free(pool);
+    if (likely(block))
+        return block;
+    if (limbo_poll(memory) && (block = pop_free(pool)))
+        return block;
+    for (;;) {
+        /* Acquire: pairs with the release of the CAS below; the slab's fields are set. */
+        struct slab *slab = load_acquire(&pool->current);
+        if (slab && (block = cut_block(slab)))
+            return block;
+        struct slab *fresh = slab_new(memory, pool);
+        if (!fresh) {
+            retire_rest(memory); /* what does not make up a batch may be all that there is */
+            return pop_free(pool);
+        }
+        if (cas_release(&pool->current, &slab, fresh)) {
+            fetch_add_relaxed(&pool->slab_bytes, fresh->size);
+            block = block_new(fresh, 0);
+            slab_list(memory, fresh);
+            return block;
+        }
+        memory_unmap(memory, fresh, fresh->size); /* another was faster; nobody has seen this one */
+    }
+}
+
+void memory_give(struct memory *memory, unsigned class, void *block)
+{
+    struct pool *pool = &memory->pools[class];
+    out_of_bounds((struct block *)block + 1, pool->block_size - sizeof(struct block));
+    pool_push(pool, block, block, 1);
+    trim_maybe(memory);
+}
+
+void memory_end(struct memory *memory)
+{
+    store_release(&memory->ending, true);
+}
+
+/* ------------------------------------------------------------------------------ begin and end */
+
+void memory_init(struct memory *memory, const struct exitbus_allocator *allocator,
+                 const size_t *block_sizes, size_t classes)
+{
+    invariant(classes <= MEMORY_CLASSES_MAX);
+    *memory = (struct memory){.own_allocator = !allocator};
+    if (allocator)
+        memory->allocator = *allocator;
+    else
+        memory->allocator =
+            (struct exitbus_allocator){.allocate = map_pages, .release = unmap_pages};
+    for (size_t i = 0; i < classes; i++) {
+        invariant(block_sizes[i] % CACHE_LINE == 0);
+        memory->pools[i].block_size = block_sizes[i];
+    }
+}
+
+void memory_finish(struct memory *memory)
+{
+    struct slab *slab = load_acquire(&memory->slabs);
+    while (slab) {
+        struct slab *next = slab->next;
+        slab_unmap(memory, slab);
+        slab = next;
+    }
+    store_relaxed(&memory->slabs, NULL);
+}

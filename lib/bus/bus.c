@@ -3,7 +3,7 @@
  * Buses: create, destroy, the process-wide one, publish and statistics. What has an algorithm to it
  * is in order.c and subscription.c.
  *
- * End of a bus. destroy sets `closed` (bus_close), closes what is in the registry, and waits for a
+ * End of a bus. destroy sets `closed` (reaper_bus_close), closes what is in the registry, and waits for a
  * grace period, after which no publish is in progress. subscribe inserts first and then looks at
  * `closed`, so one of the two closes a subscription that comes at that moment. The memory goes when
  * the last reference does (the handle, each subscription) and no reclaim callback is on its way.
@@ -46,7 +46,6 @@ static void pin_library(void)
 
 static void bus_free(struct exitbus *bus)
 {
-    reaper_bus_free(bus);
     struct memory memory = bus->hub.memory; /* the bus itself lies in what it is about to free */
     order_finish(&bus->hub.order);
     registry_finish(&bus->hub.registry, &bus->hub.memory);
@@ -76,7 +75,7 @@ static void bus_last_reference(struct hub *hub)
 static int process_begin(bool forked)
 {
     if (forked)
-        reapers_forget_parent();
+        reaper_forget_parent();
     return reclaim_begin(forked);
 }
 
@@ -129,7 +128,7 @@ static int destroy(struct exitbus *bus)
     if (reclaim_inside())
         return -EDEADLK;
     int lost = 0;
-    int result = bus_close(bus, &lost);
+    int result = reaper_bus_close(bus, &lost);
     if (result < 0)
         return result;
     struct hub *hub = &bus->hub;
@@ -251,22 +250,14 @@ int exitbus_publish_batch(struct exitbus *bus, const struct exitbus_event *event
     return check_and_publish(bus, events, count, first_seq);
 }
 
-/* The wait status of a process that has called exit(code). */
-static int status_of_exit(int exit_code)
-{
-    return (exit_code & 0xff) << 8;
-}
-
 int exitbus_publish_pid(struct exitbus *bus, pid_t pid, int exit_code)
 {
     if (!bus || pid <= 0)
         return -EINVAL;
     if (bus_stale(bus))
         return -ESTALE;
-    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID,
-                                  .pid = pid,
-                                  .exit_code = exit_code,
-                                  .status = status_of_exit(exit_code)};
+    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = pid};
+    event_from_code(&event, exit_code);
     return bus_publish(bus, &event, 1, NULL);
 }
 
@@ -279,31 +270,10 @@ int exitbus_publish_exec(struct exitbus *bus, const char *container_id, const ch
         return -EINVAL;
     if (bus_stale(bus))
         return -ESTALE;
-    struct exitbus_event event = {
-        .kind = EXITBUS_EVENT_EXEC, .exit_code = exit_code, .status = status_of_exit(exit_code)};
+    struct exitbus_event event = {.kind = EXITBUS_EVENT_EXEC};
+    event_from_code(&event, exit_code);
     memcpy(event.container_id, container_id, (size_t)container_size);
     memcpy(event.exec_id, exec_id, (size_t)exec_size);
-    return bus_publish(bus, &event, 1, NULL);
-}
-
-static uint64_t microseconds(struct timeval time)
-{
-    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
-}
-
-int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const struct rusage *usage,
-                     uint8_t flags)
-{
-    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = pid, .flags = flags};
-    if (flags & EXITBUS_EVENT_STATUS_LOST)
-        event.status = event.exit_code = -1; /* no status that wait(2) could give */
-    else if (!event_from_status(&event, wait_status))
-        return -EINVAL;
-    if (usage) {
-        event.user_us = microseconds(usage->ru_utime);
-        event.system_us = microseconds(usage->ru_stime);
-        event.max_rss_kib = (uint64_t)usage->ru_maxrss;
-    }
     return bus_publish(bus, &event, 1, NULL);
 }
 
@@ -314,7 +284,12 @@ int exitbus_publish_wait(struct exitbus *bus, pid_t pid, int wait_status,
         return -EINVAL;
     if (bus_stale(bus))
         return -ESTALE;
-    return bus_publish_exit(bus, pid, wait_status, usage, 0);
+    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = pid};
+    if (!event_from_status(&event, wait_status))
+        return -EINVAL;
+    if (usage)
+        event_set_usage(&event, usage);
+    return bus_publish(bus, &event, 1, NULL);
 }
 
 /* --------------------------------------------------------------------------------- statistics */

@@ -70,17 +70,17 @@
     UNSEEN(RECLAIM_NO_GRACE, G6, "reclaim.c", "the worker frees without a grace period") \
     UNSEEN(BARRIER_STAYS_LIGHT, G1, "barrier.c", "membarrier is refused, and publishers go on without fences") \
     DEFECT(EPOCH_NOBODY_NOTED, G6, "epoch.c", "a polled grace period waits for nobody") \
-    DEFECT(REAPER_REAPS_FIRST, G8, "reaper_loop.c", "reaps, and publishes then") \
+    DEFECT(REAPER_REAPS_FIRST, G8, "collect.c", "reaps, and publishes then") \
     DEFECT(REAPER_DRAINS_ONE, G1, "reaper_loop.c", "one child for each SIGCHLD") \
-    DEFECT(REAPER_TWICE, G1, "reaper_loop.c", "publishes one exit in sixteen twice") \
-    UNSEEN(WATCH_NOT_DOUBTED, G1, "reaper_loop.c", "watches that come while their child is reaped stay") \
+    DEFECT(REAPER_TWICE, G1, "collect.c", "publishes one exit in sixteen twice") \
+    UNSEEN(WATCH_NOT_DOUBTED, G1, "collect.c", "watches that come while their child is reaped stay") \
     UNSEEN(REAPER_LEAVES_SPAWNED, G1, "reaper.c", "a reaper that is stopped leaves spawn's children behind") \
     UNSEEN(REAPER_BY_BIRTH, G2, "reaper_loop.c", "watched children are collected as waitid names them") \
     UNSEEN(REAPER_NO_EDGE, G1, "reaper_loop.c", "a pass that stops early makes no edge") \
     UNSEEN(SIGCHLD_KEPT, G8, "reaper_loop.c", "the reaper's thread keeps the host's signal for itself") \
-    DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn.c spawn_child.c", "subscribes when the child runs already") \
+    DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn_child.c spawn_forked.c", "subscribes when the child runs already") \
     UNSEEN(SPAWN_INNER_PID, G1, "spawn_child.c", "subscribes to the pid that the child has for itself") \
-    UNSEEN(SPAWN_MASK_INHERITED, REST, "spawn.c", "the child has the signal mask of the calling thread") \
+    UNSEEN(SPAWN_MASK_INHERITED, REST, "spawn_signals.c", "the child has the signal mask of the calling thread") \
     DEFECT(FORK_UNNOTICED, G9, "fork_guard.c", "a forked child is not noticed") \
     UNSEEN(WEAK_TAG, G1, "append.c deliver.c take.c", "the tag is stored relaxed") \
     UNSEEN(WEAK_HINT, G1, "append.c deliver.c take.c", "the hint is stored relaxed") \

@@ -173,7 +173,7 @@ int reaper_start(struct exitbus *bus, const struct exitbus_reaper_options *optio
     return result;
 }
 
-/* Leave the bus's set to the heir, or to nobody. Watches of the user's are dropped. */
+/* Leave the bus's set to the heir, if there is one, and drop watches that are the user's. */
 static void hand_over(struct exitbus *bus, struct exitbus_reaper *heir)
 {
     watch_drop(bus->children, false);

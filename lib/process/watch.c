@@ -17,7 +17,7 @@
  *     owner: see enum watch_state.
  *  5. Epoll names a watch by pid and cookie, never by address. A name that comes late is looked up
  *     and not found.
- *  6. A maker that is stopped anywhere delays nobody: its reserved watch is one entry in a list.
+ *  6. A maker that is stopped anywhere delays no thread: its reserved watch is one entry of a list.
  */
 #include "process/watch.h"
 
@@ -200,43 +200,32 @@ void child_watch_abort(struct watch_set *set, struct child_watch *watch)
 
 /* --------------------------------------------------------------------------- for the reaper */
 
-static void list_watch(struct watch_set *set, struct child_watch *watch)
+/* Put the watches of a list where a pass finds them, and drop those that were aborted. */
+static void list_watches(struct watch_set *set, struct child_watch *watch)
 {
-    pid_t pid = watch_pid(watch);
-    struct child_watch **list = pid > 0 ? watch_bucket(set, pid) : &set->unborn;
-    watch->next = *list;
-    *list = watch;
-}
-
-/* Move reserved watches that have a pid by now to their bucket. */
-static void absorb_unborn(struct watch_set *set)
-{
-    struct child_watch *watch = set->unborn, *next;
-    set->unborn = NULL;
+    struct child_watch *next;
     for (; watch; watch = next) {
         next = watch->next;
-        if (watch_state(watch) == WATCH_ABORTED)
+        if (watch_state(watch) == WATCH_ABORTED) {
             child_watch_destroy(set, watch);
-        else
-            list_watch(set, watch);
+            continue;
+        }
+        pid_t pid = watch_pid(watch);
+        struct child_watch **list = pid > 0 ? watch_bucket(set, pid) : &set->unborn;
+        watch->next = *list;
+        *list = watch;
     }
 }
 
 void watch_absorb(struct watch_set *set)
 {
-    if (set->unborn)
-        absorb_unborn(set);
-    if (!load_seq_cst(&set->incoming))
-        return;
-    struct child_watch *watch = exchange_seq_cst(&set->incoming, NULL);
-    struct child_watch *next;
-    for (; watch; watch = next) {
-        next = watch->next;
-        if (watch_state(watch) == WATCH_ABORTED)
-            child_watch_destroy(set, watch);
-        else
-            list_watch(set, watch);
-    }
+    struct child_watch *unborn = set->unborn; /* some have a pid by now */
+    set->unborn = NULL;
+    list_watches(set, unborn);
+    /* Look before the exchange, which would take the line from makers. */
+    if (load_seq_cst(&set->incoming))
+        /* Acquire; pairs with child_watch_reserve(). */
+        list_watches(set, exchange_seq_cst(&set->incoming, NULL));
 }
 
 /* Drop the aborted watches of a bucket. */

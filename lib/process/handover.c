@@ -8,7 +8,7 @@
  *  2. The subscription is linked by the child before exec. So even the exit of the fastest child
  *     finds it.
  *  3. A child killed in the middle of announce leaves nothing that abort can't undo: see
- *     subscription_insert().
+ *     subscription_link().
  */
 #include "process/handover.h"
 #include "process/reaper.h"
@@ -20,10 +20,10 @@ static int make_subscription(struct exitbus *bus, struct exitbus_subscription **
 {
     struct exitbus_topic topic = exitbus_topic_pid(1);
     reclaim_enter();
-    int result = subscription_create(&bus->hub, &topic, EXITBUS_SUBSCRIBE_ONE_SHOT, subscription);
+    int result = subscription_create(&bus->core, &topic, EXITBUS_SUBSCRIBE_ONE_SHOT, subscription);
     reclaim_leave();
     if (result == 0)
-        subscription_announce(*subscription);
+        subscription_prepare(*subscription);
     return result;
 }
 
@@ -52,7 +52,7 @@ CHILD_CODE void handover_announce(struct handover *handover, pid_t pid)
     child_watch_set_pid(handover->watch, pid);
     if (handover->subscription) {
         handover->subscription->pid = pid;
-        subscription_insert(handover->subscription);
+        subscription_link(handover->subscription);
     }
     handover->announced = true;
 }
@@ -60,7 +60,7 @@ CHILD_CODE void handover_announce(struct handover *handover, pid_t pid)
 void handover_commit(struct handover *handover, int pidfd)
 {
     if (handover->subscription)
-        subscription_adopt(handover->subscription);
+        subscription_commit(handover->subscription);
     child_watch_commit(handover->set, handover->watch, pidfd);
     reaper_set_release(handover->bus, handover->set);
 }
@@ -68,7 +68,7 @@ void handover_commit(struct handover *handover, int pidfd)
 void handover_abort(struct handover *handover)
 {
     if (handover->subscription)
-        subscription_withdraw(handover->subscription);
+        subscription_abort(handover->subscription);
     child_watch_abort(handover->set, handover->watch);
     reaper_set_release(handover->bus, handover->set);
 }

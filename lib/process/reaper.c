@@ -220,7 +220,7 @@ int reaper_bus_close(struct exitbus *bus, int *lost)
     pthread_mutex_lock(&reaper_lock);
     int result = bus->explicit_reapers > 0 ? -EBUSY : 0;
     if (result == 0) {
-        store_seq_cst(&bus->hub.closed, true);
+        store_seq_cst(&bus->core.closed, true);
         *lost = implicit_stop(bus);
         if (bus->children) {
             watch_drop(bus->children, true);
@@ -265,7 +265,7 @@ static int acquire_locked(struct exitbus *bus, struct watch_set **set)
         result = require_runner(bus);
     if (result < 0)
         return result;
-    fetch_add_relaxed(&bus->hub.references, 1);
+    fetch_add_relaxed(&bus->core.references, 1);
     *set = bus->children;
     watch_set_acquire(*set);
     return 0;
@@ -284,14 +284,14 @@ void reaper_set_release(struct exitbus *bus, struct watch_set *set)
     /* Release; pairs with watch_set_needed(): this thread has done with the set's descriptors. */
     fetch_sub_release(&set->spawned, 1);
     watch_set_release(set);
-    hub_release(&bus->hub);
+    core_release(&bus->core);
 }
 
 /* --------------------------------------------------------------------------- watch, fd, poll */
 
-bool reaper_stale(const struct exitbus_reaper *reaper)
+struct exitbus *reaper_bus(const struct exitbus_reaper *reaper)
 {
-    return bus_stale(reaper->bus);
+    return reaper->bus;
 }
 
 /*

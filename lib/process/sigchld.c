@@ -116,7 +116,7 @@ static void call_before(struct before *before, int signal, siginfo_t *info, void
 /* Tell the reaper of the signal. */
 static void note(void)
 {
-    /* Sequentially consistent; pairs with sigchld_remove(): that sees the count, or this reads -1. */
+    /* Seq_cst; pairs with sigchld_remove(), which reads the count, or this reads -1. */
     fetch_add_seq_cst(&handlers_inside, 1);
     int fd = load_seq_cst(&notify_fd);
     if (fd >= 0)

@@ -40,7 +40,7 @@ static uint64_t watch_key(const struct child_watch *watch, pid_t pid)
 
 struct watch_set *watch_set_create(struct exitbus *bus)
 {
-    struct watch_set *set = memory_map(&bus->hub.memory, sizeof *set, CACHE_LINE);
+    struct watch_set *set = memory_map(&bus->core.memory, sizeof *set, CACHE_LINE);
     if (!set)
         return NULL;
     memset((void *)set, 0, sizeof *set);
@@ -123,7 +123,7 @@ static void child_watch_destroy(struct watch_set *set, struct child_watch *watch
     /* The maker of an aborted one has subtracted it from `spawned` already. */
     bool spawned = watch->spawned && watch_state(watch) != WATCH_ABORTED;
     reclaim_enter();
-    memory_retire(&set->bus->hub.memory, WATCH_CLASS, watch);
+    memory_retire(&set->bus->core.memory, WATCH_CLASS, watch);
     reclaim_leave();
     /* Release, so that this thread has done with the set's descriptors. */
     if (spawned)
@@ -133,7 +133,7 @@ static void child_watch_destroy(struct watch_set *set, struct child_watch *watch
 struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, bool spawned)
 {
     reclaim_enter();
-    struct child_watch *watch = memory_take(&set->bus->hub.memory, WATCH_CLASS);
+    struct child_watch *watch = memory_take(&set->bus->core.memory, WATCH_CLASS);
     reclaim_leave();
     if (!watch)
         return NULL;
@@ -374,5 +374,5 @@ void watch_set_release(struct watch_set *set)
         return;
     watch_drop(set, true);
     watch_set_close(set);
-    memory_unmap(&set->bus->hub.memory, set, sizeof *set);
+    memory_unmap(&set->bus->core.memory, set, sizeof *set);
 }

@@ -166,8 +166,8 @@ struct child_watch *watch_find(struct watch_set *set, pid_t pid);
 void watch_sweep(struct watch_set *set);
 
 /*
- * Take a watch out of the set: its exit is published, or never will be. `named`: epoll has just named
- * it, so its entry is spent. `to`: the state of a watch that its maker still holds.
+ * Take a watch out of the set: its exit is published, or never will be. `named`: epoll has just
+ * named it, so its entry is spent. `to`: the state of a watch that its maker still holds.
  */
 void child_watch_end(struct watch_set *set, struct child_watch *watch, bool named,
                      enum watch_state to);

@@ -15,8 +15,8 @@
  *     CAS. Then its maker's commit fails, and the maker looks at the child again.
  *  4. Two threads never own one watch. A single CAS ends RESERVED, and the new state names the
  *     owner: see enum watch_state.
- *  5. Epoll names a watch by pid and cookie, never by address. A name that comes late is looked up
- *     and not found.
+ *  5. Epoll names a watch by pid and cookie, never by address. A late name is looked up and not
+ *     found.
  *  6. A maker that is stopped anywhere delays no thread: its reserved watch is one entry of a list.
  */
 #include "process/watch.h"
@@ -164,7 +164,7 @@ static bool end_reservation(struct child_watch *watch, enum watch_state to)
 bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
 {
     pid_t pid = watch_pid(watch);
-    /* Release; pairs with watch_pidfd(). It comes before epoll can name the watch. */
+    /* Release; pairs with watch_pidfd(). Before the epoll set can name the watch. */
     store_release(&watch->pidfd, pidfd);
     bool polled =
         pidfd >= 0 && sys_epoll_add(set->epoll_fd, pidfd, true, watch_key(watch, pid)) == 0;

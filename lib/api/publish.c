@@ -57,7 +57,8 @@ int exitbus_publish_wait(struct exitbus *bus, pid_t pid, int wait_status,
     CHECK_ARGUMENTS(bus && pid > 0);
     CHECK_GENERATION(&bus->core);
     struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = pid};
-    CHECK_ARGUMENTS(event_from_status(&event, wait_status));
+    if (!event_from_status(&event, wait_status))
+        return -EINVAL;
     if (usage)
         event_set_usage(&event, usage);
     return bus_publish(bus, &event, 1, NULL);

@@ -78,7 +78,7 @@
     UNSEEN(REAPER_BY_BIRTH, G2, "reaper_loop.c", "watched children are collected as waitid names them") \
     UNSEEN(REAPER_NO_EDGE, G1, "reaper_loop.c", "a pass that stops early makes no edge") \
     UNSEEN(SIGCHLD_KEPT, G8, "reaper_loop.c", "the reaper's thread keeps the host's signal for itself") \
-    DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn_forked.c spawn_child.c", "subscribes when the child runs already") \
+    DEFECT(SPAWN_SUBSCRIBES_LATE, G1, "spawn_child.c spawn_forked.c", "subscribes when the child runs already") \
     UNSEEN(SPAWN_INNER_PID, G1, "spawn_child.c", "subscribes to the pid that the child has for itself") \
     UNSEEN(SPAWN_MASK_INHERITED, REST, "spawn_signals.c", "the child has the signal mask of the calling thread") \
     DEFECT(FORK_UNNOTICED, G9, "fork_guard.c", "a forked child is not noticed") \

@@ -9,11 +9,11 @@
  *   - A watch that can't be collected now waits for epoll, or for the timer of its set.
  *
  * Why it is right
- *  1. Nobody but the reaper reaps our children (other waiters aside). So between peek and reap the
- *     pid stands for one process.
+ *  1. Between peek and reap the child is a zombie, so its pid stands for one process. Another
+ *     waiter in the host may break this: see 3.
  *  2. A publish that fails leaves all as it was: the child is a zombie, its watches are unmarked.
- *  3. If another waiter has reaped a watched child, its exit is published all the same, from the
- *     pidfd if the kernel still has the status, else with EXITBUS_EVENT_STATUS_LOST.
+ *  3. If another waiter has reaped a watched child, its exit is published all the same. Its status
+ *     is that of the pidfd, if the kernel has it; else the event has EXITBUS_EVENT_STATUS_LOST.
  *
  * It relies on watch.c for the argument why an exit is published once.
  */
@@ -117,9 +117,9 @@ static void unmark_publishing(struct collection *collection, pid_t pid)
 }
 
 /*
- * End the watches of a zombie that was reaped, also those that have come meanwhile: see watch.c, 3.
- * A pidfd tells whether its process is the one reaped. A watch without a pid before, which spawn
- * has reserved meanwhile, stands for a new child, since the pid was taken until now.
+ * End the watches of a zombie that was reaped, and those handed in meanwhile: see watch.c, 3.
+ * With a pidfd, the kernel says whether its process is the one reaped. A watch without one, which
+ * spawn has reserved meanwhile, stands for a new child, because the pid was taken until now.
  */
 static void end_published(struct collection *collection, pid_t pid, const struct child_watch *self,
                           bool named)

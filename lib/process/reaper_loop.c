@@ -5,7 +5,7 @@
  * How it works
  *   - Children watched by pidfd are collected as epoll names them, which is in the order of their
  *     exits. Epoll names each once (EPOLLONESHOT).
- *   - In mode ALL, children that nobody watches are found by waitid(P_ALL), which goes by birth. So
+ *   - In mode ALL, children without a watch are found by waitid(P_ALL), which goes by birth. So
  *     before a child that it names is collected, epoll is asked whether that is a watched one.
  *   - What could not be collected is tried again by the timer of the set, at growing intervals.
  *

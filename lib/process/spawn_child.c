@@ -213,7 +213,7 @@ CHILD_CODE static int wait_at_gate(const struct child *child)
 }
 
 /*
- * Find the pid that the parent's namespace has for this child. Returns 0 if it is not known:
+ * Find the pid that the parent's namespace has for this child. Returns 0 if that can't be done:
  * getppid() has no number for a parent in another pid namespace.
  */
 CHILD_CODE static pid_t outer_pid(const struct child *child)

@@ -525,7 +525,7 @@ int bus_close(struct exitbus *bus, int *lost)
     pthread_mutex_lock(&reaper_lock);
     int result = bus->explicit_reapers > 0 ? -EBUSY : 0;
     if (result == 0) {
-        store_seq_cst(&bus->hub.closed, true);
+        store_seq_cst(&bus->core.closed, true);
         *lost = implicit_stop(bus);
         if (bus->children)
             watch_drop(bus->children, true);
@@ -574,7 +574,7 @@ int reaper_spawn_begin(struct exitbus *bus, struct child_watch **watch)
     pthread_mutex_lock(&reaper_lock);
     int result = spawn_begin_locked(bus, watch);
     if (result == 0) {
-        fetch_add_relaxed(&bus->hub.references, 1);
+        fetch_add_relaxed(&bus->core.references, 1);
         /* One more than the watch, which may be gone before this spawn has ended. */
         fetch_add_relaxed(&bus->children->spawned, 1);
     }
@@ -585,7 +585,7 @@ int reaper_spawn_begin(struct exitbus *bus, struct child_watch **watch)
 static void spawn_end(struct exitbus *bus)
 {
     fetch_sub_release(&bus->children->spawned, 1);
-    hub_release(&bus->hub);
+    core_release(&bus->core);
 }
 
 void reaper_spawn_reserve(struct child_watch *watch, pid_t pid)

@@ -484,10 +484,10 @@ static int prepare_subscription(struct exitbus *bus, struct exitbus_subscription
 {
     struct exitbus_topic topic = exitbus_topic_pid(1);
     reclaim_enter();
-    int result = subscription_create(&bus->hub, &topic, EXITBUS_SUBSCRIBE_ONE_SHOT, subscription);
+    int result = subscription_create(&bus->core, &topic, EXITBUS_SUBSCRIBE_ONE_SHOT, subscription);
     reclaim_leave();
     if (result == 0)
-        subscription_announce(*subscription);
+        subscription_prepare(*subscription);
     return result;
 }
 
@@ -508,7 +508,7 @@ static int spawn_reserve(struct spawn *spawn, bool subscribe)
 static void spawn_abort(struct spawn *spawn)
 {
     if (spawn->child.subscription)
-        subscription_withdraw(spawn->child.subscription);
+        subscription_abort(spawn->child.subscription);
     reaper_spawn_abort(spawn->bus, spawn->child.watch);
 }
 
@@ -516,7 +516,7 @@ static void spawn_abort(struct spawn *spawn)
 static void spawn_commit(struct spawn *spawn)
 {
     if (spawn->child.subscription)
-        subscription_adopt(spawn->child.subscription);
+        subscription_commit(spawn->child.subscription);
     reaper_spawn_commit(spawn->bus, spawn->child.watch, spawn->process.pidfd);
 }
 

@@ -208,7 +208,7 @@ CHILD_CODE void child_announce(struct child *child, pid_t pid)
     reaper_spawn_reserve(child->watch, pid);
     if (child->subscription) {
         child->subscription->pid = pid;
-        subscription_insert(child->subscription);
+        subscription_link(child->subscription);
     }
     child->announced = true;
 }

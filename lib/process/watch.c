@@ -42,7 +42,7 @@ static uint64_t watch_key(const struct child_watch *watch, pid_t pid)
 
 struct watch_set *watch_set_new(struct exitbus *bus)
 {
-    struct watch_set *set = memory_map(&bus->hub.memory, sizeof *set, CACHE_LINE);
+    struct watch_set *set = memory_map(&bus->core.memory, sizeof *set, CACHE_LINE);
     if (!set)
         return NULL;
     memset((void *)set, 0, sizeof *set);
@@ -55,7 +55,7 @@ void watch_set_free(struct watch_set *set)
 {
     watch_drop(set, true);
     watch_set_close(set);
-    memory_unmap(&set->bus->hub.memory, set, sizeof *set);
+    memory_unmap(&set->bus->core.memory, set, sizeof *set);
 }
 
 /* Take a fresh descriptor for *fd unless there is one. Returns 1 if it is new, 0, or -errno. */
@@ -128,7 +128,7 @@ static void watch_discard(struct watch_set *set, struct child_watch *watch)
     /* One that was aborted its maker has counted out. */
     bool spawned = watch->spawned && watch_state(watch) != WATCH_ABORTED;
     reclaim_enter();
-    memory_retire(&set->bus->hub.memory, WATCH_CLASS, watch);
+    memory_retire(&set->bus->core.memory, WATCH_CLASS, watch);
     reclaim_leave();
     /* Release; pairs with set_needed(): what this thread did with the set's descriptors is done. */
     if (spawned)
@@ -138,7 +138,7 @@ static void watch_discard(struct watch_set *set, struct child_watch *watch)
 struct child_watch *watch_reserve(struct watch_set *set, pid_t pid, bool spawned)
 {
     reclaim_enter();
-    struct child_watch *watch = memory_take(&set->bus->hub.memory, WATCH_CLASS);
+    struct child_watch *watch = memory_take(&set->bus->core.memory, WATCH_CLASS);
     reclaim_leave();
     if (!watch)
         return NULL;

@@ -77,8 +77,11 @@ library() {
     if [ "$1" != plain ]; then
         "$root/tests/mutants/tree" "$1" "$work/$1-tree" >"$work/$1-sources"
     fi
-    for source in order queue registry event topic subscription wakeup bus barrier epoch fork_guard error; do
-        cc $(flags_of "$1") $races -c "$(tree_of "$1")"/lib/*/$source.c -o "$work/$1/$source.o"
+    for source in api/bus api/error api/publish api/receive api/subscribe bus/bus bus/core bus/deliver \
+        bus/order bus/receive bus/registry bus/subscription queue/append queue/event_count \
+        queue/event_fd queue/take queue/wakeup event/event event/topic memory/epoch base/barrier \
+        base/fork_guard base/pin; do
+        cc $(flags_of "$1") $races -c "$(tree_of "$1")/lib/$source.c" -o "$work/$1/${source/\//-}.o"
     done
     cc $(flags_of "$1") -c "$here/runtime/library.c" -o "$work/$1/library.o"
 }

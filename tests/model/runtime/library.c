@@ -4,10 +4,10 @@
  * period ends, last in first out; system calls; grace periods; and what is left out (reapers, forks).
  */
 #include "base/barrier.h"
+#include "base/sys.h"
 #include "bus/bus.h"
 #include "memory/memory.h"
 #include "memory/reclaim.h"
-#include "base/sys.h"
 
 #include <errno.h>
 #include <string.h>
@@ -340,8 +340,8 @@ void reapers_forget_parent(void)
 int bus_close(struct exitbus *bus, int *lost)
 {
     (void)lost;
-    bus->hub.memory.allocator.release = release_bus;
-    atomic_store_explicit(&bus->hub.closed, true, memory_order_seq_cst);
+    bus->core.memory.allocator.release = release_bus;
+    atomic_store_explicit(&bus->core.closed, true, memory_order_seq_cst);
     return 0;
 }
 

@@ -258,8 +258,7 @@ static int walk(struct order *order, uint64_t word, bool tell)
         struct record record;
         record_load(&records[i], &record);
         /* Open: the slot still describes this turn, and count and record are whole. */
-        if (!mutant(ORDER_COPY_UNCHECKED) && !mutant(ORDER_DONE_FIRST) &&
-            !turn_is_open(order, word))
+        if (!turn_is_open(order, word))
             return 0;
         uint64_t seq = word_seq(word) - (count - 1) + i;
         int result = order->deliver(order->context, tell ? ORDER_TELL : seq, &record);
@@ -293,8 +292,7 @@ static inline int distribute_own(struct order *order, uint64_t word, size_t coun
 static inline void turn_finished(struct slot *slot, uint64_t word)
 {
     /* Release: hands the filled queues to the next turn. */
-    atomic_store_explicit(&slot->finished, word_seq(word),
-                          mutant(WEAK_DONE) ? memory_order_relaxed : memory_order_release);
+    store_release(&slot->finished, word_seq(word));
     probe(PROBE_PUBLISH_DONE);
 }
 
@@ -315,20 +313,18 @@ static void turn_stall(struct order *order, uint64_t word)
 {
     uint64_t noted = load_relaxed(&order->stalled);
     /* Release: pairs with the acquire in order_finish_stalled. */
-    while ((word_seq(noted) <= word_seq(word) || mutant(ORDER_STALL_COVERED)) &&
-           !cas_weak_release(&order->stalled, &noted, word))
+    while (word_seq(noted) <= word_seq(word) && !cas_weak_release(&order->stalled, &noted, word))
         continue;
     /* The note before the look for sleepers; pairs with barrier_heavy in wakeup.c. */
     fence_seq_cst();
     probe(PROBE_ORDER_STALLED);
-    if (!mutant(ORDER_STALL_UNTOLD))
-        walk(order, word, true);
+    walk(order, word, true);
 }
 
 /* Finish a turn that was left open. 0, or -ENOMEM if it stays open. */
 static int turn_help(struct order *order, uint64_t word)
 {
-    int result = mutant(ORDER_LOST_HELPER) ? 0 : distribute(order, word);
+    int result = distribute(order, word);
     if (result < 0)
         turn_stall(order, word);
     else if (turn_close(order, word))
@@ -360,7 +356,7 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
     /* Acquire, here and where the CAS fails: the slot that the word names must be there. */
     uint64_t word = load_acquire(&order->word);
     for (;;) {
-        if (!turn_done(order, word) && !mutant(ORDER_TURN_TOO_SOON)) {
+        if (!turn_done(order, word)) {
             int result = turn_await(order, &word);
             if (result < 0)
                 return result;
@@ -368,12 +364,9 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
         }
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
-        *turn = word_make(word_seq(word) + (mutant(ORDER_BATCH_ONE_SEQ) ? 1 : count), slot);
+        *turn = word_make(word_seq(word) + count, slot);
         /* Release: hands the slot's content to helpers. Acquire: pairs with turn_close. */
-        if (atomic_compare_exchange_strong_explicit(
-                &order->word, &word, *turn,
-                mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acq_rel,
-                mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acquire))
+        if (cas_acq_rel_else_acquire(&order->word, &word, *turn))
             return 0;
     }
 }
@@ -385,7 +378,7 @@ static inline int slot_settle(struct order *order, uint32_t index)
 {
     /* Relaxed: what a turn of one's own slot needs is known. */
     uint64_t word = load_relaxed(&order->word);
-    if (likely(word_slot(word) != index || turn_done(order, word)) || mutant(ORDER_SLOT_UNSETTLED))
+    if (likely(word_slot(word) != index || turn_done(order, word)))
         return 0;
     return turn_help(order, word);
 }
@@ -413,15 +406,10 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
     }
     probe(PROBE_PUBLISH_ORDERED);
     *first_seq = word_seq(turn) - (count - 1);
-    if (mutant(ORDER_DONE_FIRST))
+    if (likely(distribute_own(order, turn, count, &only) == 0))
         turn_finished(slot, turn);
-    if (likely(distribute_own(order, turn, count, &only) == 0) || mutant(ORDER_OOM_DROPS)) {
-        turn_finished(slot, turn);
-    } else {
+    else
         turn_stall(order, turn);
-        if (mutant(ORDER_OOM_TWICE))
-            result = -ENOMEM;
-    }
     slot_release(slot, index);
     return result;
 }

@@ -11,7 +11,7 @@ static _Atomic(struct exitbus *) default_bus;
 static int process_begin(bool forked)
 {
     if (forked)
-        reapers_forget_parent();
+        reaper_forget_parent();
     return reclaim_begin(forked);
 }
 
@@ -39,7 +39,7 @@ static int destroy(struct exitbus *bus)
     if (reclaim_inside())
         return -EDEADLK;
     int lost = 0;
-    int result = bus_close(bus, &lost);
+    int result = reaper_bus_close(bus, &lost);
     if (result < 0)
         return result;
     bus_destroy(bus);

@@ -28,20 +28,12 @@ int exitbus_publish_batch(struct exitbus *bus, const struct exitbus_event *event
     return check_and_publish(bus, events, count, first_seq);
 }
 
-/* The wait status of a process that has called exit(code). */
-static int status_of_exit(int exit_code)
-{
-    return (exit_code & 0xff) << 8;
-}
-
 int exitbus_publish_pid(struct exitbus *bus, pid_t pid, int exit_code)
 {
     CHECK_ARGUMENTS(bus && pid > 0);
     CHECK_GENERATION(&bus->core);
-    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID,
-                                  .pid = pid,
-                                  .exit_code = exit_code,
-                                  .status = status_of_exit(exit_code)};
+    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = pid};
+    event_from_code(&event, exit_code);
     return bus_publish(bus, &event, 1, NULL);
 }
 
@@ -52,8 +44,8 @@ int exitbus_publish_exec(struct exitbus *bus, const char *container_id, const ch
     int exec_size = event_id_size(exec_id);
     CHECK_ARGUMENTS(bus && container_size > 0 && exec_size >= 0);
     CHECK_GENERATION(&bus->core);
-    struct exitbus_event event = {
-        .kind = EXITBUS_EVENT_EXEC, .exit_code = exit_code, .status = status_of_exit(exit_code)};
+    struct exitbus_event event = {.kind = EXITBUS_EVENT_EXEC};
+    event_from_code(&event, exit_code);
     memcpy(event.container_id, container_id, (size_t)container_size);
     memcpy(event.exec_id, exec_id, (size_t)exec_size);
     return bus_publish(bus, &event, 1, NULL);
@@ -64,5 +56,10 @@ int exitbus_publish_wait(struct exitbus *bus, pid_t pid, int wait_status,
 {
     CHECK_ARGUMENTS(bus && pid > 0);
     CHECK_GENERATION(&bus->core);
-    return bus_publish_exit(bus, pid, wait_status, usage, 0);
+    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = pid};
+    if (!event_from_status(&event, wait_status))
+        return -EINVAL;
+    if (usage)
+        event_set_usage(&event, usage);
+    return bus_publish(bus, &event, 1, NULL);
 }

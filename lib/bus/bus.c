@@ -11,7 +11,6 @@
  */
 #include "bus/bus.h"
 #include "base/fork_guard.h"
-#include "process/reaper.h"
 
 #include <errno.h>
 
@@ -19,7 +18,6 @@
 
 void bus_free(struct exitbus *bus)
 {
-    reaper_bus_free(bus);
     struct memory memory = bus->core.memory; /* the bus itself lies in what it is about to free */
     order_finish(&bus->core.order);
     registry_finish(&bus->core.registry, &bus->core.memory);
@@ -97,25 +95,4 @@ int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t 
     if (result == 0 && seq)
         *seq = first;
     return result;
-}
-
-static uint64_t microseconds(struct timeval time)
-{
-    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
-}
-
-int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const struct rusage *usage,
-                     uint8_t flags)
-{
-    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = pid, .flags = flags};
-    if (flags & EXITBUS_EVENT_STATUS_LOST)
-        event.status = event.exit_code = -1; /* no status that wait(2) could give */
-    else if (!event_from_status(&event, wait_status))
-        return -EINVAL;
-    if (usage) {
-        event.user_us = microseconds(usage->ru_utime);
-        event.system_us = microseconds(usage->ru_stime);
-        event.max_rss_kib = (uint64_t)usage->ru_maxrss;
-    }
-    return bus_publish(bus, &event, 1, NULL);
 }

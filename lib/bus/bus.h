@@ -10,7 +10,7 @@ struct exitbus {
     struct bus_core core;
     struct reclaim_head free_reclaim;
     /* Written under reaper.c's lock: */
-    struct watch_set *children;             /* of exitbus_spawn(); NULL before the first reaper */
+    struct watch_set *children;             /* of exitbus_spawn(); NULL: none yet, or closed */
     struct exitbus_reaper *set_runner;      /* looks after them */
     struct exitbus_reaper *implicit_reaper; /* started by exitbus_spawn() */
     unsigned explicit_reapers;              /* started by the user, and running */
@@ -43,19 +43,5 @@ void bus_destroy(struct exitbus *bus);
 /* Publish checked events. The return value and `seq` are those of exitbus_publish(). */
 int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
                 uint64_t *seq);
-
-/* Publish the exit of a process from its wait status; `usage` may be NULL. */
-int bus_publish_exit(struct exitbus *bus, pid_t pid, int wait_status, const struct rusage *usage,
-                     uint8_t flags);
-
-/*
- * The first step of destroy: -EBUSY if a reaper that the user has started still runs; else mark the
- * bus as closed and stop the one that spawn has started. *lost is what that one had to report, 0 or
- * -errno: its descriptors were closed by somebody. Defined in reaper.c, which knows how.
- */
-int bus_close(struct exitbus *bus, int *lost);
-
-/* In a forked child, before it makes a bus: the parent's reapers are not here. In reaper.c, too. */
-void reapers_forget_parent(void);
 
 #endif

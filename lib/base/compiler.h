@@ -50,7 +50,4 @@ static inline void prefetch_for_write(const void *address)
 #define invariant(condition) ((void)sizeof(!(condition)))
 #endif
 
-/* The place of a defect that is no patch in tests/mutants yet. */
-#define mutant(name) 0
-
 #endif

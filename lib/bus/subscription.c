@@ -55,8 +55,8 @@ static void subscription_free(struct rcu_head *rcu)
     struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
     struct exitbus_subscription *sub = container_of(block, struct exitbus_subscription, block);
     struct bus_core *core = sub->core;
-    wakeup_finish(&sub->wake_receiver);
-    queue_finish(&sub->head, &core->memory);
+    wakeup_destroy(&sub->wake_receiver);
+    queue_destroy(&sub->head, &core->memory);
     memory_give(&core->memory,
                 subscription_has_ids(sub) ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS, sub);
     memory_callback_end(&core->memory);

@@ -129,7 +129,7 @@ static void end_published(struct collection *collection, pid_t pid, const struct
     struct child_watch *next;
     for (struct child_watch *watch = watch_find(set, pid); watch; watch = next) {
         next = watch->next;
-        if (watch_pid(watch) != pid || (mutant(WATCH_NOT_DOUBTED) && watch != self))
+        if (watch_pid(watch) != pid)
             continue;
         if (watch == self)
             child_watch_end(set, watch, named, WATCH_SETTLED);
@@ -156,8 +156,6 @@ int collect_zombie(struct collection *collection, struct target target,
 {
     pid_t pid = event->pid;
     probe(PROBE_REAPER_PEEKED);
-    if (mutant(REAPER_REAPS_FIRST))
-        reap(target);
     int result = -ENOMEM;
     if (mark_publishing(collection, pid, watch))
         result = bus_publish(collection->set->bus, event, 1, NULL);
@@ -167,8 +165,6 @@ int collect_zombie(struct collection *collection, struct target target,
     }
     probe(PROBE_REAPER_PUBLISHED);
     collection->published++;
-    if (mutant(REAPER_TWICE) && pid % 16 == 0)
-        bus_publish(collection->set->bus, event, 1, NULL);
     result = reap(target);
     if (result < 0) /* the next peek would find it again, and it would be published twice */
         collection->error = result;

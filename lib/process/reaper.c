@@ -189,7 +189,7 @@ static int stop_locked(struct exitbus_reaper *reaper)
     struct exitbus *bus = reaper->bus;
     struct exitbus_reaper *heir = NULL;
     close_gate(reaper); /* a pass in progress may have ended the last watch */
-    if (!reaper->own_set && watch_set_needed(bus->children) && !mutant(REAPER_LEAVES_SPAWNED)) {
+    if (!reaper->own_set && watch_set_needed(bus->children)) {
         int result = implicit_start(bus, &heir);
         if (result < 0) {
             pthread_mutex_unlock(&reaper->gate);

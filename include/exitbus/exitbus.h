@@ -2,7 +2,7 @@
 /*
  * exitbus: a lock-free multi-producer multi-consumer bus for process-exit events.
  *
- * A producer (the built-in reaper, or the caller's own wait loop) publishes exit events; every
+ * A producer (the built-in reaper, or the caller's own wait loop) publishes exit events. Every
  * subscription whose topic matches receives each of them once, in one bus-wide order.
  *
  * The guarantees, by the names that the documentation and the tests use:
@@ -19,15 +19,21 @@
  * Conventions, unless a function says otherwise:
  *   - A function returns 0 (or a count) on success and a negative errno value on failure. A failed
  *     call has no effect.
- *   - Every function may be called from any thread at any time, including inside the caller's own
- *     liburcu-bp read-side section, and none may be called from a signal handler.
+ *   - Arguments: first the object that the call is about, or that it makes; then what is asked for;
+ *     then where results go; last how long to wait.
+ *   - Context: any thread, at any time, also inside the caller's own liburcu-bp read-side section.
+ *     No function may be called from a signal handler.
  *   - No function is a cancellation point (pthreads).
- *   - Whoever receives an event knows what was done before it was published, and whoever is told
- *     -ESHUTDOWN what was done before that unsubscribe or destroy (C11: it happens before).
- *   - "Non-blocking" means: no lock and no wait for another thread. The first call that a thread
- *     makes gives it a record, which may take memory; exitbus_thread_prepare() does that early.
- *   - Errors that any function can return: -EINVAL for NULL or out-of-range arguments and for
- *     unknown flags, -ESTALE for what a forked child has inherited. Not listed again below.
+ *   - C11's "happens before": what a thread did before it published an event happens before its
+ *     receipt. What a thread did before an unsubscribe or a destroy happens before another thread
+ *     gets -ESHUTDOWN for it.
+ *   - "Non-blocking" means: no lock, and no wait for another thread. The first call of a thread
+ *     makes a record for it, which may take memory; exitbus_thread_prepare() does that early.
+ *   - -EINVAL: an argument is NULL or out of range, or a flag is unknown. -ESTALE: the object was
+ *     inherited from the parent process by fork.
+ *   - Structs of options: set what is not used to zero, as an initialiser does. A member that a
+ *     later version appends is read only under a flag that comes with it, so a program that was
+ *     compiled against an older header goes on working. Structs of results have members in reserve.
  */
 #ifndef EXITBUS_EXITBUS_H
 #define EXITBUS_EXITBUS_H
@@ -110,10 +116,11 @@ struct exitbus_event {
 /* ------------------------------------------------------------------------------------ the bus */
 
 /*
- * Where a bus takes its memory from. Blocks are large (mostly 64 KiB and up) and
- * few. `alignment` is a power of two, at most 2 MiB, and `size` a multiple of it. `allocate`
- * returns NULL when there is none. Publishers call it too (when the bus's own pool is empty), so it
- * must be thread-safe, and lock-free if publish is to be. Neither may call into the library.
+ * Where a bus takes its memory from. Blocks are few and large (mostly 64 KiB and up). `alignment`
+ * is a power of two, at most 2 MiB, and `size` a multiple of it. `allocate` returns NULL when there
+ * is no memory. Publishers call it, too, when the bus's own pool is empty. So it must be
+ * thread-safe, and lock-free if publish is to be lock-free. Neither function may call into the
+ * library.
  */
 struct exitbus_allocator {
     void *(*allocate)(void *context, size_t size, size_t alignment);
@@ -129,26 +136,31 @@ struct exitbus_options {
 /*
  * Make a bus. `options` may be NULL. Costs about 50 µs and 600 KiB of address space, most of it
  * never touched. The first bus of a process, also of a forked child, starts a thread that frees
- * memory: with all signals blocked, on the process's CPUs, and asleep when there is nothing to do.
- * Blocks for its start. Errors: -ENOMEM; -EAGAIN (that thread could not be started).
+ * memory. That thread has all signals blocked, runs on the CPUs of the process, and sleeps when
+ * there is nothing to do. Blocks for its start.
+ * Errors: -EINVAL; -ENOMEM; -EAGAIN that thread could not be started.
  */
 EXITBUS_API int exitbus_create(struct exitbus **bus, const struct exitbus_options *options);
 
 /*
- * Close the bus and every subscription on it: blocked receivers wake with -ESHUTDOWN, later
+ * Close the bus and every subscription on it. Blocked receivers wake with -ESHUTDOWN, and later
  * publishes and subscribes fail with it. Subscriptions stay valid (closed) until their owners
- * unsubscribe; the memory goes with the last of them. Reapers of the bus must have been stopped.
- * Publishes that have begun are let finish. So is a spawn: its child runs, its subscription is
- * closed, and its exit is nobody's. NULL is a no-op. Blocks for a grace period (about 20 ms). Not
- * inside a read-side section. Errors: -EDEADLK inside a read-side section; -EBUSY a reaper of this
- * bus still runs; -EPERM for exitbus_default(). -EBADF, though the bus is destroyed and the handle
- * spent: the host had closed descriptors of the reaper that exitbus_spawn() had started.
+ * unsubscribe; the memory goes with the last of them. NULL is a no-op.
+ *   - Reapers of the bus must have been stopped before.
+ *   - A publish that has begun is let finish.
+ *   - A spawn that has begun is let finish: its child runs, its subscription is closed, and nothing
+ *     collects its exit.
+ * Context: not inside a read-side section. Blocks for a grace period (about 20 ms).
+ * Errors: -ESTALE; -EDEADLK inside a read-side section; -EBUSY a reaper of this bus still runs;
+ * -EPERM for exitbus_default(). -EBADF, though the bus is destroyed and the handle spent: the host
+ * had closed descriptors of the reaper that exitbus_spawn() had started.
  */
 EXITBUS_API int exitbus_destroy(struct exitbus *bus);
 
 /*
- * The process-wide bus, made at the first call; never destroyed. NULL with errno set when it can't
- * be made. A forked child gets one of its own, also if its parent had one.
+ * The process-wide bus, made at the first call and never destroyed. A forked child gets one of its
+ * own, also if its parent had one. Blocks for the first call only, as exitbus_create() does.
+ * Returns NULL with errno set if there is none and none can be made: ENOMEM, EAGAIN.
  */
 EXITBUS_API struct exitbus *exitbus_default(void);
 
@@ -164,16 +176,17 @@ struct exitbus_stats {
 };
 
 /*
- * Figures of the bus. Non-blocking; costs a walk over all subscriptions. Exact while the bus is
- * quiet, otherwise a picture taken over the length of the walk.
+ * Figures of the bus. Exact while the bus is quiet, otherwise a picture taken over the length of
+ * the call. Non-blocking; costs a walk over all subscriptions. Errors: -EINVAL, -ESTALE.
  */
 EXITBUS_API int exitbus_stats(struct exitbus *bus, struct exitbus_stats *stats);
 
 /*
- * Do now, for the calling thread, what its first use of the library would do: take a record, for
- * which there may have to be memory. A thread that must not allocate later calls this when it
- * starts. -ENOMEM: it has none; the library works for it all the same, but its publishes share a
- * few slots, and may fail with -EAGAIN or -ENOMEM. It may try again.
+ * Make the calling thread's record now, for which there may have to be memory; the thread's first
+ * call would do it otherwise. A thread that must not allocate later calls this when it starts.
+ * Non-blocking, but for the first use of the library in a process.
+ * Errors: -ENOMEM the thread has no record. The library works for it all the same, but its
+ * publishes share a few slots, and may fail with -EAGAIN or -ENOMEM. It may try again.
  */
 EXITBUS_API int exitbus_thread_prepare(void);
 
@@ -181,12 +194,15 @@ EXITBUS_API int exitbus_thread_prepare(void);
 
 /*
  * All publish calls: G1, G2, G4. On return the event is in the queue of every matching
- * subscription. Lock-free and without malloc: never waits for a receiver, nor for another publisher
- * that was stopped in the middle of a publish (its event is finished by this call). The cost grows
- * with the number of matching subscriptions, not with backlogs or with other subscriptions.
- * `seq`, where given and not NULL, receives the event's place in the order.
+ * subscription. Lock-free and without malloc: a publish waits for no receiver, and for no other
+ * publisher. If another thread was stopped in the middle of its publish, this call finishes that
+ * event, too. The cost grows with the number of matching subscriptions, not with backlogs or other
+ * subscriptions. `seq`, where there is one and it is not NULL, is set to the event's place in the
+ * order.
  *
- * Errors, in each of which the event was not ordered and nobody receives it:
+ * Errors of every publish call. The event was not ordered, and no subscription receives it:
+ *   -EINVAL     see each call
+ *   -ESTALE     the bus is the parent process's
  *   -ENOMEM     no memory for this event's predecessor, or for the publish itself; try again later
  *   -ESHUTDOWN  the bus was destroyed
  *   -EAGAIN     this thread has no slot of its own (no memory when it first used the library, no
@@ -195,37 +211,43 @@ EXITBUS_API int exitbus_thread_prepare(void);
  */
 
 /*
- * The general call. `event->kind` chooses what must be valid: EXITBUS_EVENT_PID wants pid > 0,
- * EXITBUS_EVENT_EXEC wants terminated ids and pid >= 0. Times that are 0 are filled in; seq and the
- * id sizes are ignored; everything else is carried as given.
+ * Publish one event. `event->kind` chooses what must be valid: EXITBUS_EVENT_PID wants pid > 0,
+ * EXITBUS_EVENT_EXEC wants terminated ids and pid >= 0. Times that are 0 are filled in. seq and the
+ * id sizes are ignored. Everything else is carried as given.
+ * Errors: see above; -EINVAL for an event that is not valid.
  */
 EXITBUS_API int exitbus_publish(struct exitbus *bus, const struct exitbus_event *event,
                                 uint64_t *seq);
 
 /*
- * Process `pid` has exited with `exit_code`, which the event carries as it is. The event's status
- * is that of an exit with its low 8 bits, as exit() has it: for 256 it says 0. For a process that
- * was killed use exitbus_publish_wait().
+ * Publish that process `pid` has exited with `exit_code`, which the event carries as it is. The
+ * event's status is that of an exit with the low 8 bits of it, as exit() has it: for 256 it says 0.
+ * For a process that was killed use exitbus_publish_wait().
+ * Errors: see above; -EINVAL for pid <= 0.
  */
 EXITBUS_API int exitbus_publish_pid(struct exitbus *bus, pid_t pid, int exit_code);
 
 /*
- * Exec `exec_id` of container `container_id` has exited; "" as exec id is the container itself.
- * -EINVAL for NULL ids, ids over EXITBUS_ID_MAX bytes and an empty container id.
+ * Publish that exec `exec_id` of container `container_id` has exited. "" as exec id is the
+ * container itself.
+ * Errors: see above; -EINVAL for NULL ids, ids over EXITBUS_ID_MAX bytes and an empty container id.
  */
 EXITBUS_API int exitbus_publish_exec(struct exitbus *bus, const char *container_id,
                                      const char *exec_id, int exit_code);
 
 /*
- * From a caller's own wait4() loop: status and rusage (may be NULL) as the kernel gave them.
- * -EINVAL if the status tells of a stopped or continued child rather than of an exit.
+ * Publish an exit from a wait4() loop of the caller's: status and rusage (may be NULL) as the
+ * kernel gave them.
+ * Errors: see above; -EINVAL for pid <= 0, and for the status of a child that was stopped or
+ * continued rather than one that has exited.
  */
 EXITBUS_API int exitbus_publish_wait(struct exitbus *bus, pid_t pid, int wait_status,
                                      const struct rusage *usage);
 
 /*
- * 1 to EXITBUS_BATCH_MAX events, consecutive in the order: nothing comes between them. All or none.
- * `first_seq` receives the first one's place.
+ * Publish 1 to EXITBUS_BATCH_MAX events, consecutive in the order: no other event comes between
+ * them. All or none. `first_seq` is set to the place of the first.
+ * Errors: see above; -EINVAL for another `count`, and if one of the events is not valid.
  */
 EXITBUS_API int exitbus_publish_batch(struct exitbus *bus, const struct exitbus_event *events,
                                       size_t count, uint64_t *first_seq);
@@ -249,6 +271,7 @@ struct exitbus_topic {
     const char *exec_id;      /* EXEC: 0 to EXITBUS_ID_MAX bytes; copied */
 };
 
+/* Topics by name. They only fill in the struct: exitbus_subscribe() checks it. Never fail. */
 EXITBUS_API struct exitbus_topic exitbus_topic_all(void);
 EXITBUS_API struct exitbus_topic exitbus_topic_any_pid(void);
 EXITBUS_API struct exitbus_topic exitbus_topic_pid(pid_t pid);
@@ -260,55 +283,63 @@ EXITBUS_API struct exitbus_topic exitbus_topic_exec(const char *container_id, co
 #define EXITBUS_SUBSCRIBE_ONE_SHOT 0x01u
 
 /*
- * Subscribe to a topic. Receives every matching event whose publish begins after this returns, and
- * perhaps some whose publish is in progress, but never one twice and never out of order.
- * Non-blocking. Costs about 0.3 µs and 256 bytes (576 for topics with ids).
- * Errors: -ENOMEM; -ESHUTDOWN the bus was destroyed.
+ * Subscribe to a topic. The subscription receives every matching event whose publish begins after
+ * this has returned. Of those whose publish is in progress it receives some or none, but none twice
+ * and none out of order. Non-blocking. Costs about 0.3 µs and 256 bytes (576 for topics with ids).
+ * Errors: -EINVAL also for a topic that is not valid; -ESTALE; -ENOMEM; -ESHUTDOWN the bus was
+ * destroyed.
  */
 EXITBUS_API int exitbus_subscribe(struct exitbus *bus, struct exitbus_topic topic, uint32_t flags,
                                   struct exitbus_subscription **subscription);
 
 /*
  * Close the subscription and give up the reference that exitbus_subscribe() returned. Once this has
- * returned no receive takes an event any more, on any thread (G3); blocked receivers wake at once
- * with -ESHUTDOWN. Undelivered events are dropped. NULL is a no-op.
- * Non-blocking and legal anywhere (G5): in a destructor, at thread exit, while others receive or
- * publish, inside a read-side section. The memory is freed after a grace period (G6).
- *
- * The handle is spent by this call, except for threads that hold a reference of their own: see
+ * returned no receive takes an event any more, on any thread (G3). Blocked receivers wake at once
+ * with -ESHUTDOWN. Events that were not delivered are dropped, and counted by exitbus_stats().
+ * NULL is a no-op.
+ * Context: anywhere (G5): in a destructor, at thread exit, while other threads receive or publish,
+ * inside a read-side section. Non-blocking. The memory is freed after a grace period (G6).
+ * The handle is spent, except for threads that hold a reference of their own: see
  * exitbus_subscription_ref().
+ * Errors: -ESTALE.
  */
 EXITBUS_API int exitbus_unsubscribe(struct exitbus_subscription *subscription);
 
 /*
- * One more reference to the handle. When one thread unsubscribes while another may be about to call
- * receive, the other must hold a reference: after the unsubscribe its receives return -ESHUTDOWN
- * until it gives the reference back. (A call that is already blocked needs none.) A reference keeps
- * the handle valid; it keeps nothing open. Non-blocking.
+ * Take one more reference to the handle. Where one thread unsubscribes while another may be about
+ * to call receive, the other must hold a reference. After the unsubscribe its receives return
+ * -ESHUTDOWN until it gives the reference back. (A call that is already blocked needs none.) A
+ * reference keeps the handle valid; it does not keep the subscription open. Non-blocking.
+ * Errors: -EINVAL; -ESTALE; -ESHUTDOWN the last reference has been given up.
  */
 EXITBUS_API int exitbus_subscription_ref(struct exitbus_subscription *subscription);
 
-/* Give back a reference from exitbus_subscription_ref(). Non-blocking. NULL is a no-op. */
+/*
+ * Give back a reference from exitbus_subscription_ref(). NULL is a no-op. Non-blocking.
+ * Errors: -ESTALE.
+ */
 EXITBUS_API int exitbus_subscription_unref(struct exitbus_subscription *subscription);
 
 /* ------------------------------------------------------------------------------------ receive */
 
 /*
- * Take the next event. `timeout_ns`: 0 tries once, > 0 waits at most that many nanoseconds, < 0
- * waits until there is one. Any number of threads may receive on one subscription; each event goes
- * to one of them. A try is lock-free; only this call's own wait for an event ever blocks. An event
- * wakes every thread that sleeps on the subscription, so that a stopped one holds up none.
- * Errors: -EAGAIN none now (timeout 0); -ETIMEDOUT; -ESHUTDOWN closed by unsubscribe, destroy or
- * one-shot; -ENOMEM an event waits for memory to be queued, here or elsewhere before one for here:
- * free some and try again (receivers are woken for that, and descriptors are readable).
+ * Receive the next event. `timeout_ns`, in nanoseconds: 0 tries once, > 0 waits at most so long, <
+ * 0 waits until there is an event. Any number of threads may receive on one subscription; each
+ * event goes to one of them. A try is lock-free, and a call blocks only while it waits for an
+ * event. An event wakes every thread that sleeps on the subscription, so a thread that is stopped
+ * holds up no other.
+ * Errors: -EINVAL; -ESTALE; -EAGAIN no event now (timeout 0); -ETIMEDOUT no event in time;
+ * -ESHUTDOWN closed by unsubscribe, by destroy, or because a one-shot has had its event; -ENOMEM an
+ * event lacks memory to be queued, here or before one that is for here. Free some and try again:
+ * receivers wake for that, and descriptors are readable.
  */
 EXITBUS_API int exitbus_receive(struct exitbus_subscription *subscription,
                                 struct exitbus_event *event, int64_t timeout_ns);
 
 /*
- * Take up to `capacity` events that are consecutive in this subscription; waits like
- * exitbus_receive() for the first. Returns how many (> 0). Errors as for exitbus_receive(), only
- * when nothing was taken.
+ * Receive up to `capacity` events that are consecutive in this subscription. Waits like
+ * exitbus_receive() for the first. Returns how many (> 0).
+ * Errors: as exitbus_receive(), and only if no event was received; -EINVAL also for `capacity` 0.
  */
 EXITBUS_API ssize_t exitbus_receive_batch(struct exitbus_subscription *subscription,
                                           struct exitbus_event *events, size_t capacity,
@@ -354,18 +385,21 @@ EXITBUS_API int exitbus_receive_pid(struct exitbus_subscription *subscription, p
  * descriptors that its table lacks. What it publishes is queued all the same, and the next publish
  * of a thread that has the descriptor wakes the loop for all of it: let such a thread not publish.
  *
- * Costs nothing until armed; a burst costs its publishers one system call. Non-blocking. Returns
- * the descriptor. Errors: -EMFILE, -ENFILE, -ENOMEM.
+ * Costs nothing until it is armed; a burst costs its publishers one system call. Non-blocking.
+ * Returns the descriptor. Errors: -EINVAL, -ESTALE, -EMFILE, -ENFILE, -ENOMEM.
  */
 EXITBUS_API int exitbus_subscription_fd(struct exitbus_subscription *subscription);
 
-/* Events that wait in the queue. Non-blocking; exact while nobody publishes or receives. */
+/*
+ * Returns how many events wait in the queue. Exact while no thread publishes or receives.
+ * Non-blocking. Errors: -EINVAL, -ESTALE.
+ */
 EXITBUS_API ssize_t exitbus_subscription_pending(struct exitbus_subscription *subscription);
 
 /* ------------------------------------------------------------------------------------- reaper */
 
 enum exitbus_reaper_mode {
-    EXITBUS_REAPER_ALL = 1,     /* every child of the process, whoever started it */
+    EXITBUS_REAPER_ALL = 1,     /* every child of the process */
     EXITBUS_REAPER_WATCHED = 2, /* only children handed over by exitbus_reaper_watch() or
                                    exitbus_spawn(); leaves all others alone */
 };
@@ -409,23 +443,23 @@ struct exitbus_reaper_options {
  *
  * Order. Exits of children that are watched by pidfd are published in the order in which they
  * exited, but for those that wait while one reaper takes over from another, or for memory. Others
- * (ALL) are found by waitid(P_ALL), which names those that wait at the same moment
- * in order of birth.
+ * (ALL) are found by waitid(P_ALL), which names those that wait at the same moment in order of
+ * birth.
  *
  * The exit of a child that another process traces comes when its tracer has seen it. A process that
- * traces its own children (ptrace) should use WATCHED: ALL takes their stops for nobody's, and
- * drops them.
+ * traces its own children (ptrace) should use WATCHED: an ALL reaper takes
+ * their stops, and drops them.
  *
  * The library's descriptors are 3 or higher. Never close what is not yours: see
  * exitbus_reaper_stop(). The reaper's thread runs under SCHED_OTHER on the CPUs of the process's
  * first thread, and shares the descriptor table of the thread that has started it.
  *
- * Errors: -EBUSY another ALL reaper runs in this process, or a reaper of the other mode on any bus
- * (one that exitbus_spawn() has started on another bus, and that has children to look after,
- * counts; an idle one gives way); -ENOTSUP (WATCHED) SIGCHLD is ignored or has SA_NOCLDWAIT,
- * perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL, or use ALL; -ENOMEM,
- * -EMFILE, -ENFILE, -EAGAIN (no thread); -ESHUTDOWN; -EINVAL also where the kernel (or an emulator)
- * refuses to set the subreaper, or a thread after unshare(CLONE_NEWPID).
+ * Errors: -EINVAL; -ESTALE; -EBUSY another ALL reaper runs in this process, or a reaper of the
+ * other mode on any bus (one that exitbus_spawn() has started on another bus, and that has children
+ * to look after, counts; an idle one gives way); -ENOTSUP (WATCHED) SIGCHLD is ignored or has
+ * SA_NOCLDWAIT, perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL, or use
+ * ALL; -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread); -ESHUTDOWN; -EINVAL also where the kernel
+ * (or an emulator) refuses to set the subreaper, or a thread after unshare(CLONE_NEWPID).
  */
 EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
                                      const struct exitbus_reaper_options *options,
@@ -434,36 +468,41 @@ EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
 /*
  * Stop it: the thread is joined, the SIGCHLD handler and the subreaper setting are put back as they
  * were found. Children of exitbus_spawn() that still run go to a reaper that the bus starts for
- * them, so their receivers are told. Other children are then nobody's; zombies stay for
- * another waiter. Blocks until the reaper's thread has finished its current pass. NULL is a no-op.
- * Errors, after which the reaper goes on: -EAGAIN (no thread), -ENOMEM, -EMFILE, -ENFILE: nobody
- * can take spawn's children over; -EINVAL likewise, after unshare(CLONE_NEWPID). Errors, though it
- * is stopped and the handle is spent: -EBADF its descriptors were closed by the host (this may take
- * two seconds); or another errno by which the kernel has refused epoll or waitid.
+ * them, so their receivers get their events. Nothing collects other children from then on; zombies
+ * stay for another waiter. Blocks until the reaper's thread has finished its current pass. NULL is
+ * a no-op.
+ * Errors: -ESTALE. Errors, after which the reaper goes on: -EAGAIN (no thread), -ENOMEM, -EMFILE,
+ * -ENFILE: no reaper can take spawn's children over; -EINVAL likewise, after unshare(CLONE_NEWPID).
+ * Errors, though it is stopped and the handle is spent: -EBADF its descriptors were closed by the
+ * host (this may take two seconds); or another errno by which the kernel has refused epoll or
+ * waitid.
  */
 EXITBUS_API int exitbus_reaper_stop(struct exitbus_reaper *reaper);
 
 /*
  * WATCHED: collect the exit of `pid`, a child of this process that has not been waited for, also if
  * it is a zombie already. Watching a pid again changes nothing.
- * Errors: -ECHILD not a child of ours, or already reaped; -ENOTSUP (mode ALL needs no watching);
- * -ENOMEM, -EMFILE, -ENFILE; what waitid or pidfd_open says where a filter refuses it.
+ * Errors: -EINVAL also for pid <= 0; -ESTALE; -ECHILD not a child of ours, or already reaped;
+ * -ENOTSUP (mode ALL needs no watching); -ENOMEM, -EMFILE, -ENFILE; what waitid or pidfd_open says
+ * where a filter refuses it.
  */
 EXITBUS_API int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid);
 
 /*
  * POLLED: the descriptor to poll for input. In an edge-triggered loop (EPOLLET) one
  * exitbus_reaper_poll() for each edge is enough: a pass that stops early makes another edge. Owned
- * by the reaper and closed with it: take it out of the loop before you stop the reaper. -ENOTSUP
- * for a reaper with a thread.
+ * by the reaper and closed with it: take it out of the loop before you stop the reaper.
+ * Errors: -EINVAL; -ESTALE; -ENOTSUP for a reaper with a thread.
  */
 EXITBUS_API int exitbus_reaper_fd(struct exitbus_reaper *reaper);
 
 /*
- * POLLED: collect and publish what has exited; never blocks. Returns how many. One thread at a
- * time: -EBUSY for a second. -ENOTSUP for a reaper with a thread. A child that can't be published
- * (-ENOMEM) stays a zombie, and the descriptor turns readable again when it is time to try again.
- * -EBADF: the host has closed the reaper's descriptors; it can only be stopped.
+ * POLLED: collect and publish what has exited. Returns how many. Never blocks. A child that can't
+ * be published for lack of memory stays a zombie, and the descriptor turns readable again when it
+ * is time to try again.
+ * Errors: -EINVAL; -ESTALE; -EBUSY another thread is in this call; -ENOTSUP for a reaper with a
+ * thread;
+ * -EBADF the host has closed the reaper's descriptors: it can only be stopped.
  */
 EXITBUS_API int exitbus_reaper_poll(struct exitbus_reaper *reaper);
 
@@ -511,8 +550,8 @@ enum exitbus_spawn_step {
 
 struct exitbus_spawn_report {
     enum exitbus_spawn_step step;
-    int error;    /* what exitbus_spawn() returned */
-    size_t index; /* ACTION: which one; otherwise 0 */
+    int error;            /* what exitbus_spawn() returned */
+    size_t index;         /* ACTION: which one; otherwise 0 */
     uint64_t reserved[2]; /* 0; for later versions */
 };
 
@@ -532,7 +571,7 @@ struct exitbus_spawn_options {
 
 /*
  * Start a child, with a one-shot subscription to its exit in place before it can run: the exit of
- * even the fastest child is seen. `subscription` may be NULL if nobody wants it. The child is
+ * even the fastest child is seen. `subscription` may be NULL. The child is
  * handed to the bus's reaper; if it has none, a WATCHED one with a thread is started for it and
  * lives until the bus is destroyed or exitbus_reaper_start() takes its place.
  *
@@ -554,9 +593,9 @@ struct exitbus_spawn_options {
  *   max_rss    The event's max_rss_kib is never less than the caller's own peak so far: Linux
  *              counts the memory that the child shares with its parent until exec.
  *
- * Errors are return values, and then no child is left and no event is published. `options->report`
- * tells which step has failed. docs/errors.md has them by step:
- *   what execve, open, dup2, chdir, setsid, setpgid returned (-ENOENT, -EACCES, -EPERM, -EBADF …),
+ * Errors. No child is left, and no event is published. `options->report` tells which step has
+ * failed; docs/errors.md has them by step: -EINVAL, -ESTALE, what execve, open, dup2, chdir,
+ * setsid, setpgid returned (-ENOENT, -EACCES, -EPERM, -EBADF …),
  *   -ETXTBSY the program is open for writing. A process that another thread is starting may hold a
  *      copy of a descriptor that was just closed here: a caller that writes programs tries again,
  *   -EINTR the child was killed before it had started the program,

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The calls on reapers: arguments, the fork check, and one call to process/reaper.h. */
+/* The public calls on reapers. */
 #include "process/reaper.h"
+#include "api/check.h"
 #include "base/cancel.h"
-
-#include <errno.h>
 
 #define REAPER_FLAGS (EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED)
 
@@ -22,10 +21,8 @@ static bool options_are_valid(const struct exitbus_reaper_options *options)
 int exitbus_reaper_start(struct exitbus *bus, const struct exitbus_reaper_options *options,
                          struct exitbus_reaper **reaper)
 {
-    if (!bus || !options || !reaper || !options_are_valid(options))
-        return -EINVAL;
-    if (bus_stale(bus))
-        return -ESTALE;
+    CHECK_ARGUMENTS(bus && options && reaper && options_are_valid(options));
+    CHECK_GENERATION(&bus->core);
     int cancelling = cancel_disable();
     int result = reaper_start(bus, options, reaper);
     cancel_restore(cancelling);
@@ -36,8 +33,7 @@ int exitbus_reaper_stop(struct exitbus_reaper *reaper)
 {
     if (!reaper)
         return 0;
-    if (reaper_stale(reaper))
-        return -ESTALE;
+    CHECK_GENERATION(&reaper_bus(reaper)->core);
     int cancelling = cancel_disable();
     int result = reaper_stop(reaper);
     cancel_restore(cancelling);
@@ -46,21 +42,21 @@ int exitbus_reaper_stop(struct exitbus_reaper *reaper)
 
 int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid)
 {
-    if (!reaper || pid <= 0)
-        return -EINVAL;
-    return reaper_stale(reaper) ? -ESTALE : reaper_watch(reaper, pid);
+    CHECK_ARGUMENTS(reaper && pid > 0);
+    CHECK_GENERATION(&reaper_bus(reaper)->core);
+    return reaper_watch(reaper, pid);
 }
 
 int exitbus_reaper_fd(struct exitbus_reaper *reaper)
 {
-    if (!reaper)
-        return -EINVAL;
-    return reaper_stale(reaper) ? -ESTALE : reaper_fd(reaper);
+    CHECK_ARGUMENTS(reaper);
+    CHECK_GENERATION(&reaper_bus(reaper)->core);
+    return reaper_fd(reaper);
 }
 
 int exitbus_reaper_poll(struct exitbus_reaper *reaper)
 {
-    if (!reaper)
-        return -EINVAL;
-    return reaper_stale(reaper) ? -ESTALE : reaper_poll(reaper);
+    CHECK_ARGUMENTS(reaper);
+    CHECK_GENERATION(&reaper_bus(reaper)->core);
+    return reaper_poll(reaper);
 }

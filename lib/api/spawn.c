@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* exitbus_spawn(): arguments, the fork check, one call to process/spawn.h; texts for reports. */
+/* The public calls of spawn: exitbus_spawn(), and texts for its reports. */
 #include "process/spawn.h"
+#include "api/check.h"
 #include "base/cancel.h"
-
-#include <errno.h>
-#include <unistd.h>
 
 #define SPAWN_FLAGS                                                                                \
     (EXITBUS_SPAWN_SEARCH_PATH | EXITBUS_SPAWN_SETSID | EXITBUS_SPAWN_SETPGROUP |                  \
@@ -73,8 +71,7 @@ static void fill_report(const struct exitbus_spawn_options *options,
 int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *options, pid_t *pid,
                   struct exitbus_subscription **subscription)
 {
-    if (!bus || !options || !pid)
-        return -EINVAL;
+    CHECK_ARGUMENTS(bus && options && pid);
     struct exitbus_spawn_report report = {.step = EXITBUS_SPAWN_STEP_ARGUMENTS};
     int result = check_options(options, &report);
     if (result == 0)

@@ -27,8 +27,7 @@ static void switch_to_fences(void)
 {
     int64_t before = 0;
     cas_seq_cst_else_seq_cst(&settled_at, &before, UNKNOWN);
-    if (!mutant(BARRIER_STAYS_LIGHT))
-        store_seq_cst(&barrier_asymmetric, false);
+    store_seq_cst(&barrier_asymmetric, false);
     before = UNKNOWN;
     cas_seq_cst_else_seq_cst(&settled_at, &before,
                              sys_clock_ns(CLOCK_MONOTONIC) + BARRIER_SETTLE_NS);

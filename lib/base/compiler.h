@@ -50,12 +50,4 @@ static inline void prefetch_for_write(const void *address)
 #define invariant(condition) ((void)sizeof(!(condition)))
 #endif
 
-/* A deliberate defect, in the one build that is made for it: see base/mutants.h. */
-#ifdef EXITBUS_MUTANT
-#include "base/mutants.h"
-#define mutant(name) (EXITBUS_MUTANT == MUTANT_##name)
-#else
-#define mutant(name) 0
-#endif
-
 #endif

@@ -28,7 +28,7 @@ static void wipe_regions(void)
 {
     for (size_t i = 0; i < REGIONS_MAX; i++) {
         void *address = load_relaxed(&regions[i].address);
-        if (address && !mutant(FORK_UNNOTICED))
+        if (address)
             memset(address, 0, regions[i].size);
     }
 }
@@ -54,8 +54,7 @@ void *fork_guard_map(size_t size)
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
-    if (mutant(FORK_UNNOTICED) || madvise(memory, size, MADV_WIPEONFORK) == 0 ||
-        wiped_by_handler(memory, size))
+    if (madvise(memory, size, MADV_WIPEONFORK) == 0 || wiped_by_handler(memory, size))
         return memory;
     munmap(memory, size);
     return NULL;

@@ -12,8 +12,6 @@ static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
 {
     /* Relaxed: only the number itself matters; what is below `seq` is known by the order word. */
     uint64_t event = load_relaxed(&sub->one_shot_seq);
-    if (mutant(ONE_SHOT_TWICE))
-        return true;
     if (event == 0 && cas_relaxed(&sub->one_shot_seq, &event, seq))
         return true;
     if (event == seq)
@@ -33,8 +31,6 @@ static inline int deliver_one(struct bus_core *core, struct exitbus_subscription
      * follows here.
      */
     uint64_t first_seq = load_relaxed(&sub->first_seq);
-    if (unlikely(first_seq == 0) && mutant(START_FROM_EVENT))
-        first_seq = cas_acq_rel_else_acquire(&sub->first_seq, &first_seq, seq) ? seq : first_seq;
     if (unlikely(first_seq == 0))
         first_seq = subscription_decide_start(sub);
     if (seq < first_seq) {
@@ -44,12 +40,10 @@ static inline int deliver_one(struct bus_core *core, struct exitbus_subscription
     }
     if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && !one_shot_takes(sub, seq))
         return 0;
-    if (mutant(WAKE_CHECK_FIRST))
-        wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
     probe(PROBE_DELIVER_BEFORE_APPEND);
     int result = queue_append(&sub->tail, &core->memory, seq, record);
     probe(PROBE_DELIVER_BEFORE_WAKE);
-    if (likely(result == 0) && !mutant(WAKE_CHECK_FIRST))
+    if (likely(result == 0))
         wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
     return result;
 }
@@ -76,7 +70,7 @@ static int deliver_pid(struct bus_core *core, pid_t pid, uint64_t seq, const str
     registry_list *list = registry_find(&core->registry, EXITBUS_TOPIC_PID, pid, 0);
     for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
         struct exitbus_subscription *sub = subscription_of_node(node);
-        if (sub->kind != EXITBUS_TOPIC_PID || (sub->pid != pid && !mutant(TOPIC_BY_BUCKET)))
+        if (sub->kind != EXITBUS_TOPIC_PID || sub->pid != pid)
             continue;
         queue_prefetch_all(&sub->tail); /* it may be one of very many, and in no cache */
         int delivered = deliver_one(core, sub, seq, record);

@@ -259,8 +259,7 @@ static int turn_walk(struct order *order, uint64_t word, bool wake_only)
         struct record record;
         record_load(&records[i], &record);
         /* Open: the slot still describes this turn, and count and record are whole. */
-        if (!mutant(ORDER_COPY_UNCHECKED) && !mutant(ORDER_DONE_FIRST) &&
-            !turn_is_open(order, word))
+        if (!turn_is_open(order, word))
             return 0;
         uint64_t seq = word_seq(word) - (count - 1) + i;
         int result = order->deliver(order->context, wake_only ? ORDER_WAKE_ONLY : seq, &record);
@@ -294,8 +293,7 @@ static inline int turn_deliver_own(struct order *order, uint64_t word, size_t co
 static inline void turn_mark_done(struct slot *slot, uint64_t word)
 {
     /* Release: hands the filled queues to the next turn. */
-    atomic_store_explicit(&slot->done_seq, word_seq(word),
-                          mutant(WEAK_DONE) ? memory_order_relaxed : memory_order_release);
+    store_release(&slot->done_seq, word_seq(word));
     probe(PROBE_PUBLISH_DONE);
 }
 
@@ -316,20 +314,18 @@ static void turn_stall(struct order *order, uint64_t word)
 {
     uint64_t noted = load_relaxed(&order->stalled);
     /* Release: pairs with the acquire in order_finish_stalled. */
-    while ((word_seq(noted) <= word_seq(word) || mutant(ORDER_STALL_COVERED)) &&
-           !cas_weak_release(&order->stalled, &noted, word))
+    while (word_seq(noted) <= word_seq(word) && !cas_weak_release(&order->stalled, &noted, word))
         continue;
     /* The note before the look for sleepers; pairs with barrier_heavy in wakeup.c. */
     fence_seq_cst();
     probe(PROBE_ORDER_STALLED);
-    if (!mutant(ORDER_STALL_UNTOLD))
-        (void)turn_walk(order, word, true);
+    (void)turn_walk(order, word, true);
 }
 
 /* Finish a turn that was left open. 0, or -ENOMEM if it stays open. */
 static int turn_help(struct order *order, uint64_t word)
 {
-    int result = mutant(ORDER_LOST_HELPER) ? 0 : turn_deliver(order, word);
+    int result = turn_deliver(order, word);
     if (result < 0)
         turn_stall(order, word);
     else if (turn_mark_helped(order, word))
@@ -361,7 +357,7 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
     /* Acquire, here and where the CAS fails: the slot that the word names must be there. */
     uint64_t word = load_acquire(&order->word);
     for (;;) {
-        if (!turn_done(order, word) && !mutant(ORDER_TURN_TOO_SOON)) {
+        if (!turn_done(order, word)) {
             int result = turn_await(order, &word);
             if (result < 0)
                 return result;
@@ -369,12 +365,9 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
         }
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
-        *turn = word_make(word_seq(word) + (mutant(ORDER_BATCH_ONE_SEQ) ? 1 : count), slot);
+        *turn = word_make(word_seq(word) + count, slot);
         /* Release: hands the slot's content to helpers. Acquire: pairs with turn_mark_helped. */
-        if (atomic_compare_exchange_strong_explicit(
-                &order->word, &word, *turn,
-                mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acq_rel,
-                mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acquire))
+        if (cas_acq_rel_else_acquire(&order->word, &word, *turn))
             return 0;
     }
 }
@@ -386,7 +379,7 @@ static inline int slot_settle(struct order *order, uint32_t index)
 {
     /* Relaxed: what a turn of one's own slot needs is known. */
     uint64_t word = load_relaxed(&order->word);
-    if (likely(word_slot(word) != index || turn_done(order, word)) || mutant(ORDER_SLOT_UNSETTLED))
+    if (likely(word_slot(word) != index || turn_done(order, word)))
         return 0;
     return turn_help(order, word);
 }
@@ -414,15 +407,10 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
     }
     probe(PROBE_PUBLISH_ORDERED);
     *first_seq = word_seq(turn) - (count - 1);
-    if (mutant(ORDER_DONE_FIRST))
+    if (likely(turn_deliver_own(order, turn, count, &only) == 0))
         turn_mark_done(slot, turn);
-    if (likely(turn_deliver_own(order, turn, count, &only) == 0) || mutant(ORDER_OOM_DROPS)) {
-        turn_mark_done(slot, turn);
-    } else {
+    else
         turn_stall(order, turn);
-        if (mutant(ORDER_OOM_TWICE))
-            result = -ENOMEM;
-    }
     slot_release(slot, index);
     return result;
 }

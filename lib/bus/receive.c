@@ -99,11 +99,8 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
     ssize_t count;
     fetch_add_relaxed(&sub->wake_receiver.sleepers, 1);
     for (;;) {
-        if (mutant(WAKE_EPOCH_LATE) &&
-            (count = try_receive_section(sub, events, capacity)) != -EAGAIN)
-            break;
         uint32_t epoch = wakeup_announce(&sub->wake_publisher, &sub->wake_receiver);
-        count = mutant(WAKE_EPOCH_LATE) ? -EAGAIN : try_receive_section(sub, events, capacity);
+        count = try_receive_section(sub, events, capacity);
         if (count != -EAGAIN)
             break;
         bool timed_out = wakeup_sleep(&sub->wake_receiver, epoch, until) == -ETIMEDOUT;
@@ -132,8 +129,7 @@ static ssize_t receive_until(struct exitbus_subscription *sub, struct exitbus_ev
     if (!retained)
         return -ESHUTDOWN;
     count = receive_sleeping(sub, events, capacity, deadline_ns);
-    if (!mutant(SUBSCRIPTION_LEAKS))
-        subscription_release(sub);
+    subscription_release(sub);
     return count;
 }
 

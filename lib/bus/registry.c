@@ -81,11 +81,6 @@ again:;
         uintptr_t next = load_relaxed(&node->next);
         if (next & REGISTRY_MARK) {
             probe(PROBE_REGISTRY_UNLINKING);
-            if (mutant(REGISTRY_UNLINK_BY_STORE)) {
-                store_release(link, next & ~REGISTRY_MARK);
-                here = next & ~REGISTRY_MARK;
-                continue;
-            }
             /* Fails if the node before was marked, or another was linked in or out here. */
             if (!cas_relaxed(link, &here, next & ~REGISTRY_MARK))
                 goto again;

@@ -76,8 +76,6 @@ static inline struct registry_node *registry_skip(uintptr_t link)
         link = load_relaxed(&node->next);
         if (likely(!(link & REGISTRY_MARK)))
             return node;
-        if (mutant(REGISTRY_STOPS_AT_MARK))
-            return NULL;
     }
 }
 

@@ -32,7 +32,7 @@ static registry_list *list_of(const struct exitbus_subscription *sub)
 
 uint64_t subscription_decide_start(struct exitbus_subscription *sub)
 {
-    uint64_t first_seq = order_latest(&sub->core->order) + 1 + mutant(START_LATE);
+    uint64_t first_seq = order_latest(&sub->core->order) + 1;
     probe(PROBE_SUBSCRIBE_ORDER_READ);
     uint64_t undecided = 0;
     /*
@@ -55,8 +55,6 @@ static void subscription_free(struct rcu_head *rcu)
     struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
     struct exitbus_subscription *sub = container_of(block, struct exitbus_subscription, block);
     struct bus_core *core = sub->core;
-    if (mutant(CLOSE_IN_GRACE))
-        queue_close(&sub->head);
     wakeup_destroy(&sub->wake_receiver);
     queue_destroy(&sub->head, &core->memory);
     memory_give(&core->memory,
@@ -69,11 +67,6 @@ void subscription_release(struct exitbus_subscription *sub)
 {
     if (fetch_sub_acq_rel(&sub->references, 1) != 1)
         return;
-    if (mutant(SUBSCRIPTION_NO_GRACE)) {
-        fetch_add_relaxed(&sub->core->memory.callbacks, 1);
-        subscription_free(&sub->block.reclaim.rcu);
-        return;
-    }
     wakeup_end(&sub->wake_publisher, &sub->wake_receiver);
     memory_later(&sub->core->memory, &sub->block.reclaim, subscription_free);
 }
@@ -125,15 +118,8 @@ void subscription_discard(struct exitbus_subscription *sub)
 
 void subscription_close(struct exitbus_subscription *sub)
 {
-    if (mutant(CLOSE_AFTER_WAKE)) {
-        wakeup_closed(&sub->wake_publisher, &sub->wake_receiver);
-        probe(PROBE_UNSUBSCRIBE_WOKEN);
-    }
-    if (!mutant(CLOSE_IN_GRACE))
-        queue_close(&sub->head);
+    queue_close(&sub->head);
     probe(PROBE_UNSUBSCRIBE_CLOSED);
-    if (mutant(CLOSE_AFTER_WAKE))
-        return;
     wakeup_closed(&sub->wake_publisher, &sub->wake_receiver);
     probe(PROBE_UNSUBSCRIBE_WOKEN);
 }

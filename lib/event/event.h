@@ -2,7 +2,7 @@
 /*
  * Events as they travel: a record is one to six cells' worth of 64-bit words. The first seven words
  * are bytes 8 to 63 of the public struct (all but seq, which is the cell's tag); the ids of an exec
- * event follow in continuation cells, container id first, without NULs. Uses: platform.
+ * event follow in continuation cells, container id first, without NULs.
  */
 #ifndef EXITBUS_EVENT_H
 #define EXITBUS_EVENT_H
@@ -60,7 +60,7 @@ static inline bool record_is_single(const struct record *record)
     return !word_has_ids(record->words[0]);
 }
 
-/* What a record says about whom it concerns. Ids are not terminated. */
+/* What a record says about the process that has exited. Ids are not terminated. */
 struct record_key {
     uint8_t kind; /* enum exitbus_event_kind */
     uint8_t container_id_size;

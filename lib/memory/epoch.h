@@ -71,11 +71,9 @@ static inline void epoch_enter(void)
         return;
     uint64_t sections = load_relaxed(&own->sections);
     /* Release: who reads this number, and not the one before, knows of the section before, too. */
-    atomic_store_explicit(&own->sections, sections + 1,
-                          mutant(WEAK_EPOCH_ENTER) ? memory_order_relaxed : memory_order_release);
+    store_release(&own->sections, sections + 1);
     /* The number before anything that the section reads; pairs with the heavy one in begin. */
-    if (!mutant(EPOCH_NO_BARRIER))
-        barrier_light();
+    barrier_light();
 }
 
 static inline void epoch_leave(void)
@@ -89,8 +87,7 @@ static inline void epoch_leave(void)
         return;
     uint64_t sections = load_relaxed(&own->sections);
     /* Release; pairs with sections_of(): what the section has touched, it has touched. */
-    atomic_store_explicit(&own->sections, sections + 1,
-                          mutant(WEAK_EPOCH) ? memory_order_relaxed : memory_order_release);
+    store_release(&own->sections, sections + 1);
 }
 
 /* Is this thread inside a section? */

@@ -109,8 +109,6 @@ static bool liburcu_works(void)
 
 static void grace_period(void)
 {
-    if (mutant(RECLAIM_NO_GRACE))
-        return;
     epoch_wait();
     /* In a forked child liburcu's locks may be held by threads that are not there. */
     if (!in_forked_child && liburcu_works())

@@ -88,8 +88,6 @@ static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *ke
 {
     struct pool *pool = memory->trim_pool;
     uint32_t cut = slab_cut(slab), in_use = cut - slab->found - slab->hollow;
-    if (mutant(MEMORY_TRIMS_IN_USE) && slab->found > slab->capacity / 2)
-        in_use = 0;
     if (in_use > 0 && (slab->size == SLAB_SMALL || !memory->own_allocator ||
                        in_use > slab->capacity / TRIM_USED_ONE_IN))
         return 0;
@@ -243,7 +241,7 @@ static void trim_go_on(struct memory *memory)
 
 void trim_maybe(struct memory *memory)
 {
-    if (!has_surplus(memory) || mutant(MEMORY_NEVER_TRIMMED))
+    if (!has_surplus(memory))
         return;
     if (!load_relaxed(&memory->trim_again))
         store_relaxed(&memory->trim_again, 1);

@@ -9,11 +9,11 @@
  *   - A watch that can't be collected now waits for epoll, or for the timer of its set.
  *
  * Why it is right
- *  1. Nobody but the reaper reaps our children (other waiters aside). So between peek and reap the
- *     pid stands for one process.
+ *  1. Between peek and reap the child is a zombie, so its pid stands for one process. Another
+ *     waiter in the host may break this: see 3.
  *  2. A publish that fails leaves all as it was: the child is a zombie, its watches are unmarked.
- *  3. If another waiter has reaped a watched child, its exit is published all the same, from the
- *     pidfd if the kernel still has the status, else with EXITBUS_EVENT_STATUS_LOST.
+ *  3. If another waiter has reaped a watched child, its exit is published all the same. Its status
+ *     is that of the pidfd, if the kernel has it; else the event has EXITBUS_EVENT_STATUS_LOST.
  *
  * It relies on watch.c for the argument why an exit is published once.
  */
@@ -117,9 +117,9 @@ static void unmark_publishing(struct collection *collection, pid_t pid)
 }
 
 /*
- * End the watches of a zombie that was reaped, also those that have come meanwhile: see watch.c, 3.
- * A pidfd tells whether its process is the one reaped. A watch without a pid before, which spawn
- * has reserved meanwhile, stands for a new child, since the pid was taken until now.
+ * End the watches of a zombie that was reaped, and those handed in meanwhile: see watch.c, 3.
+ * With a pidfd, the kernel says whether its process is the one reaped. A watch without one, which
+ * spawn has reserved meanwhile, stands for a new child, because the pid was taken until now.
  */
 static void end_published(struct collection *collection, pid_t pid, const struct child_watch *self,
                           bool named)
@@ -129,7 +129,7 @@ static void end_published(struct collection *collection, pid_t pid, const struct
     struct child_watch *next;
     for (struct child_watch *watch = watch_find(set, pid); watch; watch = next) {
         next = watch->next;
-        if (watch_pid(watch) != pid || (mutant(WATCH_NOT_DOUBTED) && watch != self))
+        if (watch_pid(watch) != pid)
             continue;
         if (watch == self)
             child_watch_end(set, watch, named, WATCH_SETTLED);
@@ -156,8 +156,6 @@ int collect_zombie(struct collection *collection, struct target target,
 {
     pid_t pid = event->pid;
     probe(PROBE_REAPER_PEEKED);
-    if (mutant(REAPER_REAPS_FIRST))
-        reap(target);
     int result = -ENOMEM;
     if (mark_publishing(collection, pid, watch))
         result = bus_publish(collection->set->bus, event, 1, NULL);
@@ -167,8 +165,6 @@ int collect_zombie(struct collection *collection, struct target target,
     }
     probe(PROBE_REAPER_PUBLISHED);
     collection->published++;
-    if (mutant(REAPER_TWICE) && pid % 16 == 0)
-        bus_publish(collection->set->bus, event, 1, NULL);
     result = reap(target);
     if (result < 0) /* the next peek would find it again, and it would be published twice */
         collection->error = result;

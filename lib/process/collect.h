@@ -41,7 +41,7 @@ int collect_zombie(struct collection *collection, struct target target,
 /* Collect a watched child if it has exited; else arrange for the next look. */
 void collect_watched(struct collection *collection, struct child_watch *watch, bool named);
 
-/* The event of a process that has exited. Returns false if the siginfo tells of no exit. */
+/* Make the event of a process that has exited. Returns false if the siginfo is of no exit. */
 bool collect_event(struct exitbus_event *event, const siginfo_t *info, const struct rusage *usage);
 
 #endif

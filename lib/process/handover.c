@@ -3,8 +3,8 @@
  * The hand-over of a child from spawn to a reaper: see handover.h.
  *
  * Why it is right
- *  1. The hold on the set comes first and goes last. So bus, set and reaper are there in between,
- *     though no lock is held while the child comes into being.
+ *  1. The hold on the set begins first and ends last. So bus, set and reaper exist in between,
+ *     though no lock is held while the child is made.
  *  2. The subscription is linked by the child before exec. So even the exit of the fastest child
  *     finds it.
  *  3. A child killed in the middle of announce leaves nothing that abort can't undo: see

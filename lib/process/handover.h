@@ -23,7 +23,7 @@ struct handover {
 
 /*
  * Reserve all that the exit of a child will need. Nothing later fails for want of it.
- * Returns 0; or -errno, with nothing reserved. *step says which step comes next, or has failed.
+ * Returns 0; or -errno, with nothing reserved. *step is the step that was begun last.
  * Context: may block for the start or the stop of a reaper, not for another spawn.
  */
 int handover_reserve(struct handover *handover, struct exitbus *bus, bool subscribe,

@@ -4,8 +4,8 @@
  *
  * How it works
  *   - The children that exitbus_spawn() makes on a bus lie in one set, bus->children. It outlives
- *     reapers: it is looked after by the ALL reaper, or by the first WATCHED one that the user has
- *     started, or else by the implicit reaper, which starts with the first spawn.
+ *     reapers. The ALL reaper looks after it, or the first WATCHED one that the user has started.
+ *     Without either, the implicit reaper does, which starts with the first spawn.
  *   - Further WATCHED reapers have a set of their own.
  *   - A new reaper is made first, its gate closed. Then the old one is halted, then the gate opens.
  *
@@ -15,7 +15,7 @@
  *  2. While spawn has children in a set, or is about to have one, a reaper runs over it. A reaper
  *     that stops hands over to the implicit reaper. If that can't start, the stop fails.
  *  3. `reaper_lock` guards which reapers run. No pass takes it, and no spawn holds it while its
- *     child comes into being. So a thread that holds it waits for the end of a pass at most.
+ *     child is made. So a thread that holds it waits for the end of a pass at most.
  *  4. The bus's set is freed by the last that refers to it: reaper_bus_close(), or a spawn that was
  *     in progress then. Each spawn also holds the bus, whose memory the set lies in.
  *
@@ -28,7 +28,7 @@
 #include <errno.h>
 #include <sys/wait.h>
 
-/* Attempts to watch a pid whose children come and go. */
+/* Attempts to watch a pid whose processes change meanwhile. */
 #define WATCH_TRIES 8
 
 static pthread_mutex_t reaper_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -173,7 +173,7 @@ int reaper_start(struct exitbus *bus, const struct exitbus_reaper_options *optio
     return result;
 }
 
-/* Leave the bus's set to the heir, or to nobody. Watches of the user's are dropped. */
+/* Leave the bus's set to the heir, if there is one, and drop watches that are the user's. */
 static void hand_over(struct exitbus *bus, struct exitbus_reaper *heir)
 {
     watch_drop(bus->children, false);
@@ -189,7 +189,7 @@ static int stop_locked(struct exitbus_reaper *reaper)
     struct exitbus *bus = reaper->bus;
     struct exitbus_reaper *heir = NULL;
     close_gate(reaper); /* a pass in progress may have ended the last watch */
-    if (!reaper->own_set && watch_set_needed(bus->children) && !mutant(REAPER_LEAVES_SPAWNED)) {
+    if (!reaper->own_set && watch_set_needed(bus->children)) {
         int result = implicit_start(bus, &heir);
         if (result < 0) {
             pthread_mutex_unlock(&reaper->gate);
@@ -289,9 +289,9 @@ void reaper_set_release(struct exitbus *bus, struct watch_set *set)
 
 /* --------------------------------------------------------------------------- watch, fd, poll */
 
-bool reaper_stale(const struct exitbus_reaper *reaper)
+struct exitbus *reaper_bus(const struct exitbus_reaper *reaper)
 {
-    return bus_stale(reaper->bus);
+    return reaper->bus;
 }
 
 /*
@@ -303,7 +303,7 @@ static int watch_once(struct watch_set *set, pid_t pid)
     struct child_watch *watch = child_watch_reserve(set, pid, false);
     if (!watch)
         return -ENOMEM;
-    /* Is it a child of ours? A zombie stays one. */
+    /* Check that it is a child of ours. A zombie stays a zombie. */
     siginfo_t info;
     int result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL);
     int pidfd = result < 0 ? result : sys_pidfd_open(pid);

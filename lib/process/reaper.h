@@ -24,8 +24,8 @@ int reaper_start(struct exitbus *bus, const struct exitbus_reaper_options *optio
  */
 int reaper_stop(struct exitbus_reaper *reaper);
 
-/* Was the reaper inherited from a parent process? */
-bool reaper_stale(const struct exitbus_reaper *reaper);
+/* Returns the bus that the reaper publishes on. */
+struct exitbus *reaper_bus(const struct exitbus_reaper *reaper);
 
 /* Watch one child. Returns 0, or an error of exitbus_reaper_watch(). Context: lock-free. */
 int reaper_watch(struct exitbus_reaper *reaper, pid_t pid);

@@ -5,7 +5,7 @@
  * How it works
  *   - Children watched by pidfd are collected as epoll names them, which is in the order of their
  *     exits. Epoll names each once (EPOLLONESHOT).
- *   - In mode ALL, children that nobody watches are found by waitid(P_ALL), which goes by birth. So
+ *   - In mode ALL, children without a watch are found by waitid(P_ALL), which goes by birth. So
  *     before a child that it names is collected, epoll is asked whether that is a watched one.
  *   - What could not be collected is tried again by the timer of the set, at growing intervals.
  *
@@ -177,8 +177,7 @@ static int collect_any(struct pass *pass, pid_t *asked)
     }
     watch_absorb(pass->set);
     struct child_watch *watch = watch_find(pass->set, pid);
-    if (watch && watch_state(watch) == WATCH_COMMITTED && watch->polled && *asked != pid &&
-        !mutant(REAPER_BY_BIRTH)) {
+    if (watch && watch_state(watch) == WATCH_COMMITTED && watch->polled && *asked != pid) {
         *asked = pid; /* once: epoll does not name it again if it was named before and put off */
         ask_epoll(pass);
         return 1;
@@ -197,7 +196,7 @@ static void collect_all(struct pass *pass)
         int result = collect_any(pass, &asked);
         if (result < 0)
             watch_retry_later(pass->set);
-        if (result <= 0 || mutant(REAPER_DRAINS_ONE))
+        if (result <= 0)
             return;
     }
     sys_eventfd_add_again(pass->loop->signal_fd);
@@ -215,8 +214,7 @@ static void take_pending(struct pass *pass)
     sched_yield();
     if (!sys_signalfd_take(pass->loop->pending_fd))
         return;
-    if (!mutant(SIGCHLD_KEPT))
-        sys_signal_first_thread(SIGCHLD);
+    sys_signal_first_thread(SIGCHLD);
     collect_all(pass); /* exits since the last look were merged into it */
 }
 
@@ -247,8 +245,6 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
                         .collection = {.set = loop->set},
                         .signal = loop->all && loop->polled};
     struct watch_set *set = pass.set;
-    if (mutant(REAPER_BY_BIRTH) && loop->all)
-        collect_all(&pass);
     handle_events(&pass, events);
     if (!pass.collection.error && (events->count == 0 || events->count == REAPER_EVENTS))
         ask_epoll(&pass);
@@ -268,7 +264,7 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
         take_pending(&pass);
     if (pass.timer && !set->put_off)
         set->retry_ns = 0;
-    if (pass.more && !mutant(REAPER_NO_EDGE))
+    if (pass.more)
         watch_set_wake(set);
     return pass.collection.error ? pass.collection.error : pass.collection.published;
 }

@@ -13,7 +13,7 @@ struct reaper_loop {
     int wait_fd;    /* the set's epoll descriptor, as it was at the start */
     int signal_fd;  /* eventfd: SIGCHLD was handled; -1 unless the mode is ALL */
     int pending_fd; /* signalfd: SIGCHLD is pending; -1 unless ALL has a thread */
-    bool all;       /* collect children that nobody watches, too */
+    bool all;       /* collect children without a watch, too */
     bool polled;    /* the host makes the passes: do not rely on SIGCHLD */
 };
 

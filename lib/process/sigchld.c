@@ -7,15 +7,15 @@
  *     installation.
  *   - A host may put a handler over ours that calls ours. The next reaper puts ours over that one
  *     again. So ours may be in the chain several times: found[i] is what installation i has found.
- *   - The outermost call of ours serves found[depth - 1]. A call that comes from the handler so
- *     called is an inner one, and serves the entry below.
+ *   - The outermost call of ours serves found[depth - 1]. If the handler so called calls ours
+ *     again, that is an inner call, and serves the entry below.
  *
  * Why it is right
- *  1. A call is an inner one if it has the same siginfo as the latest call on this thread, and lies
- *     further down the same stack. A flag would not do: a handler may leave by siglongjmp(), or let
- *     the next SIGCHLD in while it runs.
- *  2. A handler that is late reads a valid entry, because an entry is not changed while it is in
- *     the chain, and the oldest entry is used again first.
+ *  1. A call is an inner one if its siginfo is that of the latest call on this thread, and its
+ *     frame lies further down the same stack. A flag would not do: a handler may leave by
+ *     siglongjmp(), or let the next SIGCHLD in while it runs.
+ *  2. A handler that is late reads a valid entry. An entry is not changed while it is in the chain,
+ *     and of the others the oldest is used again first.
  *  3. After sigchld_remove() has returned true no handler writes to the eventfd. A handler counts
  *     itself before it reads notify_fd; remove clears notify_fd before it reads the count.
  *
@@ -116,7 +116,7 @@ static void call_before(struct before *before, int signal, siginfo_t *info, void
 /* Tell the reaper of the signal. */
 static void note(void)
 {
-    /* Sequentially consistent; pairs with sigchld_remove(): that sees the count, or this reads -1. */
+    /* Seq_cst; pairs with sigchld_remove(), which reads the count, or this reads -1. */
     fetch_add_seq_cst(&handlers_inside, 1);
     int fd = load_seq_cst(&notify_fd);
     if (fd >= 0)

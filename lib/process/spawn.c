@@ -11,8 +11,7 @@
  *   - Where an emulator copies memory instead, a plain fork does (spawn_forked.c).
  *
  * Why it is right
- *  1. The subscription is linked before exec. So a child that exits at once does not exit before
- *     its parent has subscribed.
+ *  1. The subscription is linked before exec. So the exit of even the fastest child finds it.
  *  2. Until exec the child has no exit signal. The kernel keeps such a child from waitpid(-1) and
  *     waitid(P_ALL). So no reaper sees a child that fails to exec, and the error is returned.
  *  3. The child passes for its parent: for the fork guard, for liburcu, and for thread-local data.
@@ -40,7 +39,7 @@ extern char **environ;
  * for the next spawn. So a process with one spawning thread maps memory once.
  */
 struct child_memory {
-    char buffer[PATH_MAX]; /* below the stack, so an overflow meets it first */
+    char buffer[PATH_MAX]; /* below the stack, so an overflow hits it first */
     _Alignas(16) char stack[CHILD_STACK];
 };
 
@@ -67,7 +66,7 @@ static void child_memory_free(struct child_memory *memory)
 
 /* ------------------------------------------------------------------------------ run the child */
 
-static _Atomic bool memory_is_copied; /* an emulator was met; stays so */
+static _Atomic bool memory_is_copied; /* seen once, and for good: this runs in an emulator */
 
 static int run_either(struct child *child, char *stack, struct process *process)
 {

@@ -213,13 +213,11 @@ CHILD_CODE static int wait_at_gate(const struct child *child)
 }
 
 /*
- * Find the pid that the parent's namespace has for this child. Returns 0 if it is not known:
+ * Find the pid that the parent's namespace has for this child. Returns 0 if that can't be done:
  * getppid() has no number for a parent in another pid namespace.
  */
 CHILD_CODE static pid_t outer_pid(const struct child *child)
 {
-    if (mutant(SPAWN_INNER_PID))
-        return (pid_t)syscall(SYS_getpid);
     if (child->named)
         return child->pid;
     return syscall(SYS_getppid) > 0 ? (pid_t)syscall(SYS_getpid) : 0;
@@ -230,7 +228,7 @@ CHILD_CODE static int announce_self(struct child *child)
     if (child->gate_fd >= 0)
         return wait_at_gate(child);
     pid_t pid = outer_pid(child);
-    if (pid > 0 && !mutant(SPAWN_SUBSCRIBES_LATE))
+    if (pid > 0)
         handover_announce(&child->handover, pid);
     return 0;
 }

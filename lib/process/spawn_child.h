@@ -32,9 +32,9 @@ struct child {
     bool ignored_known;     /* false: `ignored` is not, and the child looks at each signal */
     bool handlers_reset;    /* by the kernel, with the clone */
     bool named;             /* the kernel writes `pid` before the child runs */
-    pid_t pid;              /* as the parent has it; 0: not known */
+    pid_t pid;              /* as the parent has it; 0: not written */
     struct handover handover;
-    int gate_fd;                        /* copied memory: a byte comes here before exec; else -1 */
+    int gate_fd;                        /* copied memory: the byte that allows exec; else -1 */
     int gate_other_fd;                  /* the parent's end, of which the child has a copy */
     int report_fd;                      /* copied memory: an error is reported here; else -1 */
     bool began;                         /* the child runs, in this memory */

@@ -174,7 +174,7 @@ static int make_child(struct child *child, char *stack, struct process *made)
  * Has the child exec'd? Until exec, and only until then, it is a child without an exit signal.
  * A child that has exec'd, and has made us its tracer since (PTRACE_TRACEME), is found under any
  * options. So the first question is whether it is an ordinary child.
- * Where waitid() is refused, a child that has come as far as the exec step is taken to have exec'd.
+ * Where waitid() is refused, a child that has noted the exec step is taken to have exec'd.
  */
 static bool has_execed(const struct child *child, pid_t pid)
 {
@@ -210,7 +210,7 @@ static void move_off_stdio(struct process *process)
 /* Complete what a hand-over needs. Returns 0, or -errno with no child left. */
 static int complete(struct child *child, struct process *process)
 {
-    /* A child that does not know its pid has not announced itself. */
+    /* A child without its pid has not announced itself. */
     if (!child->handover.announced)
         handover_announce(&child->handover, process->pid);
     int result = open_pidfd(process);

@@ -88,8 +88,7 @@ static int open_gate(struct child *child, struct process *process, int gate)
     /* -ESRCH: the child has failed and reported why, and an ALL reaper has collected it. */
     if (process->pidfd < 0 && process->pidfd != -ESRCH)
         return process->pidfd;
-    if (!mutant(SPAWN_SUBSCRIBES_LATE))
-        handover_announce(&child->handover, process->pid);
+    handover_announce(&child->handover, process->pid);
     return write(gate, "", 1) == 1 ? 0 : -errno;
 }
 

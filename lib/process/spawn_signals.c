@@ -69,7 +69,7 @@ static bool stdio_is_open(void)
 void spawn_choose_mask(struct child *child, uint64_t callers_mask)
 {
     const struct exitbus_spawn_options *options = child->options;
-    if ((options->flags & EXITBUS_SPAWN_INHERIT_SIGMASK) || mutant(SPAWN_MASK_INHERITED))
+    if (options->flags & EXITBUS_SPAWN_INHERIT_SIGMASK)
         child->signal_mask = callers_mask;
     if (options->flags & EXITBUS_SPAWN_SIGMASK)
         memcpy(&child->signal_mask, options->signal_mask, sizeof child->signal_mask);

@@ -15,9 +15,9 @@
  *     CAS. Then its maker's commit fails, and the maker looks at the child again.
  *  4. Two threads never own one watch. A single CAS ends RESERVED, and the new state names the
  *     owner: see enum watch_state.
- *  5. Epoll names a watch by pid and cookie, never by address. A name that comes late is looked up
- *     and not found.
- *  6. A maker that is stopped anywhere delays nobody: its reserved watch is one entry in a list.
+ *  5. Epoll names a watch by pid and cookie, never by address. A late name is looked up and not
+ *     found.
+ *  6. A maker that is stopped anywhere delays no thread: its reserved watch is one entry of a list.
  */
 #include "process/watch.h"
 
@@ -164,7 +164,7 @@ static bool end_reservation(struct child_watch *watch, enum watch_state to)
 bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
 {
     pid_t pid = watch_pid(watch);
-    /* Release; pairs with watch_pidfd(). It comes before epoll can name the watch. */
+    /* Release; pairs with watch_pidfd(). Before the epoll set can name the watch. */
     store_release(&watch->pidfd, pidfd);
     bool polled =
         pidfd >= 0 && sys_epoll_add(set->epoll_fd, pidfd, true, watch_key(watch, pid)) == 0;
@@ -200,43 +200,32 @@ void child_watch_abort(struct watch_set *set, struct child_watch *watch)
 
 /* --------------------------------------------------------------------------- for the reaper */
 
-static void list_watch(struct watch_set *set, struct child_watch *watch)
+/* Put the watches of a list where a pass finds them, and drop those that were aborted. */
+static void list_watches(struct watch_set *set, struct child_watch *watch)
 {
-    pid_t pid = watch_pid(watch);
-    struct child_watch **list = pid > 0 ? watch_bucket(set, pid) : &set->unborn;
-    watch->next = *list;
-    *list = watch;
-}
-
-/* Move reserved watches that have a pid by now to their bucket. */
-static void absorb_unborn(struct watch_set *set)
-{
-    struct child_watch *watch = set->unborn, *next;
-    set->unborn = NULL;
+    struct child_watch *next;
     for (; watch; watch = next) {
         next = watch->next;
-        if (watch_state(watch) == WATCH_ABORTED)
+        if (watch_state(watch) == WATCH_ABORTED) {
             child_watch_destroy(set, watch);
-        else
-            list_watch(set, watch);
+            continue;
+        }
+        pid_t pid = watch_pid(watch);
+        struct child_watch **list = pid > 0 ? watch_bucket(set, pid) : &set->unborn;
+        watch->next = *list;
+        *list = watch;
     }
 }
 
 void watch_absorb(struct watch_set *set)
 {
-    if (set->unborn)
-        absorb_unborn(set);
-    if (!load_seq_cst(&set->incoming))
-        return;
-    struct child_watch *watch = exchange_seq_cst(&set->incoming, NULL);
-    struct child_watch *next;
-    for (; watch; watch = next) {
-        next = watch->next;
-        if (watch_state(watch) == WATCH_ABORTED)
-            child_watch_destroy(set, watch);
-        else
-            list_watch(set, watch);
-    }
+    struct child_watch *unborn = set->unborn; /* some have a pid by now */
+    set->unborn = NULL;
+    list_watches(set, unborn);
+    /* Look before the exchange, which would take the line from makers. */
+    if (load_seq_cst(&set->incoming))
+        /* Acquire; pairs with child_watch_reserve(). */
+        list_watches(set, exchange_seq_cst(&set->incoming, NULL));
 }
 
 /* Drop the aborted watches of a bucket. */

@@ -4,9 +4,9 @@
  * list through which other threads hand children over. One reaper at a time makes passes over it.
  *
  * A child is handed over in a transaction of the thread that watches or spawns it (the maker):
- *   - reserve: the watch is in the set, with or without a pid; the reaper may meet it;
+ *   - reserve: the watch is in the set, with or without a pid; the reaper may find it;
  *   - commit: the child exists and its pidfd lies in the epoll set; the reaper owns the watch;
- *   - abort: there is no such child; the reaper drops the watch when it meets it.
+ *   - abort: there is no such child; the reaper drops the watch when it finds it.
  * Why an exit is published once is argued in watch.c.
  */
 #ifndef EXITBUS_WATCH_H
@@ -36,7 +36,7 @@ enum watch_state {
 struct child_watch {
     struct block block;
     struct child_watch *next; /* in `incoming`, later in its bucket */
-    _Atomic int32_t pid;      /* 0: not known yet; written by the maker */
+    _Atomic int32_t pid;      /* 0: not set yet; written by the maker */
     _Atomic int32_t pidfd;    /* -1: none, or lost; the maker's until commit */
     uint32_t cookie;          /* lower half of its epoll key; constant */
     _Atomic uint32_t state;   /* enum watch_state */
@@ -52,13 +52,13 @@ _Static_assert(sizeof(struct child_watch) <= WATCH_BYTES, "a watch fits its memo
 struct watch_set {
     struct exitbus *bus; /* constant */
     int epoll_fd;        /* the three are opened and closed with reaper.c's lock */
-    int wake_fd;         /* eventfd: the reaper shall look around */
+    int wake_fd;         /* eventfd: makes the reaper look around */
     int timer_fd;        /* the time of the next attempt at what was put off */
     _Atomic(struct child_watch *) incoming; /* a stack of watches that no pass has listed yet */
     _Atomic uint32_t references;            /* of the bus or the reaper; of spawns in progress */
     _Atomic uint32_t cookies;               /* given out */
     _Atomic uint32_t spawned; /* watches of spawn's, and spawns in progress; 0: no reaper needed */
-    _Atomic uint32_t rescan;  /* which watches the next pass shall look at, unasked */
+    _Atomic uint32_t rescan;  /* which watches the next pass looks at, unnamed */
     _Atomic uint32_t aborted; /* watches aborted since the last sweep */
     /* The rest belongs to the thread that makes the pass, or that has halted the reaper. */
     bool repoll;                /* the epoll descriptor is new: no watch lies in it yet */
@@ -166,8 +166,8 @@ struct child_watch *watch_find(struct watch_set *set, pid_t pid);
 void watch_sweep(struct watch_set *set);
 
 /*
- * Take a watch out of the set: its exit is published, or is nobody's. `named`: epoll has just named
- * it, so its entry is spent. `to`: the state of a watch that its maker still holds.
+ * Take a watch out of the set: its exit is published, or never will be. `named`: epoll has just
+ * named it, so its entry is spent. `to`: the state of a watch that its maker still holds.
  */
 void child_watch_end(struct watch_set *set, struct child_watch *watch, bool named,
                      enum watch_state to);

@@ -133,7 +133,7 @@ int queue_append_from(struct queue_tail *tail, struct memory *memory, uint64_t s
 {
     unsigned cells = record_cells(record->words[0]);
     for (;;) {
-        if (segment->base > seq && !mutant(QUEUE_NO_BASE))
+        if (segment->base > seq)
             return 0;
         while (i < segment->capacity) {
             struct cell *cell = segment_cell(segment, i);

@@ -38,10 +38,6 @@ static inline void cells_prefetch(const struct segment *segment, const struct me
 static inline void cell_fill(struct cell *header, uint64_t seq, const struct record *record,
                              unsigned cells)
 {
-    if (mutant(QUEUE_TAG_FIRST)) {
-        store_release(&header->tag, seq);
-        probe(PROBE_APPEND_TAG_WRITTEN);
-    }
     for (unsigned c = cells; c-- > 0;) {
         const uint64_t *words = record->words + c * CELL_WORDS;
         UNROLL_WORDS
@@ -51,11 +47,8 @@ static inline void cell_fill(struct cell *header, uint64_t seq, const struct rec
             store_relaxed(&header[c].tag, seq);
     }
     probe(PROBE_APPEND_PAYLOAD_WRITTEN);
-    if (mutant(QUEUE_TAG_FIRST))
-        return;
     /* Pairs with the acquire in cell_tag. */
-    atomic_store_explicit(&header->tag, seq,
-                          mutant(WEAK_TAG) ? memory_order_relaxed : memory_order_release);
+    store_release(&header->tag, seq);
     probe(PROBE_APPEND_TAG_WRITTEN);
 }
 
@@ -65,18 +58,14 @@ static inline void append_at(struct queue_tail *tail, const struct memory *memor
 {
     cells_prefetch(segment, memory, index + cells);
     cell_fill(segment_cell(segment, index), seq, record, cells);
-    atomic_store_explicit(&tail->hint, position_make(segment, index + cells),
-                          mutant(WEAK_HINT) ? memory_order_relaxed : memory_order_release);
+    store_release(&tail->hint, position_make(segment, index + cells));
     probe(PROBE_APPEND_HINT_WRITTEN);
 }
 
 /* Move the tail from a full segment to the one that follows it. */
 static inline void tail_advance(struct queue_tail *tail, struct segment *from, struct segment *to)
 {
-    if (mutant(QUEUE_TAIL_STAYS) && from->class < SEGMENT_CLASSES)
-        return;
-    if (!mutant(QUEUE_HINT_STAYS))
-        store_relaxed(&tail->hint, position_make(to, 0));
+    store_relaxed(&tail->hint, position_make(to, 0));
     struct segment *last = from;
     /* Release: whoever loads it sees the fields of `to`, and that hint. Fails if another was
      * faster, who has then moved it at least as far. */
@@ -104,7 +93,7 @@ static inline __attribute__((always_inline)) int queue_append(struct queue_tail 
     /* Acquire: pairs with the release in append_at; the cells before it are seen as filled. */
     uint64_t hint = load_acquire(&tail->hint);
     unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
-    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq && !mutant(QUEUE_NO_LOOK_BACK))
+    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq)
         return 0;
     /* Nearly always: the cell is empty, in a segment from before, and takes the whole record. */
     if (likely(i < segment->capacity && segment->base <= seq && record_is_single(record) &&

@@ -51,16 +51,6 @@ uint32_t wakeup_announce(struct wake_publisher *publisher, struct wake_receiver 
 int wakeup_sleep(struct wake_receiver *receiver, uint32_t epoch, const struct timespec *deadline)
 {
     probe(PROBE_RECEIVE_BEFORE_SLEEP);
-    struct timespec slice;
-    if (mutant(WAKE_ALWAYS)) {
-        int64_t end_ns = sys_clock_ns(CLOCK_MONOTONIC) + 16000000;
-        slice = (struct timespec){.tv_sec = end_ns / 1000000000, .tv_nsec = end_ns % 1000000000};
-        int64_t due_ns = deadline ? deadline->tv_sec * 1000000000 + deadline->tv_nsec : INT64_MAX;
-        if (end_ns < due_ns) {
-            sys_futex_wait((uint32_t *)&receiver->epoch, epoch, &slice);
-            return 0;
-        }
-    }
     int result = sys_futex_wait((uint32_t *)&receiver->epoch, epoch, deadline);
     probe(PROBE_RECEIVE_WOKEN);
     return result == -ETIMEDOUT ? -ETIMEDOUT : 0;

@@ -135,7 +135,7 @@ static inline void fd_close_at_end(struct wake_receiver *receiver, uint64_t word
 {
     if (likely(!(word & FD_ENDED)) || word & FD_UNCOUNTED)
         return;
-    if (!mutant(WAKE_FD_CLOSED_IN_USE) && (fd_publishers(word) > 0 || fd_receivers(word) > 0))
+    if (fd_publishers(word) > 0 || fd_receivers(word) > 0)
         return;
     sys_close(fd_number(load_relaxed(&receiver->fd)));
     /* Relaxed: read again behind a grace period. */
@@ -165,8 +165,7 @@ static int fd_write(int fd, unsigned tokens)
 void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *receiver, bool closing)
 {
     /* The append (or the close) before the look; pairs with the fence in wakeup_fd_clear. */
-    if (!mutant(WAKE_FD_NO_FENCE))
-        fence_seq_cst();
+    fence_seq_cst();
     /* Acquire: a state beyond NONE means that the descriptor is there. */
     uint64_t word = load_acquire(&publisher->fd_state);
     probe(PROBE_FD_STATE_READ);
@@ -182,8 +181,6 @@ void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *rec
             continue;
         }
         tokens = fd_receivers(word) + 1;
-        if (mutant(WAKE_FD_ONE_TOKEN) || (mutant(WAKE_FD_CLOSE_TAKABLE) && closing))
-            tokens = 1;
         counted =
             fd_tokens(word) + tokens <= FD_TOKENS_MAX && fd_publishers(word) < FD_PUBLISHERS_MAX;
         announced = counted ? word + tokens * FD_TOKEN + FD_PUBLISHER : word | FD_UNCOUNTED;
@@ -199,7 +196,7 @@ void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *rec
         uint64_t next = counted ? word - FD_PUBLISHER : word;
         if (result < 0)
             next = counted ? fd_less_tokens(next, tokens) : next;
-        else if (fd_same_version(word, announced) || mutant(WAKE_FD_NOTE_UNCHECKED))
+        else if (fd_same_version(word, announced))
             next |= FD_SIGNALLED;
         if (closing && result == 0)
             next |= FD_CLOSED; /* or the next to close tries again */
@@ -215,20 +212,16 @@ void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *rec
 /* No token is there or about to be: nothing to take, and no need to announce. See 5. */
 static bool fd_is_clean(uint64_t word)
 {
-    if (mutant(WAKE_FD_NOT_ANNOUNCED))
-        return !(word & FD_SIGNALLED);
     return !(word & (FD_SIGNALLED | FD_UNCOUNTED)) && fd_tokens(word) == 0;
 }
 
 /* The word for a receiver that announces itself, again if it is `announced` already. */
 static uint64_t fd_announced(uint64_t word, bool announced, bool taken)
 {
-    uint64_t next = word & ~FD_SIGNALLED;
-    if (!mutant(WAKE_FD_SAME_VERSION))
-        next += FD_VERSION;
+    uint64_t next = (word & ~FD_SIGNALLED) + FD_VERSION;
     if (next / FD_VERSION == 0)
         next += FD_VERSION; /* never NONE */
-    if (!announced && !mutant(WAKE_FD_TAKE_UNCOUNTED))
+    if (!announced)
         next += FD_RECEIVER;
     return taken ? fd_less_tokens(next, 1) : next;
 }
@@ -240,7 +233,7 @@ static void fd_leave(struct wake_publisher *publisher, struct wake_receiver *rec
     uint64_t word = announced;
     uint64_t next;
     do {
-        next = mutant(WAKE_FD_TAKE_UNCOUNTED) ? word : word - FD_RECEIVER;
+        next = word - FD_RECEIVER;
         if (taken)
             next = fd_less_tokens(next, 1);
         if (signalled && fd_same_version(word, announced))
@@ -279,7 +272,7 @@ bool wakeup_fd_clear(struct wake_publisher *publisher, struct wake_receiver *rec
         probe(PROBE_FD_CLEARING);
         /* The announcement before the look; pairs with the fence in event_fd_signal. */
         fence_seq_cst();
-        if (!mutant(WAKE_FD_NO_LOOK) && pending(context)) {
+        if (pending(context)) {
             if (counted)
                 fd_leave(publisher, receiver, announced, signalled, false);
             return false;
@@ -338,8 +331,7 @@ int wakeup_fd(struct wake_publisher *publisher, struct wake_receiver *receiver)
     if (!(fd & WAKEUP_FD_KNOWN)) {
         /* The state before who looks at it; pairs with barrier_light in notify. Who did not see it
          * has appended before, and that is known behind this. */
-        if (!mutant(WAKE_FD_KNOWN_EARLY))
-            barrier_heavy();
+        barrier_heavy();
         /* Release: pairs with wakeup_fd_clearable, for what the barrier has made known. */
         int32_t unknown = fd;
         cas_release(&receiver->fd, &unknown, fd | WAKEUP_FD_KNOWN);

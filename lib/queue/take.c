@@ -56,12 +56,10 @@ static size_t copy_run(const struct segment *segment, unsigned *index, struct ex
     while (count < capacity && i < segment->capacity) {
         const struct cell *cell = segment_cell(segment, i);
         uint64_t tag = cell_tag(cell);
-        if (tag < segment->base && !(mutant(QUEUE_LEFTOVERS) && tag > 0))
+        if (tag < segment->base)
             break;
         i += cell_read(cell, tag, &events[count++]);
     }
-    if (mutant(QUEUE_BATCH_PAST_END) && count > 1 && i < segment->capacity)
-        i++;
     *index = i;
     return count;
 }
@@ -78,11 +76,7 @@ static void segment_leave(struct queue_tail *tail, struct memory *memory, struct
      */
     if (!load_acquire(&segment->left) && load_relaxed(&tail->segment) == segment)
         tail_advance(tail, segment, next);
-    if (mutant(QUEUE_NEVER_RETIRED))
-        return;
-    if (segment->class < SEGMENT_CLASSES && mutant(QUEUE_NO_GRACE))
-        memory_give(memory, segment->class, segment);
-    else if (segment->class < SEGMENT_CLASSES)
+    if (segment->class < SEGMENT_CLASSES)
         memory_retire(memory, segment->class, segment);
 }
 
@@ -115,15 +109,12 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
         if (count > 0) {
             probe(PROBE_RECEIVE_COPIED);
             uint64_t after = position_make(segment, index) | kept;
-            if (one_shot && !mutant(ONE_SHOT_TWICE))
+            if (one_shot)
                 after |= POSITION_CLOSED;
             /* The moment of receive. Release: who reads the new position knows of the cells before
              * it, which queue_taken counts. No acquire: this value was acquired when it was read,
              * and no value comes twice within a section. */
-            if (mutant(QUEUE_TAKE_BY_STORE))
-                store_release(&head->position, after);
-            if (mutant(QUEUE_TAKE_BY_STORE) ||
-                cas_release_else_acquire(&head->position, &position, after)) {
+            if (cas_release_else_acquire(&head->position, &position, after)) {
                 probe(PROBE_RECEIVE_TAKEN);
                 return (ssize_t)count;
             }
@@ -135,8 +126,7 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
         if (!next)
             return -EAGAIN;
         /* A gap, or an event that came between the two loads: look once more. */
-        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base &&
-            !mutant(QUEUE_NO_SECOND_LOOK))
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
             continue;
         uint64_t after = position_make(next, 0) | kept;
         /* Release: hands on the fields of `next`. No acquire, as above. */
@@ -150,8 +140,6 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
 
 bool queue_close(struct queue_head *head)
 {
-    if (mutant(QUEUE_CLOSE_NOT))
-        return true;
     /* Release: pairs with the loads in queue_take; who is told knows what was done before. */
     return !(fetch_or_release(&head->position, POSITION_CLOSED) & POSITION_CLOSED);
 }

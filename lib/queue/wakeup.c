@@ -16,16 +16,14 @@ void wakeup_init(struct wake_publisher *publisher, struct wake_receiver *receive
 
 void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
-    if (event_count_may_sleep(publisher) && !mutant(WAKE_NEVER))
+    if (event_count_may_sleep(publisher))
         event_count_wake(publisher, receiver);
-    if (load_relaxed(&publisher->fd_state) != WAKEUP_FD_NONE && !mutant(WAKE_FD_NEVER))
+    if (load_relaxed(&publisher->fd_state) != WAKEUP_FD_NONE)
         event_fd_signal(publisher, receiver, false);
 }
 
 void wakeup_closed(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
-    if (mutant(WAKE_CLOSE_SILENT))
-        return;
     barrier_light(); /* the close before the look; pairs with each barrier_heavy */
     if (event_count_may_sleep(publisher))
         event_count_wake(publisher, receiver);

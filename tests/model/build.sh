@@ -7,10 +7,9 @@ root=$(cd "$here/../.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/exitbus-model.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 local='-D_Thread_local=__attribute__((section("model_local")))'
-flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -I$root/include
-    -I$root/lib -DEXITBUS_CHECKS -DEXITBUS_TEST_HOOKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16
-    -DRECLAIM_WITHOUT_EPOCH -DRECORDS_FIRST=1 -fmacro-prefix-map=$root/=
-    -DORDER_THREAD_NUMBER=model_thread_number $local"
+flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -DEXITBUS_CHECKS
+    -DEXITBUS_TEST_HOOKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH
+    -DRECORDS_FIRST=1 -fmacro-prefix-map=$root/= -DORDER_THREAD_NUMBER=model_thread_number $local"
 # Plain accesses, too, become calls into the explorer, which finds data races.
 races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_THREAD__"
 
@@ -70,22 +69,38 @@ fail() {
 
 cc -O2 -g -w -D_GNU_SOURCE -c "$here/runtime/explore.c" -o "$work/explore.o"
 
-# library NAME FLAG: the library's own sources, against the model.
+# library NAME: the library's own sources, against the model; as they are ("plain"), or with a
+# deliberate defect (tests/mutants).
 library() {
     local source
     mkdir -p "$work/$1"
+    if [ "$1" != plain ]; then
+        "$root/tests/mutants/tree" "$1" "$work/$1-tree" >"$work/$1-sources"
+    fi
     for source in api/bus api/error api/publish api/receive api/subscribe bus/bus bus/core bus/deliver \
         bus/order bus/receive bus/registry bus/subscription queue/append queue/event_count \
         queue/event_fd queue/take queue/wakeup event/event event/topic memory/epoch base/barrier \
         base/fork_guard base/pin; do
-        cc $flags $races $2 -c "$root/lib/$source.c" -o "$work/$1/${source/\//-}.o"
+        cc $(flags_of "$1") $races -c "$(tree_of "$1")/lib/$source.c" -o "$work/$1/${source/\//-}.o"
     done
-    cc $flags $2 -c "$here/runtime/library.c" -o "$work/$1/library.o"
+    cc $(flags_of "$1") -c "$here/runtime/library.c" -o "$work/$1/library.o"
 }
 
-# program LIBRARY TEST FLAG: prints its path.
+# The tree that has a library's sources, and what its sources and tests are compiled with.
+tree_of() {
+    if [ -d "$work/$1-tree" ]; then echo "$work/$1-tree"; else echo "$root"; fi
+}
+
+flags_of() {
+    local tree
+    tree=$(tree_of "$1")
+    echo "$flags -fmacro-prefix-map=$tree/= -I$tree/include -I$tree/lib"
+}
+
+# program LIBRARY TEST FLAG: prints its path. The test is compiled with the library's headers, so it
+# has the defect, too: it may use what is inline.
 program() {
-    cc $flags $races $3 -Dmain=model_test_main -c "$here/$2.c" -o "$work/$2.o"
+    cc $(flags_of "$1") $races $3 -Dmain=model_test_main -c "$here/$2.c" -o "$work/$2.o"
     cc -no-pie "$work/$2.o" $([ "$1" = none ] || echo "$work/$1"/*.o) "$work/explore.o" -o "$work/$1-$2"
     echo "$work/$1-$2"
 }

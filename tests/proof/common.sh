@@ -3,7 +3,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../support/setup.sh"
 set -euo pipefail
 mkdir -p "$root/build"
-test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev libjs-chart.js jq"
+test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev libjs-chart.js jq patch"
 # The suites of 15-faults.
 fault_suites="faults|calls|helping|late|hostile|fork|process_limits|stepping"
 
@@ -39,7 +39,7 @@ must_fail() {
     echo "seen: $what"
 }
 
-# defect NAME MUTANT: the tests with a deliberate defect (lib/base/mutants.h), in build/defect-NAME.
+# defect NAME MUTANT: the tests with a deliberate defect (tests/mutants), in build/defect-NAME.
 defect() {
     build "defect-$1" -DCMAKE_BUILD_TYPE=Release -DEXITBUS_TESTS=ON -DEXITBUS_STRESS=OFF \
         -DEXITBUS_MUTANT="$2"

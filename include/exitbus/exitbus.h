@@ -160,6 +160,7 @@ struct exitbus_stats {
     uint64_t bytes;              /* of address space held by the bus, less pages given back */
     uint64_t helped;             /* publishes finished by another thread */
     uint64_t sleeping_receivers; /* threads blocked in a receive */
+    uint64_t reserved[9];        /* 0; for figures of later versions */
 };
 
 /*
@@ -314,11 +315,17 @@ EXITBUS_API ssize_t exitbus_receive_batch(struct exitbus_subscription *subscript
                                           int64_t timeout_ns);
 
 /*
- * Take events until the exit of `pid` comes, and give back that one; the others are dropped.
- * `timeout_ns` is for the whole call. -EINVAL for pid <= 0. Errors as for exitbus_receive().
+ * Receive until the exit of process `pid` comes, and return that one. Events of others that are
+ * received on the way are discarded, and *discarded counts them, also if the call fails. Without
+ * `discarded` (NULL) the subscription must be to that one process (exitbus_topic_pid(pid)), where
+ * there are no others: nothing is lost unless the caller is told.
+ * `timeout_ns` is for the whole call, and as in exitbus_receive().
+ * Errors: as exitbus_receive(); -EINVAL also for pid <= 0, and for `discarded` NULL where others'
+ * events may come.
  */
-EXITBUS_API int exitbus_wait_pid(struct exitbus_subscription *subscription, pid_t pid,
-                                 int64_t timeout_ns, struct exitbus_event *event);
+EXITBUS_API int exitbus_receive_pid(struct exitbus_subscription *subscription, pid_t pid,
+                                    struct exitbus_event *event, uint64_t *discarded,
+                                    int64_t timeout_ns);
 
 /*
  * A file descriptor that polls readable (POLLIN) while events are pending, and for good once the
@@ -353,7 +360,7 @@ EXITBUS_API int exitbus_wait_pid(struct exitbus_subscription *subscription, pid_
 EXITBUS_API int exitbus_subscription_fd(struct exitbus_subscription *subscription);
 
 /* Events that wait in the queue. Non-blocking; exact while nobody publishes or receives. */
-EXITBUS_API ssize_t exitbus_pending(struct exitbus_subscription *subscription);
+EXITBUS_API ssize_t exitbus_subscription_pending(struct exitbus_subscription *subscription);
 
 /* ------------------------------------------------------------------------------------- reaper */
 
@@ -506,6 +513,7 @@ struct exitbus_spawn_report {
     enum exitbus_spawn_step step;
     int error;    /* what exitbus_spawn() returned */
     size_t index; /* ACTION: which one; otherwise 0 */
+    uint64_t reserved[2]; /* 0; for later versions */
 };
 
 struct exitbus_spawn_options {

@@ -52,6 +52,12 @@ registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind 
 /* There is going to be a subscription of this kind: before it is inserted. */
 void registry_announce(struct registry *registry, enum exitbus_topic_kind kind);
 
+/* Has there been a subscription of the kind whose note this is? */
+static inline bool registry_has(const _Atomic bool *announced)
+{
+    return load_relaxed(announced);
+}
+
 void registry_insert(registry_list *list, struct registry_node *node);
 
 /*

@@ -2,47 +2,31 @@
 /*
  * A subscription: topic, queue and wake-up in one block, from subscribe to the grace period after
  * unsubscribe; and the delivery of an event to all subscriptions that match it.
- * Uses: queue, registry, wakeup. What it needs of its bus stands in struct hub.
+ * Uses: queue, registry, wakeup. What it needs of its bus stands in struct bus_core.
  */
 #ifndef EXITBUS_SUBSCRIPTION_H
 #define EXITBUS_SUBSCRIPTION_H
 
-#include "bus/order.h"
-#include "bus/registry.h"
-#include "queue/queue.h"
+#include "base/fork_guard.h"
+#include "bus/core.h"
 #include "queue/wakeup.h"
 
-/* The middle of a bus: all that a subscription has to do with. */
-struct hub {
-    struct memory memory;
-    struct order order;
-    struct registry registry;
-    _Alignas(CACHE_LINE) _Atomic bool closed;          /* publishers look at it */
-    uint32_t generation;                               /* of the process; constant */
-    _Alignas(CACHE_LINE) _Atomic size_t subscriptions; /* not yet unsubscribed */
-    _Atomic uint64_t delivered;                        /* by those that are gone; likewise */
-    _Atomic uint64_t dropped;
-    _Atomic size_t references; /* the bus handle, and every block of a subscription */
-    void (*last_reference)(struct hub *hub);
-};
-
-/* Drops a reference; calls last_reference for the last. */
-void hub_release(struct hub *hub);
+#include <stdbool.h>
 
 struct exitbus_subscription {
     /* Receivers' line. */
     struct block block;
     struct queue_head head;
-    struct wakeup wakeup;
+    struct wake_receiver wake_receiver;
     _Atomic uint32_t references;
-    struct hub *hub;
+    struct bus_core *core;
 
     /* Publishers' line: all that a delivery looks at, besides the cell and its segment. */
     _Alignas(CACHE_LINE) struct registry_node node;
     struct queue_tail tail;
-    _Atomic uint64_t start;      /* the first seq that is for this subscription; 0: undecided */
-    _Atomic uint64_t only_event; /* one-shot: the seq that it takes; 0: none yet */
-    struct wakeup_watch watch;
+    _Atomic uint64_t first_seq;    /* the first seq that is for this subscription; 0: undecided */
+    _Atomic uint64_t one_shot_seq; /* one-shot: the seq that it takes; 0: none yet */
+    struct wake_publisher wake_publisher;
     int32_t pid;
     uint8_t kind; /* enum exitbus_topic_kind */
     uint8_t flags;
@@ -51,27 +35,11 @@ struct exitbus_subscription {
     struct topic_ids ids[]; /* one, for topics with ids */
 };
 
-/* Memory classes: those of segments, then these. */
-enum {
-    SUBSCRIPTION_CLASS = SEGMENT_CLASSES,
-    SUBSCRIPTION_IDS_CLASS,
-    WATCH_CLASS, /* a child that a reaper watches */
-    HUB_CLASSES,
-};
-
-#define WATCH_BYTES CACHE_LINE
-
-/* The block size of each class. */
-extern const size_t hub_block_sizes[HUB_CLASSES];
-
-/* An order_deliver whose context is the hub. */
-int hub_deliver(void *hub, uint64_t seq, const struct record *record);
-
 /*
  * The two halves of subscribe. Inside a read-side section, except for discard. activate: 0 or
  * -ESHUTDOWN; it neither allocates nor blocks.
  */
-int subscription_create(struct hub *hub, const struct exitbus_topic *topic, uint32_t flags,
+int subscription_create(struct bus_core *core, const struct exitbus_topic *topic, uint32_t flags,
                         struct exitbus_subscription **subscription);
 int subscription_activate(struct exitbus_subscription *subscription);
 /* Undo create. */
@@ -83,15 +51,58 @@ void subscription_discard(struct exitbus_subscription *subscription);
  * no read-side section; then, in the parent, adopt. Withdraw undoes create, announce and as much of
  * insert as was done. If the bus was closed meanwhile adopt closes the subscription, too.
  */
-void subscription_announce(struct exitbus_subscription *subscription);
-void subscription_insert(struct exitbus_subscription *subscription);
-void subscription_adopt(struct exitbus_subscription *subscription);
-void subscription_withdraw(struct exitbus_subscription *subscription);
+void subscription_prepare(struct exitbus_subscription *subscription);
+void subscription_link(struct exitbus_subscription *subscription);
+void subscription_commit(struct exitbus_subscription *subscription);
+void subscription_abort(struct exitbus_subscription *subscription);
 
-/* Close every subscription of the hub and wake its receivers. Inside a read-side section. */
-void hub_close_subscriptions(struct hub *hub);
+/* Close, drop what was not delivered, and give up the handle's reference. Non-blocking. */
+void subscription_unsubscribe(struct exitbus_subscription *subscription);
 
-/* Add what live subscriptions have delivered, and their sleepers. Inside a read-side section. */
-void hub_sum(struct hub *hub, struct exitbus_stats *stats);
+/* Close it and wake its receivers. Inside a read-side section. */
+void subscription_close(struct exitbus_subscription *subscription);
+
+/* Take it out of the registry. May be repeated, by any threads. Inside a read-side section. */
+void subscription_unlink(struct exitbus_subscription *subscription);
+
+/*
+ * Decide the first seq that is for this subscription, once for all threads, and return it: see
+ * "Start" in subscription.c. Inside a read-side section.
+ */
+uint64_t subscription_decide_start(struct exitbus_subscription *subscription);
+
+/* One more reference. False: the last one is gone. Inside a read-side section or with a reference. */
+bool subscription_retain(struct exitbus_subscription *subscription);
+void subscription_release(struct exitbus_subscription *subscription);
+
+/*
+ * Receive up to `capacity` events: see exitbus_receive_batch(). `timeout_ns`: 0 tries once, below 0
+ * waits for ever.
+ */
+ssize_t subscription_receive(struct exitbus_subscription *subscription,
+                             struct exitbus_event *events, size_t capacity, int64_t timeout_ns);
+int subscription_receive_pid(struct exitbus_subscription *subscription, pid_t pid,
+                             struct exitbus_event *event, uint64_t *discarded, int64_t timeout_ns);
+
+/* The descriptor of event loops, or -errno. */
+int subscription_fd(struct exitbus_subscription *subscription);
+size_t subscription_pending(struct exitbus_subscription *subscription);
+
+/* Is it a parent's, from before a fork? */
+static inline bool subscription_stale(const struct exitbus_subscription *subscription)
+{
+    return fork_guard_stale(subscription->core->generation);
+}
+
+static inline bool subscription_has_ids(const struct exitbus_subscription *subscription)
+{
+    return subscription->kind == EXITBUS_TOPIC_CONTAINER ||
+           subscription->kind == EXITBUS_TOPIC_EXEC;
+}
+
+static inline struct exitbus_subscription *subscription_of_node(struct registry_node *node)
+{
+    return container_of(node, struct exitbus_subscription, node);
+}
 
 #endif

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <sys/wait.h>
 
+/* Of a wait status: the process has left a core dump. */
+#define CORE_FLAG 0x80
 #define KNOWN_FLAGS (EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_STATUS_LOST)
 
 int event_id_size(const char *id)
@@ -101,4 +103,30 @@ bool event_from_status(struct exitbus_event *event, int wait_status)
     }
     event->status = wait_status;
     return true;
+}
+
+bool event_from_siginfo(struct exitbus_event *event, const siginfo_t *info)
+{
+    switch (info->si_code) {
+    case CLD_EXITED:
+        return event_from_status(event, (info->si_status & 0xff) << 8);
+    case CLD_KILLED:
+        return event_from_status(event, info->si_status);
+    case CLD_DUMPED:
+        return event_from_status(event, info->si_status | CORE_FLAG);
+    default:
+        return false; /* stopped, or continued */
+    }
+}
+
+static uint64_t microseconds(struct timeval time)
+{
+    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
+}
+
+void event_set_usage(struct exitbus_event *event, const struct rusage *usage)
+{
+    event->user_us = microseconds(usage->ru_utime);
+    event->system_us = microseconds(usage->ru_stime);
+    event->max_rss_kib = (uint64_t)usage->ru_maxrss;
 }

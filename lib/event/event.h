@@ -11,9 +11,11 @@
 #include "base/probe.h"
 
 #include <exitbus/exitbus.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define CELL_WORDS 7 /* of payload; the eighth is the tag */
 #define CELL_PAYLOAD (CELL_WORDS * sizeof(uint64_t))
@@ -83,7 +85,27 @@ int event_id_size(const char *id);
 /* Fill the ids of an event whose fixed part is in place from the continuation words. */
 void event_decode_ids(struct exitbus_event *event, const uint64_t *words);
 
-/* The exit code and flags that a raw wait status stands for. False if it tells of no exit. */
+/*
+ * How a process has ended, from what its waiter has: a code, nothing, a wait status, or the siginfo
+ * of waitid(). Each sets exit_code, status and flags of an event. The last two return false, with
+ * the event unchanged, if the process has not ended.
+ */
+static inline void event_from_code(struct exitbus_event *event, int exit_code)
+{
+    event->exit_code = exit_code;
+    event->status = (exit_code & 0xff) << 8; /* as of a process that has called exit(code) */
+}
+
+static inline void event_without_status(struct exitbus_event *event)
+{
+    event->flags |= EXITBUS_EVENT_STATUS_LOST;
+    event->exit_code = event->status = -1; /* no status that wait(2) gives */
+}
+
 bool event_from_status(struct exitbus_event *event, int wait_status);
+bool event_from_siginfo(struct exitbus_event *event, const siginfo_t *info);
+
+/* Set what a process has used. */
+void event_set_usage(struct exitbus_event *event, const struct rusage *usage);
 
 #endif

@@ -1,39 +1,61 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What spawn needs of reapers: a child handed over in one transaction, which holds no lock while
- * the child comes into being. Uses: bus.
+ * Reapers, as the calls of the API and spawn see them: start, stop, watch, poll, and a hold on the
+ * reaper of spawn's children. Which reapers run at a time is argued in reaper.c.
  */
 #ifndef EXITBUS_REAPER_H
 #define EXITBUS_REAPER_H
 
 #include "bus/bus.h"
 
-struct child_watch; /* one child that a reaper looks after */
+struct watch_set;
 
 /*
- * Begin: find the reaper that is to collect the child, or start one, and reserve a watch with it.
- * Until commit or abort the bus stays, and somebody collects its children. May block for a start or
- * a stop that is in progress, not for another spawn.
- * Errors: as exitbus_reaper_start(); -EXDEV, -ESHUTDOWN.
+ * Start a reaper with checked options. Returns 0, or an error of exitbus_reaper_start().
+ * Context: blocks until passes of the reapers concerned have ended; cancellation is disabled.
  */
-int reaper_spawn_begin(struct exitbus *bus, struct child_watch **watch);
+int reaper_start(struct exitbus *bus, const struct exitbus_reaper_options *options,
+                 struct exitbus_reaper **reaper);
 
 /*
- * Say which child it is, before that can exit: one atomic store, legal in a child that shares the
- * caller's memory.
+ * Stop a reaper and free it. Spawn's children go to the implicit reaper of the bus.
+ * Returns 0, or an error of exitbus_reaper_stop().
+ * Context: as reaper_start(); waits for the reaper's thread.
  */
-void reaper_spawn_reserve(struct child_watch *watch, pid_t pid);
+int reaper_stop(struct exitbus_reaper *reaper);
+
+/* Was the reaper inherited from a parent process? */
+bool reaper_stale(const struct exitbus_reaper *reaper);
+
+/* Watch one child. Returns 0, or an error of exitbus_reaper_watch(). Context: lock-free. */
+int reaper_watch(struct exitbus_reaper *reaper, pid_t pid);
+
+/* Returns the descriptor of a POLLED reaper, or -ENOTSUP. */
+int reaper_fd(const struct exitbus_reaper *reaper);
+
+/* Make one pass of a POLLED reaper. Returns the exits published, or -errno. Never blocks. */
+int reaper_poll(struct exitbus_reaper *reaper);
 
 /*
- * The child runs; `pidfd` is taken over. -1: none could be had, since another waiter has reaped the
- * child; then its exit is published without a status, unless it is out. Never blocks.
+ * Hold the set of spawn's children, and start a reaper for it if none runs. Until
+ * reaper_set_release() bus and set stay in memory, and a reaper collects from the set as long as
+ * the bus is not closed.
+ * Returns 0; -EXDEV; -ESHUTDOWN; or an error of reaper_start().
+ * Context: may block for a start or a stop that is in progress, not for another spawn.
  */
-void reaper_spawn_commit(struct exitbus *bus, struct child_watch *watch, int pidfd);
+int reaper_set_acquire(struct exitbus *bus, struct watch_set **set);
 
-/* There is no child, whether or not its pid was said. Never blocks. */
-void reaper_spawn_abort(struct exitbus *bus, struct child_watch *watch);
+/* End a hold. Frees set and bus if both were closed meanwhile. Context: never blocks. */
+void reaper_set_release(struct exitbus *bus, struct watch_set *set);
 
-/* The last step of a bus: what reaper_spawn_begin() or exitbus_reaper_start() have left with it. */
-void reaper_bus_free(struct exitbus *bus);
+/*
+ * Close the bus, stop its implicit reaper, and drop spawn's children: the first step of
+ * exitbus_destroy(). *lost is 0, or the -errno by which the implicit reaper has failed.
+ * Returns 0; or -EBUSY, with nothing done, while a reaper of the user's runs.
+ */
+int reaper_bus_close(struct exitbus *bus, int *lost);
+
+/* Begin anew in a forked child, before its first bus: no thread of the parent's is here. */
+void reaper_forget_parent(void);
 
 #endif

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/*
- * One pass of a reaper: collect what has exited, publish it, reap it (G4, G8). Uses: watch.
- */
+/* One pass of a reaper over its set: collect what has exited, publish it, reap it (G4, G8). */
 #ifndef EXITBUS_REAPER_LOOP_H
 #define EXITBUS_REAPER_LOOP_H
 
@@ -9,13 +7,14 @@
 
 #include <sys/epoll.h>
 
+/* What a reaper waits at. Written only by its start and its stop. */
 struct reaper_loop {
     struct watch_set *set;
     int wait_fd;    /* the set's epoll descriptor, as it was at the start */
-    int signal_fd;  /* eventfd: a handler has run for SIGCHLD; -1 unless the mode is ALL */
+    int signal_fd;  /* eventfd: SIGCHLD was handled; -1 unless the mode is ALL */
     int pending_fd; /* signalfd: SIGCHLD is pending; -1 unless ALL has a thread */
     bool all;       /* collect children that nobody watches, too */
-    bool polled;    /* by the host: do not rely on SIGCHLD */
+    bool polled;    /* the host makes the passes: do not rely on SIGCHLD */
 };
 
 #define REAPER_EVENTS 64
@@ -27,21 +26,21 @@ struct reaper_events {
 };
 
 /*
- * Wait until there is something, for ever. 0 or -errno. What was named and is not handled is lost:
- * then `rescan` must be set.
+ * Wait without limit until there is something. What it names must be handled, or `rescan` be set.
+ * Returns 0 or -errno. Context: blocks; outside the gate.
  */
 int reaper_loop_wait(const struct reaper_loop *loop, struct reaper_events *events);
 
 /*
- * Judge what a wait has returned. 0: go on. -errno: the descriptor is not ours any more, or the
- * kernel has refused many times in a row. In the pass, or where no pass can be in progress.
+ * Judge the result of a wait. Returns 0 to go on; -errno if the descriptor is not ours any more, or
+ * if the kernel has refused many times in a row. Context: in a pass, or while none can be made.
  */
 int reaper_loop_refused(const struct reaper_loop *loop, int result);
 
 /*
- * Handle what was named, and what else is there. Never blocks. Returns how many exits were
- * published; or -errno, after which nothing more can be collected: the descriptors are not ours any
- * more, or the kernel refuses to reap.
+ * Handle what was named, and what else there is.
+ * Returns how many exits were published; or -errno, after which nothing more can be collected: the
+ * descriptors are not ours any more, or the kernel refuses to reap. Context: never blocks.
  */
 int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *events);
 

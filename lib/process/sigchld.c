@@ -2,17 +2,25 @@
 /*
  * SIGCHLD: see sigchld.h.
  *
- * The chain. Our handler notes the signal and calls the handler that it found when it was
- * installed. A host's handler may be put over ours and call ours in turn. Ours is then installed
- * over that one again with the next reaper, so it may be in the chain several times: `found[i]` is
- * what the i-th installation has found. The outermost call serves found[depth - 1], and a call that
- * comes from the handler so called serves the one below. A call is such an inner one if it is about
- * the same siginfo, further down the same stack. (A handler may leave by siglongjmp, or let the
- * next SIGCHLD in while it runs, so a flag would not do.)
+ * How it works
+ *   - Our handler adds a token to an eventfd, and calls the handler that it found at its
+ *     installation.
+ *   - A host may put a handler over ours that calls ours. The next reaper puts ours over that one
+ *     again. So ours may be in the chain several times: found[i] is what installation i has found.
+ *   - The outermost call of ours serves found[depth - 1]. A call that comes from the handler so
+ *     called is an inner one, and serves the entry below.
  *
- * The reaper's thread has SIGCHLD blocked like any signal, so no handler ever runs there, the
- * host's later ones included. What is pending because the host blocks it, too, it sees by a
- * signalfd: see take_pending() in reaper_loop.c.
+ * Why it is right
+ *  1. A call is an inner one if it has the same siginfo as the latest call on this thread, and lies
+ *     further down the same stack. A flag would not do: a handler may leave by siglongjmp(), or let
+ *     the next SIGCHLD in while it runs.
+ *  2. A handler that is late reads a valid entry, because an entry is not changed while it is in
+ *     the chain, and the oldest entry is used again first.
+ *  3. After sigchld_remove() has returned true no handler writes to the eventfd. A handler counts
+ *     itself before it reads notify_fd; remove clears notify_fd before it reads the count.
+ *
+ * The reaper's thread has every signal blocked, so no handler ever runs there. A signal that stays
+ * pending is seen by a signalfd: see take_pending() in reaper_loop.c.
  */
 #include "process/sigchld.h"
 #include "base/atomic.h"
@@ -24,27 +32,25 @@
 #include <signal.h>
 #include <string.h>
 
+/* How often remove looks whether a handler is still at the eventfd, with a yield in between. */
 #define REMOVE_LOOKS 10000
 
-static _Atomic int notify_fd = -1;
-static _Atomic unsigned handlers_inside; /* between reading notify_fd and having used it */
-/*
- * An action that was there before ours, and that ours calls. Entries are not changed while a
- * handler that is late may still read them: most processes need one for all their life, and it is
- * the oldest that is used again.
- */
+static _Atomic int notify_fd = -1;       /* the eventfd; -1: none */
+static _Atomic unsigned handlers_inside; /* calls that may have read notify_fd and still use it */
+
+/* An action that was there before ours, and that ours calls. */
 struct before {
-    struct sigaction action;
-    _Atomic uint32_t spent; /* it had SA_RESETHAND and has run */
+    struct sigaction action; /* constant while it is in the chain */
+    _Atomic uint32_t spent;  /* 1: it had SA_RESETHAND and has run */
 };
 #define BEFORE_MAX 16
-#define REMEMBERED_MAX (2 * BEFORE_MAX) /* so one is always free */
+#define REMEMBERED_MAX (2 * BEFORE_MAX) /* more than the chain holds, so one is always free */
 static struct before remembered[REMEMBERED_MAX];
-static unsigned remembered_count;
+static unsigned remembered_count; /* written by installations, which are serial */
 static _Atomic(struct before *) found[BEFORE_MAX];
 static _Atomic unsigned depth; /* installations of ours that are in the chain */
 
-/* The innermost call of ours on this thread that is in progress. */
+/* The latest call of our handler that is in progress on this thread. */
 struct call {
     const siginfo_t *info;
     uintptr_t frame;
@@ -70,6 +76,7 @@ int sigchld_check(void)
     return discards_status(&now) ? -ENOTSUP : 0;
 }
 
+/* Returns an entry for this action: the one it had before, or a free one. */
 static struct before *remember(const struct sigaction *action)
 {
     struct before *entry = NULL;
@@ -91,6 +98,7 @@ static struct before *remember(const struct sigaction *action)
     return entry;
 }
 
+/* Call the handler that was there before, as the kernel would. */
 static void call_before(struct before *before, int signal, siginfo_t *info, void *context)
 {
     const struct sigaction *action = &before->action;
@@ -105,9 +113,10 @@ static void call_before(struct before *before, int signal, siginfo_t *info, void
         action->sa_handler(signal);
 }
 
+/* Tell the reaper of the signal. */
 static void note(void)
 {
-    /* Sequentially consistent, as in sigchld_remove: it sees us, or we see -1. */
+    /* Sequentially consistent; pairs with sigchld_remove(): that sees the count, or this reads -1. */
     fetch_add_seq_cst(&handlers_inside, 1);
     int fd = load_seq_cst(&notify_fd);
     if (fd >= 0)
@@ -151,12 +160,12 @@ int sigchld_install(int eventfd)
         bool quiet = !(before.sa_flags & SA_SIGINFO) &&
                      (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN);
         struct sigaction ours = {.sa_sigaction = on_sigchld, .sa_mask = before.sa_mask};
-        /* As the found handler has it: its owner notices nothing. Quiet if there was none. */
+        /* The flags of the handler that was found, so that its owner sees no difference. */
         ours.sa_flags =
             SA_SIGINFO | (quiet ? SA_RESTART | SA_NOCLDSTOP | SA_ONSTACK
                                 : before.sa_flags & (SA_RESTART | SA_NOCLDSTOP | SA_ONSTACK));
         unsigned level = load_seq_cst(&depth);
-        if (level == BEFORE_MAX) /* the host never takes its handlers out: the outermost counts */
+        if (level == BEFORE_MAX) /* a host that never removes its handlers: keep the outermost */
             level--;
         store_seq_cst(&found[level], remember(&before));
         store_seq_cst(&depth, level + 1);

@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The child until exec: see spawn_child.h. */
+/*
+ * The child until exec: see spawn_child.h.
+ *
+ * Why it is right
+ *  1. It calls nothing of the libc but syscall() and string functions, which take no lock. Of the
+ *     parent's memory they change errno alone, and the parent restores that.
+ *  2. Its signals are blocked until all handlers are reset: a handler would run in the parent's
+ *     memory.
+ *  3. It announces itself before it unblocks signals and execs, and after all that can fail before.
+ */
 #include "process/spawn_child.h"
 
 #include <errno.h>
@@ -8,10 +17,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* An interrupted read is tried again so often: all signals are blocked, so once is rare. */
+/* Attempts at a read that was interrupted; all signals are blocked, so one is rare. */
 #define READ_ATTEMPTS 100
 
-/* As the kernel has it. */
+/* The struct sigaction of the kernel. */
 struct kernel_sigaction {
     void (*handler)(int);
     unsigned long flags;
@@ -27,7 +36,7 @@ CHILD_CODE static int set_default(int signal)
     return syscall(SYS_rt_sigaction, signal, &action, NULL, SIGNAL_SET_BYTES) != 0 ? errno : 0;
 }
 
-/* Look at each signal: 64 system calls and more. SIGKILL and SIGSTOP have the default anyway. */
+/* Look at each signal, in 64 system calls and more. SIGKILL and SIGSTOP always have the default. */
 CHILD_CODE static int reset_each_signal(const struct child *child)
 {
     for (int signal = 1; signal <= SIGNALS; signal++) {
@@ -62,7 +71,7 @@ CHILD_CODE static int reset_signals(const struct child *child)
 
 /* ------------------------------------------------------------------------------ file actions */
 
-/* `flags`: O_CLOEXEC or 0, for the descriptor in its new place. */
+/* Move a descriptor. `flags`: O_CLOEXEC or 0, for its new place. Returns an errno, or 0. */
 CHILD_CODE static int move_fd(int from, int to, int flags)
 {
     if (from == to)
@@ -70,7 +79,7 @@ CHILD_CODE static int move_fd(int from, int to, int flags)
     return syscall(SYS_dup3, from, to, flags) < 0 ? errno : 0;
 }
 
-/* As posix_spawn(): a descriptor that is not open is as good as closed. */
+/* Close a descriptor. One that is not open is no error, as for posix_spawn(). */
 CHILD_CODE static int close_fd(int fd)
 {
     return syscall(SYS_close, fd) < 0 && errno != EBADF ? errno : 0;
@@ -78,7 +87,7 @@ CHILD_CODE static int close_fd(int fd)
 
 CHILD_CODE static int open_file(const struct exitbus_spawn_action *action)
 {
-    /* First, as posix_spawn() does: so it works where no other number is free. */
+    /* Close it first, as posix_spawn() does, so that this works where no other number is free. */
     int error = close_fd(action->fd);
     if (error)
         return error;
@@ -107,7 +116,7 @@ CHILD_CODE static int do_action(const struct exitbus_spawn_action *action)
 
 /* -------------------------------------------------------------------------------- preparation */
 
-/* Each step is noted before it is tried, for the report, and in case the child is killed in it. */
+/* Note a step before it is tried, for the report, and for a child that is killed in it. */
 CHILD_CODE static void begin_step(struct child *child, enum exitbus_spawn_step step, size_t index)
 {
     child->report.step = step;
@@ -161,7 +170,7 @@ CHILD_CODE static int exec(const struct child *child, const char *path)
     return errno;
 }
 
-/* Try every directory of PATH, as execvp does. */
+/* Try every directory of PATH, as execvp() does. Returns the error to report. */
 CHILD_CODE static int exec_searching(const struct child *child)
 {
     size_t name_size = strlen(child->path) + 1;
@@ -189,12 +198,12 @@ CHILD_CODE static int exec_searching(const struct child *child)
     return denied ? EACCES : error;
 }
 
-/* In copied memory: the parent announces the child, then opens the gate. */
+/* Wait until the parent has announced the child, in copied memory. */
 CHILD_CODE static int wait_at_gate(const struct child *child)
 {
     char byte;
     long got = -1;
-    syscall(SYS_close, child->gate_other_fd); /* or its end would never be seen */
+    syscall(SYS_close, child->gate_other_fd); /* or the end of the parent would not be seen */
     for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
         got = syscall(SYS_read, child->gate_fd, &byte, 1L);
         if (got >= 0 || errno != EINTR)
@@ -203,19 +212,9 @@ CHILD_CODE static int wait_at_gate(const struct child *child)
     return got == 1 ? 0 : ECANCELED;
 }
 
-CHILD_CODE void child_announce(struct child *child, pid_t pid)
-{
-    reaper_spawn_reserve(child->watch, pid);
-    if (child->subscription) {
-        child->subscription->pid = pid;
-        subscription_insert(child->subscription);
-    }
-    child->announced = true;
-}
-
 /*
- * The pid that the parent's namespace has for this child; 0: not known. A parent in another pid
- * namespace is no process that getppid() could name.
+ * Find the pid that the parent's namespace has for this child. Returns 0 if it is not known:
+ * getppid() has no number for a parent in another pid namespace.
  */
 CHILD_CODE static pid_t outer_pid(const struct child *child)
 {
@@ -232,7 +231,7 @@ CHILD_CODE static int announce_self(struct child *child)
         return wait_at_gate(child);
     pid_t pid = outer_pid(child);
     if (pid > 0 && !mutant(SPAWN_SUBSCRIBES_LATE))
-        child_announce(child, pid);
+        handover_announce(&child->handover, pid);
     return 0;
 }
 
@@ -245,8 +244,8 @@ CHILD_CODE static int start_program(struct child *child)
     return child->search ? exec_searching(child) : exec(child, child->path);
 }
 
-/* A filter may refuse the first or both; then the trap, whose signal can't be blocked. */
-CHILD_CODE static _Noreturn void leave(void)
+/* End the child. A filter may refuse both calls; then the trap, whose signal can't be blocked. */
+CHILD_CODE static _Noreturn void end_child(void)
 {
     syscall(SYS_exit_group, 127);
     syscall(SYS_exit, 127);
@@ -256,9 +255,9 @@ CHILD_CODE static _Noreturn void leave(void)
 CHILD_CODE int child_main(void *argument)
 {
     struct child *child = argument;
-    /* The kernel has written the pid into the parent's memory, so this is a copy of it. */
+    /* The kernel has written the pid into the parent's memory. So this memory is a copy of it. */
     if (child->named && child->pid == 0)
-        leave();
+        end_child();
     child->began = true;
     int error = prepare(child);
     if (!error)
@@ -268,5 +267,5 @@ CHILD_CODE int child_main(void *argument)
     child->report.error = error;
     if (child->report_fd >= 0)
         syscall(SYS_write, child->report_fd, &child->report, sizeof child->report);
-    leave();
+    end_child();
 }

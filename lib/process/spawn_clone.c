@@ -1,29 +1,41 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * clone for exitbus_spawn: see spawn_clone.h.
+ * A child in the caller's memory: see spawn_clone.h.
  *
- * The child's handlers must be reset before it unblocks its signals: they would run in the parent's
- * memory. To look at each of the 64 signals from user space, as posix_spawn() does, takes 64
- * system calls; clone3() does it by the way (CLONE_CLEAR_SIGHAND, Linux 5.5). It has
- * no wrapper in the libc, and the first instructions of a child on another stack can't be in C.
+ * How it works
+ *   - clone3() makes the child and resets its signal handlers (CLONE_CLEAR_SIGHAND, Linux 5.5).
+ *     The handlers must be reset before the child unblocks signals: they would run in the parent's
+ *     memory. To look at each of 64 signals takes as many system calls.
+ *   - clone3() has no wrapper in the libc, and the first instructions of a child on another stack
+ *     can't be in C.
+ *   - Where clone3() is refused, which emulators and older container run-times do in various ways,
+ *     clone() is used from then on. It has one argument for two results: the pid as the parent has
+ *     it (CLONE_PARENT_SETTID), or a pidfd (CLONE_PIDFD). The pid is asked for, if pidfd_open()
+ *     works; a filter older than clone3() may refuse that, too.
  *
- * Emulators and older container run-times refuse clone3(), in various ways; then clone() is used,
- * for good. clone() has one argument for two results: the pid that the parent's namespace has for
- * the child (CLONE_PARENT_SETTID), or a pidfd (CLONE_PIDFD). The pid it is, if pidfd_open() can be
- * had for the other; a filter that is older than clone3() may refuse pidfd_open(), too.
+ * Why it is right
+ *  1. Until exec the child has no exit signal, so no reaper sees it. Only __WCLONE finds it.
+ *  2. Whether it has exec'd is asked of the kernel: an ordinary child has.
+ *  3. A child in a copy of the memory finds that its pid was not written, and exits at once. It
+ *     leaves `began` false.
  */
 #include "process/spawn_clone.h"
 #include "base/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+/* For waitid(): children without an exit signal, and no others. */
+#define WAIT_CLONE ((int)__WCLONE)
+
 /*
- * ThreadSanitizer takes every clone() for a fork and from then on ignores what the child does to
- * synchronise. With shared memory that would be this very thread: go past its interceptor.
+ * ThreadSanitizer takes every clone() for a fork, and ignores how the child synchronises. A child
+ * in shared memory passes for this thread. So its interceptor is avoided.
  */
 #ifdef ATOMIC_TSAN
 int __clone(int (*)(void *), void *, int, void *, ...);
@@ -32,7 +44,7 @@ int __clone(int (*)(void *), void *, int, void *, ...);
 
 #if defined(CLONE_CLEAR_SIGHAND) && defined(SYS_clone3)
 
-/* The system call, and in the child main(argument). All registers but the result's survive it. */
+/* Make the system call; in the child call main(argument). All registers but one survive it. */
 static long clone3(const struct clone_args *args, size_t size, int (*main)(void *), void *argument)
 {
     long result;
@@ -83,7 +95,7 @@ static long clone3(const struct clone_args *args, size_t size, int (*main)(void 
     return result;
 }
 
-/* Not a filter's answer, which may be any. */
+/* Is it an error of a kernel that has the call, but is short of something? */
 static bool lacks_something(long result)
 {
     return result == -EAGAIN || result == -ENOMEM || result == -EMFILE || result == -ENFILE ||
@@ -121,7 +133,7 @@ static int clone_new(struct child *child, char *stack, struct process *made)
 
 #endif
 
-/* Of pidfd_open(): the kernel or a filter does not have it. Otherwise it lacks something. */
+/* Is it an error of pidfd_open() because the kernel or a filter refuses the call? */
 static bool is_refused(int result)
 {
     return result == -ENOSYS || result == -EPERM || result == -EACCES || result == -EINVAL;
@@ -129,7 +141,7 @@ static bool is_refused(int result)
 
 static int clone_old(struct child *child, char *stack, struct process *made)
 {
-    /* Tried with a pidfd of this process: once the child runs, it would be too late to fail. */
+    /* Try it with this process: when the child runs, it is too late to fail. */
     int tried = sys_pidfd_open(getpid());
     if (tried < 0 && !is_refused(tried))
         return tried;
@@ -144,10 +156,85 @@ static int clone_old(struct child *child, char *stack, struct process *made)
     return made->pid < 0 ? -errno : 0;
 }
 
-int spawn_clone(struct child *child, char *stack, struct process *made)
+/*
+ * Run child_main(child). Sets child->pid, where the clone can name it, and child->handlers_reset,
+ * before the child runs. Returns 0 or -errno.
+ */
+static int make_child(struct child *child, char *stack, struct process *made)
 {
     made->pidfd = -1;
     int result = clone_new(child, stack, made);
-    /* Also if it lacked something: a filter may say so, too. If not, clone() lacks the same. */
+    /* Tried after any error, since a filter may give any. If something is short, it stays short. */
     return result < 0 ? clone_old(child, stack, made) : 0;
+}
+
+/* ------------------------------------------------------------------------ when it has returned */
+
+/*
+ * Has the child exec'd? Until exec, and only until then, it is a child without an exit signal.
+ * A child that has exec'd, and has made us its tracer since (PTRACE_TRACEME), is found under any
+ * options. So the first question is whether it is an ordinary child.
+ * Where waitid() is refused, a child that has come as far as the exec step is taken to have exec'd.
+ */
+static bool has_execed(const struct child *child, pid_t pid)
+{
+    int ordinary = process_find(pid, 0);
+    int unborn = ordinary == 0 ? process_find(pid, WAIT_CLONE) : 0;
+    if (ordinary < 0 || unborn < 0)
+        return child->report.step == EXITBUS_SPAWN_STEP_EXEC;
+    return ordinary || !unborn;
+}
+
+/* Open the pidfd, unless the clone has. Returns it, or -errno; -ESRCH: the child was reaped. */
+static int open_pidfd(struct process *process)
+{
+    int result = process->pidfd;
+    for (int attempt = 0; attempt < SPAWN_ATTEMPTS && result < 0 && result != -ESRCH; attempt++)
+        result = sys_pidfd_open(process->pid);
+    process->pidfd = result;
+    return result;
+}
+
+/* Move the pidfd, for which the kernel takes the lowest number. If no other is free it stays. */
+static void move_off_stdio(struct process *process)
+{
+    if (process->pidfd < 0 || process->pidfd >= LOWEST_FD)
+        return;
+    int high = fcntl(process->pidfd, F_DUPFD_CLOEXEC, LOWEST_FD);
+    if (high < 0)
+        return;
+    sys_close(process->pidfd);
+    process->pidfd = high;
+}
+
+/* Complete what a hand-over needs. Returns 0, or -errno with no child left. */
+static int complete(struct child *child, struct process *process)
+{
+    /* A child that does not know its pid has not announced itself. */
+    if (!child->handover.announced)
+        handover_announce(&child->handover, process->pid);
+    int result = open_pidfd(process);
+    if (result >= 0 || result == -ESRCH) {
+        move_off_stdio(process);
+        return 0;
+    }
+    syscall(SYS_kill, process->pid, SIGKILL);
+    process_reap(process->pid, (int)__WALL);
+    child->report.step = EXITBUS_SPAWN_STEP_PROCESS;
+    return result;
+}
+
+int spawn_cloned(struct child *child, char *stack, struct process *process, bool *copied)
+{
+    int result = make_child(child, stack, process);
+    if (result < 0) {
+        *copied = result == -EINVAL; /* the error that qemu's user mode gives */
+        return result;
+    }
+    if (!child->report.error && has_execed(child, process->pid))
+        return complete(child, process);
+    bool exited = process_reap(process->pid, WAIT_CLONE);
+    process_close_pidfd(process);
+    *copied = exited && !child->began;
+    return child->report.error ? -child->report.error : -EINTR; /* killed before it could exec */
 }

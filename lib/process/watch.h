@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A set of children that one reaper at a time looks after by pidfd: an epoll descriptor, a table by
- * pid, and a lock-free list through which other threads hand children over. Uses: bus, sys.
+ * A set of watched children: an epoll descriptor with their pidfds, a table by pid, and a lock-free
+ * list through which other threads hand children over. One reaper at a time makes passes over it.
  *
- * A hand-over is a transaction of the thread that watches or spawns (the maker):
- *     reserve   the watch is in the set, without a pid yet or with one; the reaper may meet it
- *     commit    the child is there and its pidfd lies in the epoll set: the reaper owns the watch
- *     abort     there is no such child: the reaper drops the watch when it meets it
- * The argument stands in watch.c.
+ * A child is handed over in a transaction of the thread that watches or spawns it (the maker):
+ *   - reserve: the watch is in the set, with or without a pid; the reaper may meet it;
+ *   - commit: the child exists and its pidfd lies in the epoll set; the reaper owns the watch;
+ *   - abort: there is no such child; the reaper drops the watch when it meets it.
+ * Why an exit is published once is argued in watch.c.
  */
 #ifndef EXITBUS_WATCH_H
 #define EXITBUS_WATCH_H
@@ -17,112 +17,134 @@
 
 #define WATCH_BUCKETS 1024
 
-/* Keys of the epoll set that are no watch's: a watch's key has its pid in the upper half. */
+/* Epoll keys that stand for no child. A child's key is larger: its pid is the upper half. */
 enum { WATCH_KEY_WAKE = 1, WATCH_KEY_TIMER, WATCH_KEY_SIGNAL, WATCH_KEY_PENDING };
 
-/* What to look at: those that epoll does not name; all, since names may be lost. */
+/* Which children to look at: those that epoll does not name; or all, since names may be lost. */
 enum { RESCAN_UNPOLLED = 1, RESCAN_ALL = 2 };
 
+/* The owner of a watch may free it. It changes once, by a CAS from RESERVED. */
 enum watch_state {
-    WATCH_RESERVED,  /* by its maker; the reaper may settle it */
-    WATCH_COMMITTED, /* the reaper's */
-    WATCH_ABORTED,   /* the reaper's, to be dropped */
-    WATCH_SETTLED,   /* the maker's, to be dropped: its exit is out, or the set has closed */
-    WATCH_DOUBTED,   /* likewise, but it may be an earlier child's exit that is out */
+    WATCH_RESERVED,  /* by its maker; the reaper may settle or doubt it */
+    WATCH_COMMITTED, /* owned by the reaper */
+    WATCH_ABORTED,   /* owned by the reaper, to be dropped */
+    WATCH_SETTLED,   /* owned by the maker: the exit is published, or the set has closed */
+    WATCH_DOUBTED,   /* owned by the maker: the exit published may be an earlier child's */
 };
 
+/* One watched child. Fields without a remark are the reaper's. */
 struct child_watch {
     struct block block;
-    struct child_watch *next; /* in `incoming`, later in its bucket; the reaper's once listed */
+    struct child_watch *next; /* in `incoming`, later in its bucket */
     _Atomic int32_t pid;      /* 0: not known yet; written by the maker */
-    _Atomic int32_t pidfd; /* -1: none, or lost; written by the maker, after commit by the reaper */
-    uint32_t cookie;       /* lower half of its key; constant */
-    _Atomic uint32_t state; /* enum watch_state */
-    bool spawned;           /* constant: made by exitbus_spawn() */
-    bool polled;            /* its pidfd lies in the epoll set; the maker's until commit */
-    bool held;              /* exited, but its tracer has not seen that yet; the reaper's */
-    bool leaving;           /* the exit of its process is being published; the reaper's */
-    bool named;             /* by epoll, which names it once, and not collected; the reaper's */
+    _Atomic int32_t pidfd;    /* -1: none, or lost; the maker's until commit */
+    uint32_t cookie;          /* lower half of its epoll key; constant */
+    _Atomic uint32_t state;   /* enum watch_state */
+    bool spawned;             /* made by exitbus_spawn(); constant */
+    bool polled;              /* its pidfd lies in the epoll set; the maker's until commit */
+    bool named;               /* epoll has named it, which it does once, and it is not collected */
+    bool traced;              /* it has exited, but its tracer has not seen that yet */
+    bool publishing;          /* the exit of its process is being published */
 };
 
 _Static_assert(sizeof(struct child_watch) <= WATCH_BYTES, "a watch fits its memory class");
 
 struct watch_set {
-    struct exitbus *bus;
-    int epoll_fd;
-    int wake_fd;  /* eventfd: look around */
-    int timer_fd; /* the next attempt at what was put off */
-    _Atomic(struct child_watch *) incoming;
-    _Atomic uint32_t cookies; /* given out */
-    _Atomic uint32_t spawned; /* watches of spawn's, and spawns in flight: the set is needed */
-    _Atomic uint32_t rescan;  /* which watches to look at in the next pass, unasked */
-    _Atomic uint32_t aborted; /* since they were last swept out */
-    /* The rest belongs to the thread that makes the pass, or that has stopped all passes. */
-    bool repoll; /* the epoll descriptor is new: no watch lies in it yet */
-    bool put_off;
+    struct exitbus *bus; /* constant */
+    int epoll_fd;        /* the three are opened and closed with reaper.c's lock */
+    int wake_fd;         /* eventfd: the reaper shall look around */
+    int timer_fd;        /* the time of the next attempt at what was put off */
+    _Atomic(struct child_watch *) incoming; /* a stack of watches that no pass has listed yet */
+    _Atomic uint32_t references;            /* of the bus or the reaper; of spawns in progress */
+    _Atomic uint32_t cookies;               /* given out */
+    _Atomic uint32_t spawned; /* watches of spawn's, and spawns in progress; 0: no reaper needed */
+    _Atomic uint32_t rescan;  /* which watches the next pass shall look at, unasked */
+    _Atomic uint32_t aborted; /* watches aborted since the last sweep */
+    /* The rest belongs to the thread that makes the pass, or that has halted the reaper. */
+    bool repoll;                /* the epoll descriptor is new: no watch lies in it yet */
+    bool put_off;               /* the timer is armed */
     int refused;                /* waits in a row that the kernel has refused */
-    int64_t retry_ns;           /* the interval before the latest retry; 0: all is well */
+    int64_t retry_ns;           /* the interval before the latest retry; 0: nothing was put off */
     struct child_watch *unborn; /* reserved, without a pid yet */
     struct child_watch *buckets[WATCH_BUCKETS];
 };
 
-/* Memory for a set, without descriptors. NULL: none. */
-struct watch_set *watch_set_new(struct exitbus *bus);
-/* No other thread uses it any more. Drops what is left in it. */
-void watch_set_free(struct watch_set *set);
+/* Make a set, without descriptors and with one reference. Returns NULL if there is no memory. */
+struct watch_set *watch_set_create(struct exitbus *bus);
 
-/* Open its descriptors, or those that are not open. 0, -EMFILE, -ENFILE, -ENOMEM. */
-int watch_set_open(struct watch_set *set);
-void watch_set_close(struct watch_set *set);
+/* Hold the set for a spawn, which needs a reaper over it. Context: with reaper.c's lock. */
+static inline void watch_set_acquire(struct watch_set *set)
+{
+    fetch_add_relaxed(&set->references, 1);
+    fetch_add_relaxed(&set->spawned, 1);
+}
 
-/* Make the reaper that waits for the set look around. 0 or -errno: the descriptor is not ours. */
-int watch_set_wake(struct watch_set *set);
+/* Give up a reference. The last one drops what is left, closes the descriptors, frees the set. */
+void watch_set_release(struct watch_set *set);
 
-/* ------------------------------------------------------------------ the maker, on any thread */
+/* Does a spawned child, or a spawn in progress, need a reaper over this set? It may be NULL. */
+static inline bool watch_set_needed(const struct watch_set *set)
+{
+    return set && load_relaxed(&set->spawned) > 0;
+}
 
 /*
- * Reserve a watch for the child `pid` (0: to be said by watch_set_pid). NULL: no memory.
- * Lock-free; takes and leaves a read-side section.
+ * Open its descriptors, or those of them that are not open. Returns 0, -EMFILE, -ENFILE, -ENOMEM.
+ * Context: with reaper.c's lock.
  */
-struct child_watch *watch_reserve(struct watch_set *set, pid_t pid, bool spawned);
+int watch_set_open(struct watch_set *set);
 
-/* Say the pid of a reserved watch, before that child can have exited. One atomic store. */
-static inline void watch_set_pid(struct child_watch *watch, pid_t pid)
+/* Close its descriptors. Context: with reaper.c's lock, and no pass can be made. */
+void watch_set_close(struct watch_set *set);
+
+/* Make the reaper look around. Returns 0, or -errno: the descriptor is not ours any more. */
+int watch_set_wake(struct watch_set *set);
+
+/* --------------------------------------------------------------- for makers, on any thread */
+
+/*
+ * Reserve a watch for the child `pid`; 0: child_watch_set_pid() will say it. Returns NULL if there
+ * is no memory. Context: lock-free; enters and leaves a read-side section.
+ */
+struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, bool spawned);
+
+/*
+ * Set the pid of a reserved watch, before that child can have exited. Context: one atomic store,
+ * legal in a child that shares the caller's memory.
+ */
+static inline void child_watch_set_pid(struct child_watch *watch, pid_t pid)
 {
-    /* Release; pairs with the load in watch_pid(). */
+    /* Release; pairs with watch_pid(). */
     store_release(&watch->pid, pid);
 }
 
 /*
- * Hand the child over; takes `pidfd`, -1 if none could be had. False: the watch was doubted
- * meanwhile, so look at the child once more. Can't fail otherwise; lock-free. The watch is gone for
- * the caller.
+ * Hand the child over, and its pidfd; -1: none could be had. The watch is the reaper's from then
+ * on. Returns false if the watch was doubted meanwhile: the caller looks at the child once more.
+ * Context: lock-free, and never fails.
  */
-bool watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd);
+bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd);
 
-/* There is no such child. The watch is gone for the caller. */
-void watch_abort(struct watch_set *set, struct child_watch *watch);
+/* Take a reserved watch back: there is no such child. Context: lock-free, and never fails. */
+void child_watch_abort(struct watch_set *set, struct child_watch *watch);
 
-/* --------------------------------------------------- the reaper, one thread at a time */
-
-/* Take over what was handed in since the last look. */
-void watch_absorb(struct watch_set *set);
+/* ------------------------------------------------------- for the reaper, one thread at a time */
 
 static inline pid_t watch_pid(const struct child_watch *watch)
 {
-    /* Acquire; pairs with the store in watch_set_pid(). */
+    /* Acquire; pairs with child_watch_set_pid(). */
     return load_acquire(&watch->pid);
 }
 
 static inline enum watch_state watch_state(const struct child_watch *watch)
 {
-    /* Acquire; pairs with the maker's change of state. */
+    /* Acquire; pairs with end_reservation() and end_unlinked(). */
     return (enum watch_state)load_acquire(&watch->state);
 }
 
 static inline int watch_pidfd(const struct child_watch *watch)
 {
-    /* Acquire; pairs with the store in watch_commit(). */
+    /* Acquire; pairs with child_watch_commit(). */
     return load_acquire(&watch->pidfd);
 }
 
@@ -131,31 +153,35 @@ static inline struct child_watch **watch_bucket(struct watch_set *set, pid_t pid
     return &set->buckets[(size_t)pid % WATCH_BUCKETS];
 }
 
-/* The watch that an epoll key stands for; NULL: gone meanwhile. After watch_absorb(). */
+/* List what was handed in since the last call. */
+void watch_absorb(struct watch_set *set);
+
+/* Returns the watch that an epoll key names; NULL: it is gone. Context: after watch_absorb(). */
 struct child_watch *watch_of_key(struct watch_set *set, uint64_t key);
 
-/* Drop what was aborted, if that is many. */
-void watch_sweep(struct watch_set *set);
-
-/* Any watch of a pid, or NULL. After watch_absorb(). */
+/* Returns a watch of that pid, or NULL. Context: after watch_absorb(). */
 struct child_watch *watch_find(struct watch_set *set, pid_t pid);
 
+/* Drop aborted watches, if there are many. */
+void watch_sweep(struct watch_set *set);
+
 /*
- * The exit is out (or nobody's): take the watch out of the set. `named`: epoll has just named it,
- * and so will not again. `to`: what a watch becomes that its maker still holds.
+ * Take a watch out of the set: its exit is published, or is nobody's. `named`: epoll has just named
+ * it, so its entry is spent. `to`: the state of a watch that its maker still holds.
  */
-void watch_end(struct watch_set *set, struct child_watch *watch, bool named, enum watch_state to);
+void child_watch_end(struct watch_set *set, struct child_watch *watch, bool named,
+                     enum watch_state to);
 
 /* Take its pidfd out of the epoll set. */
-void watch_unpoll(struct watch_set *set, struct child_watch *watch);
+void child_watch_unpoll(struct watch_set *set, struct child_watch *watch);
 
-/* Put its pidfd into the epoll set, opened anew if it was lost. False: it can't be polled now. */
-bool watch_poll(struct watch_set *set, struct child_watch *watch);
+/* Put its pidfd, opened if it was lost, into the epoll set. Returns false if that can't be done. */
+bool child_watch_poll(struct watch_set *set, struct child_watch *watch);
 
-/* Set the timer for another attempt, at growing intervals. */
+/* Arm the timer for another attempt, at growing intervals. */
 void watch_retry_later(struct watch_set *set);
 
-/* Drop all watches; or only those that spawn has not made. No pass may be in progress. */
+/* Drop all watches, or those that spawn has not made. Context: no pass can be made. */
 void watch_drop(struct watch_set *set, bool also_spawned);
 
 #endif

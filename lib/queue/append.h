@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Append to a queue. What is usual is inline, since a publish does it once for each subscription;
- * all else, and the argument for both, is in queue.c. Uses: queue.
+ * all else, and the argument for both, is in append.c.
  */
 #ifndef EXITBUS_APPEND_H
 #define EXITBUS_APPEND_H
@@ -10,17 +10,6 @@
 
 /* Enough for the cores of one machine to be far apart, and few enough to fit a fan-out. */
 #define CELLS_AHEAD 6
-
-static inline uint64_t position_make(const struct segment *segment, unsigned index)
-{
-    return (uint64_t)(uintptr_t)segment | (uint64_t)index << POSITION_INDEX_SHIFT;
-}
-
-static inline uint64_t cell_tag(const struct cell *cell)
-{
-    /* Pairs with the release store of the header's tag in cell_fill. */
-    return load_acquire(&cell->tag);
-}
 
 /*
  * Fetch what the next events need for writing, some events ahead. Otherwise the publisher waits for
@@ -79,6 +68,22 @@ static inline void append_at(struct queue_tail *tail, const struct memory *memor
     atomic_store_explicit(&tail->hint, position_make(segment, index + cells),
                           mutant(WEAK_HINT) ? memory_order_relaxed : memory_order_release);
     probe(PROBE_APPEND_HINT_WRITTEN);
+}
+
+/* Move the tail from a full segment to the one that follows it. */
+static inline void tail_advance(struct queue_tail *tail, struct segment *from, struct segment *to)
+{
+    if (mutant(QUEUE_TAIL_STAYS) && from->class < SEGMENT_CLASSES)
+        return;
+    if (!mutant(QUEUE_HINT_STAYS))
+        store_relaxed(&tail->hint, position_make(to, 0));
+    struct segment *last = from;
+    /* Release: whoever loads it sees the fields of `to`, and that hint. Fails if another was
+     * faster, who has then moved it at least as far. */
+    cas_release(&tail->segment, &last, to);
+    /* Release: pairs with segment_leave. */
+    store_release(&from->left, true);
+    probe(PROBE_APPEND_TAIL_MOVED);
 }
 
 /* The same as queue_append, from cell `i` of `segment` on, where its place may be. */

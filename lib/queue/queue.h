@@ -3,7 +3,7 @@
  * One subscription's queue: lock-free, unbounded, any number of receivers; appended to by the
  * threads that distribute one event, any number of which may be at it at once (helping).
  * Guarantees its part of G1, G2 (exactly once, in the order of seq), G3 (queue_close) and G7.
- * The algorithm and the argument for it stand in queue.c; to append: append.h. Uses: event, memory.
+ * The algorithm and the argument for it stand in append.c; to append: append.h.
  *
  * The publishers' half and the receivers' half are two structs, so that the owner can put each on a
  * cache line with what else that side touches. All calls must be made inside a read-side section.
@@ -11,46 +11,7 @@
 #ifndef EXITBUS_QUEUE_H
 #define EXITBUS_QUEUE_H
 
-#include "base/atomic.h"
-#include "event/event.h"
-#include "memory/memory.h"
-
-/* One line. `tag` is the seq of the event it belongs to; below the segment's base: empty. */
-struct cell {
-    _Alignas(CACHE_LINE) _Atomic uint64_t tag;
-    _Atomic uint64_t words[CELL_WORDS];
-};
-
-/* A run of cells. What is not atomic is written before the segment is linked, then constant. */
-struct segment {
-    struct block block;             /* unused in a queue's first segment */
-    _Atomic(struct segment *) next; /* linked once */
-    uint64_t base;                  /* the event that it was linked for */
-    uint64_t first_ordinal;         /* events put into the queue before this segment */
-    uint16_t capacity;              /* cells */
-    uint16_t class;                 /* of its memory */
-    _Atomic bool left;              /* the tail is known to have moved on */
-    _Atomic bool wide;              /* some event takes more than one cell */
-};
-
-_Static_assert(sizeof(struct segment) == CACHE_LINE, "cells begin on the second line");
-
-/* The cells lie behind the segment, in the same block. */
-static inline struct cell *segment_cell(const struct segment *segment, unsigned index)
-{
-    return (struct cell *)(uintptr_t)(segment + 1) + index;
-}
-
-/* The first segment lives in its owner, since most subscriptions wait for one exit. */
-#define QUEUE_FIRST_CELLS 1
-struct first_segment {
-    struct segment segment;
-    struct cell cells[QUEUE_FIRST_CELLS];
-};
-
-/* Memory classes of the segments that follow. */
-enum { SEGMENT_CLASS_4, SEGMENT_CLASS_16, SEGMENT_CLASS_126, SEGMENT_CLASSES };
-#define SEGMENT_BYTES(cells) (sizeof(struct segment) + (cells) * sizeof(struct cell))
+#include "queue/cell.h"
 
 /* Written by publishers. */
 struct queue_tail {
@@ -62,20 +23,6 @@ struct queue_tail {
 struct queue_head {
     _Atomic uint64_t position;
 };
-
-/* A place in a queue, packed: the index of the cell, the segment's address, and flags. */
-#define POSITION_INDEX_SHIFT 48
-#define POSITION_SEGMENT ((((uint64_t)1 << POSITION_INDEX_SHIFT) - 1) & ~(uint64_t)(CACHE_LINE - 1))
-
-static inline struct segment *position_segment(uint64_t position)
-{
-    return (struct segment *)(uintptr_t)(position & POSITION_SEGMENT);
-}
-
-static inline unsigned position_index(uint64_t position)
-{
-    return (unsigned)(position >> POSITION_INDEX_SHIFT);
-}
 
 void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_segment *first);
 

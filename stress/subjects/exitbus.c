@@ -168,7 +168,7 @@ static int fd(void *subscription)
 
 static ssize_t pending(void *subscription)
 {
-    return exitbus_pending(subscription);
+    return exitbus_subscription_pending(subscription);
 }
 
 static int reaper_start(void *bus)

@@ -240,7 +240,7 @@ static const char *run_wait_pid(struct subscriber *subscriber, pid_t pid)
 {
     struct exitbus_event event;
     uint64_t seq = 0;
-    int result = exitbus_wait_pid(subscriber->handle, pid, 0, &event);
+    int result = exitbus_receive_pid(subscriber->handle, pid, &event, &(uint64_t){0}, 0);
     int expected = reference_wait_pid(&reference, &subscriber->model, pid, &seq);
     const char *found = compare("the result", expected, result);
     return !found && result == 0 ? compare_event(seq, &event) : found;
@@ -262,7 +262,7 @@ static const char *run_poll(struct subscriber *subscriber)
 static const char *run_pending(const struct subscriber *subscriber)
 {
     return compare("pending", (long long)reference_pending(&reference, &subscriber->model),
-                   exitbus_pending(subscriber->handle));
+                   exitbus_subscription_pending(subscriber->handle));
 }
 
 static const char *run_stats(void)

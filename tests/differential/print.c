@@ -81,7 +81,7 @@ void call_print(FILE *stream, const struct call *call)
         [CALL_REF] = "exitbus_subscription_ref(s%u);",
         [CALL_UNREF] = "exitbus_subscription_unref(s%u);",
         [CALL_POLL] = "poll_once(exitbus_subscription_fd(s%u));",
-        [CALL_PENDING] = "exitbus_pending(s%u);",
+        [CALL_PENDING] = "exitbus_subscription_pending(s%u);",
     };
     uint32_t first = call->arguments[0], second = call->arguments[1];
     if (call->kind == CALL_SUBSCRIBE)
@@ -91,7 +91,8 @@ void call_print(FILE *stream, const struct call *call)
     else if (call->kind == CALL_RECEIVE_BATCH)
         fprintf(stream, "exitbus_receive_batch(s%u, events, %u, 0);", first, second + 1);
     else if (call->kind == CALL_WAIT_PID)
-        fprintf(stream, "exitbus_wait_pid(s%u, %d, 0, &event);", first, call_pids[second]);
+        fprintf(stream, "exitbus_receive_pid(s%u, %d, &event, &discarded, 0);", first,
+                call_pids[second]);
     else if (call->kind == CALL_STATS)
         fprintf(stream, "exitbus_stats(bus, &stats);");
     else if (call->kind == CALL_DESTROY)

@@ -38,18 +38,18 @@ static void bad_subscription_calls(struct exitbus_subscription *sub)
     memset((void *)&event, UNTOUCHED, sizeof event);
     must_equal(exitbus_receive(NULL, &event, -1), -EINVAL);
     must_equal(exitbus_receive_batch(NULL, &event, 1, -1), -EINVAL);
-    must_equal(exitbus_wait_pid(NULL, 1, -1, &event), -EINVAL);
+    must_equal(exitbus_receive_pid(NULL, 1, &event, &(uint64_t){0}, -1), -EINVAL);
     must_equal(exitbus_subscription_ref(NULL), -EINVAL);
     must_equal(exitbus_subscription_fd(NULL), -EINVAL);
-    must_equal(exitbus_pending(NULL), -EINVAL);
+    must_equal(exitbus_subscription_pending(NULL), -EINVAL);
     must_equal(exitbus_unsubscribe(NULL), 0);
     must_equal(exitbus_subscription_unref(NULL), 0);
     if (sub) {
         must_equal(exitbus_receive(sub, NULL, -1), -EINVAL);
         must_equal(exitbus_receive_batch(sub, NULL, 1, -1), -EINVAL);
         must_equal(exitbus_receive_batch(sub, &event, 0, -1), -EINVAL);
-        must_equal(exitbus_wait_pid(sub, 1, -1, NULL), -EINVAL);
-        must_equal(exitbus_wait_pid(sub, 0, -1, &event), -EINVAL);
+        must_equal(exitbus_receive_pid(sub, 1, NULL, &(uint64_t){0}, -1), -EINVAL);
+        must_equal(exitbus_receive_pid(sub, 0, &event, &(uint64_t){0}, -1), -EINVAL);
     }
     must_be_untouched(event);
 }

@@ -81,7 +81,7 @@ void do_receive_batch(void)
 /* What a wait that has timed out took, it dropped: none of it may be what it waited for. */
 static void dropped_by_wait(struct subscriber *subscriber, pid_t pid)
 {
-    ssize_t left = exitbus_pending(subscriber->handle);
+    ssize_t left = exitbus_subscription_pending(subscriber->handle);
     uint64_t seq;
     while ((ssize_t)reference_pending(&scene.model, &subscriber->model) > left) {
         must_equal(reference_receive(&scene.model, &subscriber->model, &seq, 1), 1);
@@ -100,7 +100,7 @@ void do_wait_pid(void)
     int64_t timeout_ns = byte() & 1;
     struct exitbus_event event;
     memset((void *)&event, UNTOUCHED, sizeof event);
-    int result = exitbus_wait_pid(subscriber->handle, pid, timeout_ns, &event);
+    int result = exitbus_receive_pid(subscriber->handle, pid, &event, &(uint64_t){0}, timeout_ns);
     trace("wait_pid(s%td, %d) = %d", subscriber - scene.subscribers, pid, result);
     if (result != 0)
         must_be_untouched(event);

@@ -49,7 +49,7 @@ static void check_fd(const struct subscriber *subscriber)
 static void check_subscriber(const struct subscriber *subscriber)
 {
     size_t expected = reference_pending(&scene.model, &subscriber->model);
-    ssize_t pending = exitbus_pending(subscriber->handle);
+    ssize_t pending = exitbus_subscription_pending(subscriber->handle);
     if (scene.stalled) {
         must(pending >= 0 && (size_t)pending <= expected);
         return;

@@ -74,8 +74,11 @@ cc -O2 -g -w -D_GNU_SOURCE -c "$here/runtime/explore.c" -o "$work/explore.o"
 library() {
     local source
     mkdir -p "$work/$1"
-    for source in order queue registry event topic subscription wakeup bus barrier epoch fork_guard error; do
-        cc $flags $races $2 -c "$root"/lib/*/$source.c -o "$work/$1/$source.o"
+    for source in api/bus api/error api/publish api/receive api/subscribe bus/bus bus/core bus/deliver \
+        bus/order bus/receive bus/registry bus/subscription queue/append queue/event_count \
+        queue/event_fd queue/take queue/wakeup event/event event/topic memory/epoch base/barrier \
+        base/fork_guard base/pin; do
+        cc $flags $races $2 -c "$root/lib/$source.c" -o "$work/$1/${source/\//-}.o"
     done
     cc $flags $2 -c "$here/runtime/library.c" -o "$work/$1/library.o"
 }

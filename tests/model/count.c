@@ -27,7 +27,7 @@ static void *closer(void *nothing)
 {
     if (any_of(2))
         assert(exitbus_subscription_fd(sub) >= 0);
-    ssize_t pending = exitbus_pending(sub);
+    ssize_t pending = exitbus_subscription_pending(sub);
     assert(pending >= 0 && pending <= 2);
     assert(exitbus_unsubscribe(sub) == 0);
     return nothing;

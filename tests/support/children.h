@@ -69,7 +69,7 @@ static inline bool no_children(void)
 static inline struct exitbus_event receive_pid(struct exitbus_subscription *subscription, pid_t pid)
 {
     struct exitbus_event event;
-    must_equal(exitbus_wait_pid(subscription, pid, -1, &event), 0);
+    must_equal(exitbus_receive_pid(subscription, pid, &event, &(uint64_t){0}, -1), 0);
     return event;
 }
 

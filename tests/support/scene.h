@@ -267,7 +267,7 @@ static inline void *others_subscribe(void *bus)
         must_equal(exitbus_receive(once, &event, -1), -ESHUTDOWN);
         struct exitbus_stats stats;
         must_equal(exitbus_stats(bus, &stats), 0);
-        must(exitbus_pending(all) >= 0);
+        must(exitbus_subscription_pending(all) >= 0);
         must_equal(exitbus_unsubscribe(once), 0);
         must_equal(exitbus_unsubscribe(exact), 0);
         must_equal(exitbus_unsubscribe(all), 0);

@@ -99,7 +99,7 @@ static inline void must_be_empty(struct exitbus_subscription *subscription)
 {
     struct exitbus_event event;
     must_equal(exitbus_receive(subscription, &event, 0), -EAGAIN);
-    must_equal(exitbus_pending(subscription), 0);
+    must_equal(exitbus_subscription_pending(subscription), 0);
 }
 
 #endif

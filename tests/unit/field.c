@@ -34,7 +34,7 @@ TEST(field, blocked_reaper)
         must_equal(receive_pid(own, pid).exit_code, 3);
         must_equal(exitbus_unsubscribe(own), 0);
     }
-    check_equal(exitbus_pending(slow), CHILDREN);
+    check_equal(exitbus_subscription_pending(slow), CHILDREN);
     uint64_t seq = 0;
     struct exitbus_event event;
     for (int i = 0; i < CHILDREN; i++) {
@@ -119,10 +119,10 @@ TEST(field, lock_cycle)
     halt_wait_reached();
     check_ok(exitbus_unsubscribe(subscription)); /* … while it unsubscribes */
     check_ok(exitbus_publish_pid(bus, 2, 0));
-    check_equal(exitbus_pending(other), 3);
+    check_equal(exitbus_subscription_pending(other), 3);
     sem_post(&halt_over);
     thread_join(notifier);
-    check_equal(exitbus_pending(other), 3);
+    check_equal(exitbus_subscription_pending(other), 3);
     check_ok(exitbus_unsubscribe(other));
     check_ok(exitbus_destroy(bus));
 }
@@ -177,7 +177,7 @@ TEST(field, drop_outside_runtime)
     check_equal(stats_of(bus).subscriptions, 1);
     sem_post(&halt_over);
     thread_join(publisher);
-    check_equal(exitbus_pending(stays), 1);
+    check_equal(exitbus_subscription_pending(stays), 1);
     check_ok(exitbus_unsubscribe(stays));
     check_ok(exitbus_destroy(bus));
 }
@@ -214,7 +214,7 @@ TEST(field, double_wait)
     int status;
     check_equal(waitpid(child.pid, &status, 0), child.pid); /* the other one wins */
     struct pollfd fd = {exitbus_reaper_fd(reaper), POLLIN, 0};
-    while (exitbus_pending(subscription) == 0) {
+    while (exitbus_subscription_pending(subscription) == 0) {
         poll(&fd, 1, -1);
         check_ok(exitbus_reaper_poll(reaper));
     }
@@ -310,7 +310,7 @@ TEST(field, coalesced_sigchld)
     struct pollfd fd = {exitbus_reaper_fd(reaper), POLLIN, 0};
     check_equal(poll(&fd, 1, 0), 1);
     check_equal(exitbus_reaper_poll(reaper), CHILDREN); /* in one pass */
-    check_equal(exitbus_pending(subscription), CHILDREN);
+    check_equal(exitbus_subscription_pending(subscription), CHILDREN);
     check_ok(exitbus_unsubscribe(subscription));
     check_ok(exitbus_reaper_stop(reaper));
     check_ok(exitbus_destroy(bus));
@@ -586,7 +586,8 @@ static void *spawn_here(void *bus)
 /* The child's stack lies inside the caller's, which is small. */
 TEST(field, small_stack_spawn)
 {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which need more themselves  \
+#if !defined(__SANITIZE_ADDRESS__) &&                                                              \
+    !defined(__SANITIZE_THREAD__) /* which need more themselves  \
                                                                      */
     struct exitbus *bus = bus_new();
     pthread_attr_t attributes;

@@ -183,7 +183,7 @@ static void kill_child_here(enum probe step)
 TEST(hostile, a_child_killed_while_it_subscribes)
 {
     static const enum probe steps[] = {PROBE_SUBSCRIBE_INSERTED, PROBE_SUBSCRIBE_ORDER_READ,
-                                           PROBE_SUBSCRIBE_STARTED};
+                                       PROBE_SUBSCRIBE_STARTED};
     static struct account account;
     account_init(&account);
     struct exitbus *bus = account_bus(&account);
@@ -444,7 +444,7 @@ static void run_stopped_handover(uint32_t flags)
     struct exitbus_event event;
     for (int i = 0; i < 4; i++) {
         pid_t pid = i > 0 ? spawn_tiny(bus, "7", NULL) : 0; /* first that of the stopped one */
-        while (flags && exitbus_pending(sub) == 0)
+        while (flags && exitbus_subscription_pending(sub) == 0)
             check(exitbus_reaper_poll(reaper) >= 0);
         check_ok(exitbus_receive(sub, &event, -1));
         check_equal(event.exit_code, i > 0 ? 7 : 5);

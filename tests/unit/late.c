@@ -86,7 +86,7 @@ TEST(late, a_hint_from_a_segments_last_life)
     struct exitbus_subscription *q = subscribe(bus, exitbus_topic_pid(Q_PID));
     struct exitbus_subscription *o = subscribe(bus, exitbus_topic_pid(O_PID));
     struct publisher owner, helper, mover;
-    struct memory *memory = &bus->hub.memory;
+    struct memory *memory = &bus->core.memory;
     const struct pool *pool = &memory->pools[SEGMENT_CLASS_126];
     int code = 0;
     /* S shall be the last of its batch to be retired, and so the first to be taken again. */
@@ -230,8 +230,8 @@ static void run_without_memory(enum probe step)
 TEST(late, a_sleeper_learns_of_an_event_without_memory)
 {
     static const enum probe steps[] = {PROBE_DELIVER_BEFORE_APPEND, PROBE_DELIVER_BEFORE_WAKE,
-                                           PROBE_ORDER_STALLED, PROBE_WAKE_EPOCH_MOVED,
-                                           PROBE_WAKE_DONE};
+                                       PROBE_ORDER_STALLED, PROBE_WAKE_EPOCH_MOVED,
+                                       PROBE_WAKE_DONE};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
         run_without_memory(steps[i]);
 }

@@ -113,7 +113,7 @@ static void publish_all(struct fixture *fixture, uint64_t events)
     for (uint64_t stage = 0; stage < STAGES; stage++) {
         uint64_t first = stage * events / STAGES + 1, last = (stage + 1) * events / STAGES;
         publish_stage(fixture->bus, first, last, fixture->slow.wide);
-        check_equal(exitbus_pending(fixture->slow.subscription), last);
+        check_equal(exitbus_subscription_pending(fixture->slow.subscription), last);
         for (size_t i = 0; i < OTHERS; i++)
             await(atomic_load(&fixture->others[i].received) == last);
     }

@@ -202,7 +202,7 @@ static void *publisher(void *argument)
         }
         history->last += count;
         if (history->last % 64 < count)
-            await(exitbus_pending(world->steady) < BACKLOG_MAX);
+            await(exitbus_subscription_pending(world->steady) < BACKLOG_MAX);
     }
     return NULL;
 }
@@ -333,7 +333,7 @@ static void check_gives_nothing(struct exitbus_subscription *subscription)
     struct exitbus_event event;
     must_equal(exitbus_receive(subscription, &event, 0), -ESHUTDOWN);
     must_equal(exitbus_receive(subscription, &event, -1), -ESHUTDOWN);
-    must_equal(exitbus_pending(subscription), 0);
+    must_equal(exitbus_subscription_pending(subscription), 0);
 }
 
 /* Unsubscribes right after a receive, in the middle of its receive loop. */
@@ -367,7 +367,7 @@ static void leave_early(struct world *world, uint64_t *random)
     struct exitbus_subscription *subscription = journal_subscribe(world, journal, 0);
     way_prepare(world->way, subscription);
     if (random_below(random, 2) == 0)
-        await(exitbus_pending(subscription) > 0);
+        await(exitbus_subscription_pending(subscription) > 0);
     must_equal(exitbus_unsubscribe(subscription), 0);
 }
 
@@ -554,7 +554,7 @@ static void steady_end(struct steady *steady, pthread_t *threads)
     for (size_t i = 0; i < STEADY + 1; i++) {
         if (i == 2)
             continue;
-        await(exitbus_pending(steady[i].subscription) == 0);
+        await(exitbus_subscription_pending(steady[i].subscription) == 0);
         check_ok(exitbus_unsubscribe(steady[i].subscription));
     }
     for (size_t i = 0; i < STEADY + 1; i++)

@@ -172,7 +172,7 @@ TEST_EACH_WAY(monitor_table, each_topic_receives_its_events)
             await(stats_of(bus).sleeping_receivers == TOPICS);
         publish_all(bus, publishing);
         for (size_t i = 0; i < TOPICS; i++) {
-            await(exitbus_pending(subscribers[i].subscription) == 0);
+            await(exitbus_subscription_pending(subscribers[i].subscription) == 0);
             check_ok(exitbus_unsubscribe(subscribers[i].subscription));
             thread_join(threads[i]);
             check_row(i, subscribers[i].received, false);
@@ -196,10 +196,10 @@ TEST_EACH_WAY(monitor_table, each_topic_receives_its_events_late)
     for (size_t i = TOPICS; i-- > 0;) {
         struct exitbus_subscription *subscription = subscribers[i].subscription;
         ssize_t pending;
-        while ((pending = exitbus_pending(subscription)) > 0) {
+        while ((pending = exitbus_subscription_pending(subscription)) > 0) {
             struct exitbus_event event;
             check_equal(way_receive(way, subscription, &event, 1), 1);
-            check_equal(exitbus_pending(subscription), pending - 1);
+            check_equal(exitbus_subscription_pending(subscription), pending - 1);
             take_note(&subscribers[i], &event);
         }
         must_be_empty(subscription);

@@ -230,7 +230,7 @@ TEST(publish, times_of_zero_are_filled_in_throughout_a_batch)
         check_equal(call, error);                                                                  \
         check_equal(seq, 0x5e95e9);                                                                \
         check_equal(stats_of((fixture)->bus).published, 0);                                        \
-        check_equal(exitbus_pending((fixture)->all), 0);                                           \
+        check_equal(exitbus_subscription_pending((fixture)->all), 0);                              \
     } while (0)
 
 TEST(publish, bad_events_are_refused)
@@ -401,7 +401,7 @@ TEST(publish, events_that_nobody_wants_are_numbered_all_the_same)
     struct exitbus_subscription *one = subscribe(bus, exitbus_topic_pid(3));
     for (int i = 1; i <= 1000; i++)
         check_equal(exitbus_publish_pid(bus, i, 0), 0);
-    check_equal(exitbus_pending(one), 1);
+    check_equal(exitbus_subscription_pending(one), 1);
     check_equal(receive(one).seq, 3);
     check_equal(stats_of(bus).published, 1000);
     check_ok(exitbus_unsubscribe(one));

@@ -84,7 +84,7 @@ TEST(reaper, stopped_and_continued)
     }
     kill(pid, SIGKILL);
     check_equal(receive_pid(own, pid).exit_code, 128 + SIGKILL);
-    check_equal(exitbus_pending(all), 1);
+    check_equal(exitbus_subscription_pending(all), 1);
     check_ok(exitbus_unsubscribe(own));
     end_bus(bus, reaper, all);
 }
@@ -160,7 +160,7 @@ static void with_handler(const struct sigaction *mine)
         struct child child = child_fork(8);
         child_end(child);
         await(atomic_load(&handled) > before);
-        while (flags && exitbus_pending(all) == 0)
+        while (flags && exitbus_subscription_pending(all) == 0)
             check_ok(exitbus_reaper_poll(reaper));
         check_equal(receive_pid(all, child.pid).exit_code, 8);
         check_ok(exitbus_reaper_stop(reaper));
@@ -290,7 +290,7 @@ TEST(reaper, watch)
     check_equal(receive_pid(all, child.pid).exit_code, 2);
     await(is_gone(child.pid));
     check_equal(exitbus_reaper_watch(reaper, child.pid), -ECHILD);
-    check_equal(exitbus_pending(all), 0); /* once, for five watches */
+    check_equal(exitbus_subscription_pending(all), 0); /* once, for five watches */
     end_bus(bus, reaper, all);
 }
 

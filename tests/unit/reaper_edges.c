@@ -393,7 +393,7 @@ static void run_birth_order(enum exitbus_reaper_mode mode)
         kill(pids[i], SIGKILL);
         await(is_zombie(pids[i]));
     }
-    while (exitbus_pending(all) < CHILDREN)
+    while (exitbus_subscription_pending(all) < CHILDREN)
         check_ok(exitbus_reaper_poll(reaper));
     struct exitbus_event event;
     for (int i = CHILDREN - 1; i >= 0; i--) {
@@ -987,7 +987,7 @@ static void run_without_stdio(void)
         for (int fd = 0; fd < 3; fd++)
             must(null == fd ? true : dup2(null, fd) == fd);
         kill(pid, SIGKILL);
-        while (i >= 2 && exitbus_pending(own) == 0)
+        while (i >= 2 && exitbus_subscription_pending(own) == 0)
             must(exitbus_reaper_poll(reaper) >= 0);
         must_equal(receive_pid(own, pid).exit_code, 128 + SIGKILL);
         for (int fd = 0; fd < 3; fd++)

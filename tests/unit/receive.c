@@ -139,7 +139,8 @@ TEST(receive, no_wake_up_is_lost)
     pthread_t thread = thread_start(receive_forever, &sleeper);
     for (unsigned i = 0; i < scaled(40000); i++) {
         publish_pids(fixture.bus, 1, 1);
-        while (exitbus_pending(fixture.all) > 0) /* until it has been taken, or for ever */
+        while (exitbus_subscription_pending(fixture.all) >
+               0) /* until it has been taken, or for ever */
             sched_yield();
     }
     check_ok(exitbus_subscription_ref(fixture.all));
@@ -191,7 +192,7 @@ TEST_EACH_WAY(receive, batches)
             check_equal(events[i].pid, received);
         }
         check_equal(events[count].seq, 0x7777777777777777);
-        check_equal(exitbus_pending(fixture.all), published - received);
+        check_equal(exitbus_subscription_pending(fixture.all), published - received);
     }
     fixture_end(&fixture);
 }
@@ -220,13 +221,13 @@ TEST(receive, bad_arguments_are_refused)
     check_equal(exitbus_receive_batch(NULL, &event, 1, 0), -EINVAL);
     check_equal(exitbus_receive_batch(fixture.all, NULL, 1, 0), -EINVAL);
     check_equal(exitbus_receive_batch(fixture.all, &event, 0, 0), -EINVAL);
-    check_equal(exitbus_wait_pid(NULL, 1, 0, &event), -EINVAL);
-    check_equal(exitbus_wait_pid(fixture.all, 1, 0, NULL), -EINVAL);
-    check_equal(exitbus_wait_pid(fixture.all, 0, 0, &event), -EINVAL);
-    check_equal(exitbus_wait_pid(fixture.all, -1, 0, &event), -EINVAL);
-    check_equal(exitbus_pending(NULL), -EINVAL);
+    check_equal(exitbus_receive_pid(NULL, 1, &event, &(uint64_t){0}, 0), -EINVAL);
+    check_equal(exitbus_receive_pid(fixture.all, 1, NULL, &(uint64_t){0}, 0), -EINVAL);
+    check_equal(exitbus_receive_pid(fixture.all, 0, &event, &(uint64_t){0}, 0), -EINVAL);
+    check_equal(exitbus_receive_pid(fixture.all, -1, &event, &(uint64_t){0}, 0), -EINVAL);
+    check_equal(exitbus_subscription_pending(NULL), -EINVAL);
     check_equal(exitbus_subscription_fd(NULL), -EINVAL);
-    check_equal(exitbus_pending(fixture.all), 1);
+    check_equal(exitbus_subscription_pending(fixture.all), 1);
     fixture_end(&fixture);
 }
 
@@ -234,47 +235,76 @@ TEST(receive, pending)
 {
     struct fixture fixture = fixture_begin();
     struct exitbus_event events[5];
-    check_equal(exitbus_pending(fixture.all), 0);
+    check_equal(exitbus_subscription_pending(fixture.all), 0);
     for (int i = 1; i <= 300; i++) {
         check_equal(i % 3 ? exitbus_publish_pid(fixture.bus, 1, 0)
                           : exitbus_publish_exec(fixture.bus, "container", "exec", 0),
                     0);
-        check_equal(exitbus_pending(fixture.all), i);
+        check_equal(exitbus_subscription_pending(fixture.all), i);
     }
     for (ssize_t left = 300; left > 0;) {
         ssize_t count = exitbus_receive_batch(fixture.all, events, 5, 0);
         check(count > 0);
         left -= count;
-        check_equal(exitbus_pending(fixture.all), left);
+        check_equal(exitbus_subscription_pending(fixture.all), left);
     }
     fixture_end(&fixture);
 }
 
-/* -------------------------------------------------------------------------------------- wait_pid
- */
+/* ----------------------------------------------------------------------------------- receive_pid */
 
-TEST(receive, wait_pid_drops_what_comes_before)
+TEST(receive, receive_pid_counts_what_it_discards)
 {
     struct fixture fixture = fixture_begin();
     struct exitbus_event event;
     struct exitbus_event exec = exec_event("c", "e");
+    uint64_t discarded = 77;
     exec.pid = 30; /* has the pid, but is not its exit */
     publish_pids(fixture.bus, 1, 20);
     check_equal(exitbus_publish(fixture.bus, &exec, NULL), 0);
     publish_pids(fixture.bus, 30, 40);
-    check_equal(exitbus_wait_pid(fixture.all, 30, 0, &event), 0);
+    check_equal(exitbus_receive_pid(fixture.all, 30, &event, &discarded, 0), 0);
     check_equal(event.kind, EXITBUS_EVENT_PID);
     check_equal(event.pid, 30);
-    check_equal(exitbus_pending(fixture.all), 10);
-    check_equal(exitbus_wait_pid(fixture.all, 35, -1, &event), 0);
+    check_equal(discarded, 21);
+    check_equal(exitbus_subscription_pending(fixture.all), 10);
+    check_equal(exitbus_receive_pid(fixture.all, 35, &event, &discarded, -1), 0);
     check_equal(event.pid, 35);
+    check_equal(discarded, 4);
     event.pid = 77;
-    check_equal(exitbus_wait_pid(fixture.all, 999, 0, &event), -EAGAIN);
+    check_equal(exitbus_receive_pid(fixture.all, 999, &event, &discarded, 0), -EAGAIN);
     check_equal(event.pid, 77);
-    check_equal(exitbus_pending(fixture.all), 0);
+    check_equal(discarded, 5);
+    check_equal(exitbus_subscription_pending(fixture.all), 0);
     publish_pids(fixture.bus, 1, 3);
-    check_equal(exitbus_wait_pid(fixture.all, 999, SHORT_NS, &event), -ETIMEDOUT);
-    check_equal(exitbus_pending(fixture.all), 0);
+    check_equal(exitbus_receive_pid(fixture.all, 999, &event, &discarded, SHORT_NS), -ETIMEDOUT);
+    check_equal(discarded, 3);
+    check_equal(exitbus_subscription_pending(fixture.all), 0);
+    fixture_end(&fixture);
+}
+
+/* Without a count nothing may have to be discarded. */
+TEST(receive, receive_pid_without_a_count_wants_one_pid)
+{
+    struct fixture fixture = fixture_begin();
+    struct exitbus_subscription *one, *any;
+    struct exitbus_event event;
+    uint64_t discarded = 77;
+    check_equal(exitbus_subscribe(fixture.bus, exitbus_topic_pid(2), 0, &one), 0);
+    check_equal(exitbus_subscribe(fixture.bus, exitbus_topic_any_pid(), 0, &any), 0);
+    publish_pids(fixture.bus, 1, 3);
+    check_equal(exitbus_receive_pid(fixture.all, 2, &event, NULL, 0), -EINVAL);
+    check_equal(exitbus_receive_pid(any, 2, &event, NULL, 0), -EINVAL);
+    check_equal(exitbus_receive_pid(one, 3, &event, NULL, 0), -EINVAL);
+    check_equal(exitbus_subscription_pending(fixture.all), 3);
+    check_equal(exitbus_subscription_pending(any), 3);
+    check_equal(exitbus_subscription_pending(one), 1);
+    check_equal(exitbus_receive_pid(one, 2, &event, NULL, 0), 0);
+    check_equal(event.pid, 2);
+    check_equal(exitbus_receive_pid(any, 1, &event, &discarded, 0), 0);
+    check_equal(discarded, 0);
+    check_equal(exitbus_unsubscribe(one), 0);
+    check_equal(exitbus_unsubscribe(any), 0);
     fixture_end(&fixture);
 }
 
@@ -288,12 +318,12 @@ struct waiter {
 static void *wait_for_pid(void *argument)
 {
     struct waiter *waiter = argument;
-    waiter->result =
-        exitbus_wait_pid(waiter->subscription, 1000, waiter->timeout_ns, &waiter->event);
+    waiter->result = exitbus_receive_pid(waiter->subscription, 1000, &waiter->event, &(uint64_t){0},
+                                         waiter->timeout_ns);
     return NULL;
 }
 
-TEST(receive, wait_pid_sleeps_through_the_others)
+TEST(receive, receive_pid_sleeps_through_the_others)
 {
     const int64_t timeouts[] = {-1, LONG_NS};
     for (size_t i = 0; i < 2; i++) {
@@ -303,19 +333,19 @@ TEST(receive, wait_pid_sleeps_through_the_others)
         for (pid_t pid = 1; pid <= 20; pid++) {
             await_sleepers(fixture.bus, 1);
             publish_pids(fixture.bus, pid, pid);
-            await(exitbus_pending(fixture.all) == 0);
+            await(exitbus_subscription_pending(fixture.all) == 0);
         }
         await_sleepers(fixture.bus, 1);
         publish_pids(fixture.bus, 1000, 1001);
         thread_join(thread);
         check_equal(waiter.result, 0);
         check_equal(waiter.event.pid, 1000);
-        check_equal(exitbus_pending(fixture.all), 1);
+        check_equal(exitbus_subscription_pending(fixture.all), 1);
         fixture_end(&fixture);
     }
 }
 
-TEST(receive, wait_pid_ends_when_the_subscription_does)
+TEST(receive, receive_pid_ends_when_the_subscription_does)
 {
     struct fixture fixture = fixture_begin();
     struct waiter waiter = {.subscription = fixture.all, .timeout_ns = -1};
@@ -362,7 +392,7 @@ TEST(receive, fd_is_readable_while_events_are_pending)
         pid_t count = 1 + (pid_t)random_below(&random, 20);
         publish_pids(fixture.bus, 1, count);
         check_readable(fd, epoll_fd, true);
-        while (exitbus_pending(fixture.all) > 0) {
+        while (exitbus_subscription_pending(fixture.all) > 0) {
             check_readable(fd, epoll_fd, true);
             check(exitbus_receive_batch(fixture.all, events, 1 + random_below(&random, 8), 0) > 0);
         }
@@ -399,7 +429,7 @@ TEST(receive, fd_follows_every_way_of_receiving)
             check_equal(exitbus_receive_batch(fixture.all, events, 8, 0), 1);
             break;
         default:
-            check_equal(exitbus_wait_pid(fixture.all, 2, -1, events), 0);
+            check_equal(exitbus_receive_pid(fixture.all, 2, events, &(uint64_t){0}, -1), 0);
         }
         check_readable(fd, epoll_fd, false);
     }
@@ -444,7 +474,7 @@ TEST(receive, fd_stays_readable_after_closing)
             check_equal(exitbus_receive(all, &event, 0), -ESHUTDOWN);
             check_equal(exitbus_receive(all, &event, -1), -ESHUTDOWN);
             check_equal(exitbus_receive(all, &event, LONG_NS), -ESHUTDOWN);
-            check_equal(exitbus_pending(all), 0);
+            check_equal(exitbus_subscription_pending(all), 0);
         }
         check_equal(exitbus_subscription_fd(all), fd);
         close(epoll_fd);
@@ -542,7 +572,7 @@ static void share(const enum way *ways, size_t receivers, uint64_t events)
             sched_yield();
     }
     await(atomic_load(&shared.received) == events);
-    check_equal(exitbus_pending(fixture.all), 0);
+    check_equal(exitbus_subscription_pending(fixture.all), 0);
     check_ok(exitbus_unsubscribe(fixture.all));
     for (size_t i = 0; i < receivers; i++)
         thread_join(threads[i]);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* exitbus_spawn: what the child is given, what failure looks like, and that nothing is left. */
+#include "base/sys.h"
 #include "support/children.h"
 #include "support/harness.h"
 #include "support/refuse.h"
-#include "base/sys.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -340,7 +340,7 @@ TEST(spawn, reaper_taken_over)
     for (int i = CHILDREN / 2; i < CHILDREN; i++)
         kill(pids[i], SIGTERM);
     await(no_children());
-    check_equal(exitbus_pending(all), CHILDREN);
+    check_equal(exitbus_subscription_pending(all), CHILDREN);
     for (int i = 0; i < CHILDREN; i++) {
         struct exitbus_event event;
         check_ok(exitbus_receive(all, &event, 0));

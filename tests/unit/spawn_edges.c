@@ -377,7 +377,7 @@ TEST(spawn_edges, small_stack_measured)
 static void expect_report(struct exitbus *bus, struct exitbus_spawn_options options, int error,
                           enum exitbus_spawn_step step, size_t index, const char *text)
 {
-    struct exitbus_spawn_report report = {EXITBUS_SPAWN_STEP_EXEC, 1, 77};
+    struct exitbus_spawn_report report = {.step = EXITBUS_SPAWN_STEP_EXEC, .error = 1, .index = 77};
     pid_t pid;
     options.report = &report;
     check_equal(exitbus_spawn(bus, &options, &pid, NULL), error);
@@ -437,7 +437,7 @@ TEST(spawn_edges, errors_say_what)
     check(strstr(exitbus_strerror(-EPERM), "not permitted") != NULL);
     check(strstr(exitbus_strerror(-EINTR), "child") != NULL);
     check(strstr(exitbus_strerror(-EBADF), "descriptor") != NULL);
-    struct exitbus_spawn_report killed = {EXITBUS_SPAWN_STEP_ACTION, -EINTR, 0};
+    struct exitbus_spawn_report killed = {.step = EXITBUS_SPAWN_STEP_ACTION, .error = -EINTR};
     check(strstr(exitbus_spawn_strerror(&killed), "killed") != NULL);
     check(exitbus_spawn_strerror(NULL) != NULL);
     for (int step = -1; step < 20; step++)
@@ -753,7 +753,7 @@ static void waits_are_refused(int error, bool without_clone3)
     struct exitbus_spawn_options options = {.argv = missing};
     pid_t pid;
     check_equal(exitbus_spawn(bus, &options, &pid, NULL), -ENOENT);
-    check_equal(exitbus_pending(all), 0);
+    check_equal(exitbus_subscription_pending(all), 0);
     check_ok(exitbus_unsubscribe(all));
     check_ok(exitbus_reaper_stop(reaper));
     check_ok(exitbus_destroy(bus));

@@ -31,7 +31,7 @@ static void check_nothing(struct exitbus_subscription *subscription)
 {
     struct exitbus_event event;
     check_equal(exitbus_receive(subscription, &event, 0), -EAGAIN);
-    check_equal(exitbus_pending(subscription), 0);
+    check_equal(exitbus_subscription_pending(subscription), 0);
 }
 
 static void check_closed(struct exitbus_subscription *subscription)
@@ -41,8 +41,8 @@ static void check_closed(struct exitbus_subscription *subscription)
     check_equal(exitbus_receive(subscription, &event, LONG_NS), -ESHUTDOWN);
     check_equal(exitbus_receive(subscription, &event, -1), -ESHUTDOWN);
     check_equal(exitbus_receive_batch(subscription, &event, 1, -1), -ESHUTDOWN);
-    check_equal(exitbus_wait_pid(subscription, 1, -1, &event), -ESHUTDOWN);
-    check_equal(exitbus_pending(subscription), 0);
+    check_equal(exitbus_receive_pid(subscription, 1, &event, &(uint64_t){0}, -1), -ESHUTDOWN);
+    check_equal(exitbus_subscription_pending(subscription), 0);
 }
 
 /* Deliveries that publishers have gone through to; counted while the hook is set. */
@@ -64,7 +64,7 @@ TEST(subscription, begins_and_ends)
     check_nothing(all);
     publish_pids(bus, 6, 7);
     check_receives(all, 6);
-    check_equal(exitbus_pending(all), 1);
+    check_equal(exitbus_subscription_pending(all), 1);
     check_ok(exitbus_subscription_ref(all));
     check_ok(exitbus_unsubscribe(all));
     publish_pids(bus, 8, 9);
@@ -127,7 +127,7 @@ TEST(subscription, ids_belong_to_the_caller)
     memset(exec, 'x', sizeof exec - 1);
     check_equal(exitbus_publish_exec(bus, "container", "exec", 3), 0);
     check_equal(exitbus_publish_exec(bus, container, exec, 4), 0);
-    check_equal(exitbus_pending(sub), 1);
+    check_equal(exitbus_subscription_pending(sub), 1);
     check_ok(exitbus_unsubscribe(sub));
     check_ok(exitbus_destroy(bus));
 }
@@ -148,7 +148,7 @@ TEST(subscription, several_on_one_topic_are_independent)
         publish_pids(bus, 4, 4);
         check_receives(sub[0], 4);
         check_nothing(sub[0]);
-        check_equal(exitbus_pending(sub[2]), 2);
+        check_equal(exitbus_subscription_pending(sub[2]), 2);
         check_receives(sub[2], 4);
         check_receives(sub[2], 4);
         check_nothing(sub[2]);
@@ -215,7 +215,7 @@ TEST_EACH_WAY(subscription, one_shot_takes_one_event)
         check_nothing(sub);
         for (int code = 1; code <= 5; code++) {
             publish_match(bus, one_shot_cases[i].pid, code);
-            check_equal(exitbus_pending(sub), 1);
+            check_equal(exitbus_subscription_pending(sub), 1);
         }
         struct exitbus_event events[4];
         check_equal(way_receive(way, sub, events, 4), 1);
@@ -281,11 +281,11 @@ TEST(subscription, one_shot_by_wait_pid)
     publish_pids(bus, 1, 2);
     struct exitbus_event event;
     /* The only event that it takes is another's. */
-    check_equal(exitbus_wait_pid(sub, 2, -1, &event), -ESHUTDOWN);
+    check_equal(exitbus_receive_pid(sub, 2, &event, &(uint64_t){0}, -1), -ESHUTDOWN);
     check_ok(exitbus_unsubscribe(sub));
     sub = subscribe_flags(bus, exitbus_topic_pid(2), ONE_SHOT);
     publish_pids(bus, 1, 2);
-    check_equal(exitbus_wait_pid(sub, 2, -1, &event), 0);
+    check_equal(exitbus_receive_pid(sub, 2, &event, &(uint64_t){0}, -1), 0);
     check_equal(event.pid, 2);
     check_ok(exitbus_unsubscribe(sub));
     check_ok(exitbus_destroy(bus));

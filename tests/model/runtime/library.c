@@ -4,10 +4,10 @@
  * period ends, last in first out; system calls; grace periods; and what is left out (reapers, forks).
  */
 #include "base/barrier.h"
+#include "base/sys.h"
 #include "bus/bus.h"
 #include "memory/memory.h"
 #include "memory/reclaim.h"
-#include "base/sys.h"
 
 #include <errno.h>
 #include <string.h>
@@ -333,19 +333,14 @@ void (*exitbus_probe_hook)(enum probe step); /* of platform.h; some tests stop t
 
 /* -------------------------------------------------------------------------------- what is left out */
 
-void reapers_forget_parent(void)
+void reaper_forget_parent(void)
 {
 }
 
-int bus_close(struct exitbus *bus, int *lost)
+int reaper_bus_close(struct exitbus *bus, int *lost)
 {
     (void)lost;
-    bus->hub.memory.allocator.release = release_bus;
-    atomic_store_explicit(&bus->hub.closed, true, memory_order_seq_cst);
+    bus->core.memory.allocator.release = release_bus;
+    atomic_store_explicit(&bus->core.closed, true, memory_order_seq_cst);
     return 0;
-}
-
-void reaper_bus_free(struct exitbus *bus)
-{
-    (void)bus;
 }

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The public calls that receive. */
+#include "api/check.h"
+#include "bus/subscription.h"
+
+int exitbus_receive(struct exitbus_subscription *sub, struct exitbus_event *event,
+                    int64_t timeout_ns)
+{
+    CHECK_ARGUMENTS(sub && event);
+    CHECK_GENERATION(sub->core);
+    ssize_t count = subscription_receive(sub, event, 1, timeout_ns);
+    return count < 0 ? (int)count : 0;
+}
+
+ssize_t exitbus_receive_batch(struct exitbus_subscription *sub, struct exitbus_event *events,
+                              size_t capacity, int64_t timeout_ns)
+{
+    CHECK_ARGUMENTS(sub && events && capacity > 0);
+    CHECK_GENERATION(sub->core);
+    return subscription_receive(sub, events, capacity, timeout_ns);
+}
+
+/* Can the subscription have no other events than those of this process? */
+static bool is_of_pid(const struct exitbus_subscription *sub, pid_t pid)
+{
+    return sub->kind == EXITBUS_TOPIC_PID && sub->pid == pid;
+}
+
+int exitbus_receive_pid(struct exitbus_subscription *sub, pid_t pid, struct exitbus_event *event,
+                        uint64_t *discarded, int64_t timeout_ns)
+{
+    CHECK_ARGUMENTS(sub && pid > 0 && event);
+    CHECK_GENERATION(sub->core);
+    CHECK_ARGUMENTS(discarded || is_of_pid(sub, pid));
+    uint64_t count = 0;
+    int result = subscription_receive_pid(sub, pid, event, &count, timeout_ns);
+    if (discarded)
+        *discarded = count;
+    return result;
+}
+
+int exitbus_subscription_fd(struct exitbus_subscription *sub)
+{
+    CHECK_ARGUMENTS(sub);
+    CHECK_GENERATION(sub->core);
+    return subscription_fd(sub);
+}
+
+ssize_t exitbus_subscription_pending(struct exitbus_subscription *sub)
+{
+    CHECK_ARGUMENTS(sub);
+    CHECK_GENERATION(sub->core);
+    return (ssize_t)subscription_pending(sub);
+}

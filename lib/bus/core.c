@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The core of a bus: see core.h. */
+#include "bus/core.h"
+#include "bus/subscription.h"
+
+#define ROUND_TO_LINE(size) (((size) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
+
+const size_t core_block_sizes[CORE_CLASSES] = {
+    [SEGMENT_CLASS_4] = SEGMENT_BYTES(4),
+    [SEGMENT_CLASS_16] = SEGMENT_BYTES(16),
+    [SEGMENT_CLASS_126] = SEGMENT_BYTES(126),
+    [SUBSCRIPTION_CLASS] = sizeof(struct exitbus_subscription),
+    [SUBSCRIPTION_IDS_CLASS] =
+        ROUND_TO_LINE(sizeof(struct exitbus_subscription) + sizeof(struct topic_ids)),
+    [WATCH_CLASS] = WATCH_BYTES,
+};
+
+void core_release(struct bus_core *core)
+{
+    /* Release, and acquire for the last: its owner frees what the others have used. */
+    if (fetch_sub_acq_rel(&core->references, 1) == 1)
+        core->last_reference(core);
+}
+
+static void for_each(struct bus_core *core, void (*visit)(struct exitbus_subscription *, void *),
+                     void *context)
+{
+    struct registry *registry = &core->registry;
+    const registry_list *broad[] = {&registry->all, &registry->any_pid, &registry->any_exec};
+    for (size_t i = 0; i < sizeof broad / sizeof broad[0]; i++)
+        for (struct registry_node *node = registry_first(broad[i]); node;
+             node = registry_next(node))
+            visit(subscription_of_node(node), context);
+    if (!registry_has(&registry->pids) && !registry_has(&registry->containers) &&
+        !registry_has(&registry->execs))
+        return;
+    for (size_t i = 0; i < REGISTRY_BUCKETS; i++)
+        for (struct registry_node *node = registry_first(&registry->directory[i]); node;
+             node = registry_next(node))
+            visit(subscription_of_node(node), context);
+}
+
+static void visit_close(struct exitbus_subscription *sub, void *context)
+{
+    (void)context;
+    subscription_close(sub);
+}
+
+void core_close_subscriptions(struct bus_core *core)
+{
+    for_each(core, visit_close, NULL);
+}
+
+static void visit_sum(struct exitbus_subscription *sub, void *context)
+{
+    struct exitbus_stats *stats = context;
+    if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT))
+        stats->delivered += queue_taken(&sub->head);
+    stats->sleeping_receivers += load_relaxed(&sub->wake_receiver.sleepers);
+}
+
+void core_stats(struct bus_core *core, struct exitbus_stats *stats)
+{
+    struct exitbus_stats sum = {0};
+    reclaim_enter();
+    sum.published = order_count(&core->order);
+    sum.delivered = load_relaxed(&core->delivered);
+    sum.dropped = load_relaxed(&core->dropped);
+    sum.subscriptions = load_relaxed(&core->subscriptions);
+    sum.bytes = load_relaxed(&core->memory.bytes);
+    sum.helped = load_relaxed(&core->order.helped);
+    for_each(core, visit_sum, &sum);
+    reclaim_leave();
+    *stats = sum;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Delivery: one event to every subscription that matches it. Any number of threads deliver the same
+ * event at once, and never two different ones (order.c).
+ */
+#include "bus/core.h"
+#include "bus/subscription.h"
+#include "queue/append.h"
+
+/* True if a one-shot subscription takes event seq. */
+static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
+{
+    /* Relaxed: only the number itself matters; what is below `seq` is known by the order word. */
+    uint64_t event = load_relaxed(&sub->one_shot_seq);
+    if (mutant(ONE_SHOT_TWICE))
+        return true;
+    if (event == 0 && cas_relaxed(&sub->one_shot_seq, &event, seq))
+        return true;
+    if (event == seq)
+        return true;
+    if (event < seq)
+        subscription_unlink(sub); /* it has had its event */
+    return false;
+}
+
+/* The hub is given, since the subscription's own pointer to it lies on the receivers' line. */
+static inline int deliver_one(struct bus_core *core, struct exitbus_subscription *sub, uint64_t seq,
+                              const struct record *record)
+{
+    /*
+     * Relaxed: an event from first_seq on was ordered after the decider's read-modify-write of the
+     * order word, which whoever delivers it has therefore acquired; from an event below it nothing
+     * follows here.
+     */
+    uint64_t first_seq = load_relaxed(&sub->first_seq);
+    if (unlikely(first_seq == 0) && mutant(START_FROM_EVENT))
+        first_seq = cas_acq_rel_else_acquire(&sub->first_seq, &first_seq, seq) ? seq : first_seq;
+    if (unlikely(first_seq == 0))
+        first_seq = subscription_decide_start(sub);
+    if (seq < first_seq) {
+        if (unlikely(seq == ORDER_TELL))
+            wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
+        return 0;
+    }
+    if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && !one_shot_takes(sub, seq))
+        return 0;
+    if (mutant(WAKE_CHECK_FIRST))
+        wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
+    probe(PROBE_DELIVER_BEFORE_APPEND);
+    int result = queue_append(&sub->tail, &core->memory, seq, record);
+    probe(PROBE_DELIVER_BEFORE_WAKE);
+    if (likely(result == 0) && !mutant(WAKE_CHECK_FIRST))
+        wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
+    return result;
+}
+
+static int deliver_list(struct bus_core *core, const registry_list *list, uint64_t seq,
+                        const struct record *record)
+{
+    int result = 0;
+    struct registry_node *next;
+    for (struct registry_node *node = registry_first(list); node; node = next) {
+        next = registry_next(node);
+        if (next) /* while this one is written */
+            queue_prefetch(&subscription_of_node(next)->tail);
+        int delivered = deliver_one(core, subscription_of_node(node), seq, record);
+        if (unlikely(delivered < 0))
+            result = delivered;
+    }
+    return result;
+}
+
+static int deliver_pid(struct bus_core *core, pid_t pid, uint64_t seq, const struct record *record)
+{
+    int result = 0;
+    registry_list *list = registry_find(&core->registry, EXITBUS_TOPIC_PID, pid, 0);
+    for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
+        struct exitbus_subscription *sub = subscription_of_node(node);
+        if (sub->kind != EXITBUS_TOPIC_PID || (sub->pid != pid && !mutant(TOPIC_BY_BUCKET)))
+            continue;
+        queue_prefetch_all(&sub->tail); /* it may be one of very many, and in no cache */
+        int delivered = deliver_one(core, sub, seq, record);
+        if (unlikely(delivered < 0))
+            result = delivered;
+    }
+    return result;
+}
+
+static int deliver_ids(struct bus_core *core, enum exitbus_topic_kind kind, uint64_t hash,
+                       const struct record_key *key, uint64_t seq, const struct record *record)
+{
+    int result = 0;
+    registry_list *list = registry_find(&core->registry, kind, 0, hash);
+    for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
+        struct exitbus_subscription *sub = subscription_of_node(node);
+        if (sub->kind != kind || sub->ids->hash != hash)
+            continue;
+        if (kind == EXITBUS_TOPIC_CONTAINER ? !topic_matches_container(sub->ids, key)
+                                            : !topic_matches_exec(sub->ids, key))
+            continue;
+        int delivered = deliver_one(core, sub, seq, record);
+        if (unlikely(delivered < 0))
+            result = delivered;
+    }
+    return result;
+}
+
+int core_deliver(void *context, uint64_t seq, const struct record *record)
+{
+    struct bus_core *core = context;
+    struct registry *registry = &core->registry;
+    struct record_key key = record_key(record);
+    int result = deliver_list(core, &registry->all, seq, record);
+    int next = 0;
+    if (key.kind == EXITBUS_EVENT_PID) {
+        next |= deliver_list(core, &registry->any_pid, seq, record);
+        if (registry_has(&registry->pids))
+            next |= deliver_pid(core, key.pid, seq, record);
+        return result | next;
+    }
+    next |= deliver_list(core, &registry->any_exec, seq, record);
+    if (registry_has(&registry->containers) || registry_has(&registry->execs)) {
+        uint64_t hash = topic_hash_container(key.container_id, key.container_id_size);
+        next |= deliver_ids(core, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
+        hash = topic_hash_exec(hash, key.exec_id, key.exec_id_size);
+        next |= deliver_ids(core, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
+    }
+    return result | next; /* each is 0 or -ENOMEM */
+}

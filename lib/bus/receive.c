@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Receiving: try, and sleep while there is nothing. See subscription.h for what the functions
+ * promise, queue/event_count.c and queue/event_fd.c for why no wake-up is lost.
+ */
+#include "base/sys.h"
+#include "bus/subscription.h"
+
+#include <errno.h>
+
+#define NS_PER_S 1000000000LL
+
+/* Or something that a receive can try to finish. */
+static bool something_to_receive(const void *context)
+{
+    const struct exitbus_subscription *sub = context;
+    return !queue_empty(&sub->head) || order_stalled(&sub->core->order);
+}
+
+/*
+ * A one-shot subscription has closed itself: wake who else may wait, since its publisher may have
+ * been stopped before it did. `counted`: whether the caller is one of the sleepers that are
+ * counted.
+ */
+static void one_shot_taken(struct exitbus_subscription *sub, bool counted)
+{
+    barrier_light(); /* the close before the look; pairs with wakeup_announce */
+    uint32_t sleepers = load_relaxed(&sub->wake_receiver.sleepers);
+    if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->wake_receiver)))
+        wakeup_closed(&sub->wake_publisher, &sub->wake_receiver);
+    subscription_unlink(sub); /* after that, for a helper of the publisher may do it as well */
+    fetch_add_relaxed(&sub->core->delivered, 1);
+}
+
+/* One try. Inside a read-side section. */
+static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
+                           size_t capacity, bool counted)
+{
+    bool one_shot = queue_one_shot(&sub->head); /* not from sub->flags: the publishers' line */
+    struct memory *memory = &sub->core->memory;
+    bool rearmed = false;
+    for (;;) {
+        /* A publisher may have taken it out of the registry, so destroy did not meet it there. */
+        if (one_shot && load_acquire(&sub->core->closed))
+            queue_close(&sub->head);
+        bool stalled = order_stalled(&sub->core->order); /* first: others may finish it meanwhile */
+        ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
+        if (unlikely(stalled && count == -EAGAIN)) {
+            int finished = order_finish_stalled(&sub->core->order);
+            count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
+            if (count == -EAGAIN && finished < 0) {
+                if (rearmed || !wakeup_fd_clearable(&sub->wake_receiver))
+                    return finished;
+                wakeup_fd_rearm(
+                    &sub->wake_publisher); /* what comes next is an edge, as after -EAGAIN */
+                rearmed = true;
+                continue;
+            }
+        }
+        if (one_shot && count > 0)
+            one_shot_taken(sub, counted);
+        if (likely(!wakeup_fd_clearable(&sub->wake_receiver)))
+            return count;
+        bool none = count == -EAGAIN;
+        if ((none || (count > 0 && queue_empty(&sub->head))) &&
+            !wakeup_fd_clear(&sub->wake_publisher, &sub->wake_receiver, something_to_receive,
+                             sub) &&
+            none)
+            continue; /* others have come in between */
+        return count;
+    }
+}
+
+/* By a thread that is counted as a sleeper. */
+static ssize_t try_receive_section(struct exitbus_subscription *sub, struct exitbus_event *events,
+                                   size_t capacity)
+{
+    reclaim_enter();
+    ssize_t count = try_receive(sub, events, capacity, true);
+    reclaim_leave();
+    return count;
+}
+
+static int64_t deadline_after(int64_t timeout_ns)
+{
+    if (timeout_ns < 0)
+        return INT64_MAX;
+    int64_t now = sys_clock_ns(CLOCK_MONOTONIC);
+    return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+}
+
+/* Sleep until there is something. The caller's thread holds a reference. */
+static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus_event *events,
+                                size_t capacity, int64_t deadline_ns)
+{
+    struct timespec deadline = {.tv_sec = deadline_ns / NS_PER_S,
+                                .tv_nsec = deadline_ns % NS_PER_S};
+    const struct timespec *until = deadline_ns == INT64_MAX ? NULL : &deadline;
+    ssize_t count;
+    fetch_add_relaxed(&sub->wake_receiver.sleepers, 1);
+    for (;;) {
+        if (mutant(WAKE_EPOCH_LATE) &&
+            (count = try_receive_section(sub, events, capacity)) != -EAGAIN)
+            break;
+        uint32_t epoch = wakeup_announce(&sub->wake_publisher, &sub->wake_receiver);
+        count = mutant(WAKE_EPOCH_LATE) ? -EAGAIN : try_receive_section(sub, events, capacity);
+        if (count != -EAGAIN)
+            break;
+        bool timed_out = wakeup_sleep(&sub->wake_receiver, epoch, until) == -ETIMEDOUT;
+        /* Before the next announcement, which interrupts the core of whoever has woken us. */
+        count = try_receive_section(sub, events, capacity);
+        if (count == -EAGAIN && timed_out)
+            count = -ETIMEDOUT;
+        if (count != -EAGAIN)
+            break;
+    }
+    fetch_sub_relaxed(&sub->wake_receiver.sleepers, 1);
+    return count;
+}
+
+static ssize_t receive_until(struct exitbus_subscription *sub, struct exitbus_event *events,
+                             size_t capacity, int64_t deadline_ns, bool wait)
+{
+    reclaim_enter();
+    ssize_t count = try_receive(sub, events, capacity, false);
+    if (likely(count != -EAGAIN) || !wait) {
+        reclaim_leave();
+        return count;
+    }
+    bool retained = subscription_retain(sub);
+    reclaim_leave();
+    if (!retained)
+        return -ESHUTDOWN;
+    count = receive_sleeping(sub, events, capacity, deadline_ns);
+    if (!mutant(SUBSCRIPTION_LEAKS))
+        subscription_release(sub);
+    return count;
+}
+
+ssize_t subscription_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
+                             size_t capacity, int64_t timeout_ns)
+{
+    int64_t deadline = timeout_ns > 0 ? deadline_after(timeout_ns) : INT64_MAX;
+    return receive_until(sub, events, capacity, deadline, timeout_ns != 0);
+}
+
+int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
+                             struct exitbus_event *event, uint64_t *discarded, int64_t timeout_ns)
+{
+    int64_t deadline = deadline_after(timeout_ns);
+    struct exitbus_event next;
+    for (;;) {
+        ssize_t count = receive_until(sub, &next, 1, deadline, timeout_ns != 0);
+        if (count < 0)
+            return (int)count;
+        if (next.kind == EXITBUS_EVENT_PID && next.pid == pid) {
+            *event = next;
+            return 0;
+        }
+        ++*discarded;
+        /* A queue that is never empty must not keep us beyond the timeout. */
+        if (timeout_ns > 0 && sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
+            return -ETIMEDOUT;
+    }
+}
+
+int subscription_fd(struct exitbus_subscription *sub)
+{
+    reclaim_enter();
+    int fd = wakeup_fd(&sub->wake_publisher, &sub->wake_receiver);
+    if (fd >= 0 && queue_empty(&sub->head))
+        wakeup_fd_clear(&sub->wake_publisher, &sub->wake_receiver, something_to_receive, sub);
+    reclaim_leave();
+    return fd;
+}
+
+size_t subscription_pending(struct exitbus_subscription *sub)
+{
+    reclaim_enter();
+    size_t pending = 0;
+    /* A one-shot that a publisher has taken out of the registry is not met by destroy. */
+    bool gone = (sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && load_acquire(&sub->core->closed);
+    if (!gone && !queue_closed(&sub->head)) {
+        uint64_t taken = queue_taken(&sub->head); /* first: so the difference can't be negative */
+        pending = (size_t)(queue_appended(&sub->tail) - taken);
+    }
+    reclaim_leave();
+    return pending;
+}

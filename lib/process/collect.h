@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The collection of one child: look at its status without reaping, publish its exit, reap it.
+ * So a pid can't be reused before its exit is published, and an exit that can't be published stays
+ * a zombie in the kernel (G8).
+ */
+#ifndef EXITBUS_COLLECT_H
+#define EXITBUS_COLLECT_H
+
+#include "process/watch.h"
+
+/* What one pass has to do with the children it collects. */
+struct collection {
+    struct watch_set *set;
+    int published; /* exits, so far */
+    int error;     /* negative: nothing more may be collected in this pass */
+};
+
+/* A child, as waitid(2) names it. */
+struct target {
+    int type;
+    int id;
+    int options;
+};
+
+/*
+ * Look at a child without reaping it.
+ * Returns 1 if it has exited, or, being traced by this process, has stopped; 0 if not; -ECHILD if
+ * there is no such child; or another error of waitid().
+ */
+int collect_peek(struct target target, siginfo_t *info, struct rusage *usage);
+
+/*
+ * Publish the exit of a zombie, reap it, and end its watches. `watch`: that by which it was found,
+ * or NULL; `named`: epoll has named that watch.
+ * Returns 0; or -errno if it could not be published, and stays a zombie.
+ */
+int collect_zombie(struct collection *collection, struct target target,
+                   const struct exitbus_event *event, const struct child_watch *watch, bool named);
+
+/* Collect a watched child if it has exited; else arrange for the next look. */
+void collect_watched(struct collection *collection, struct child_watch *watch, bool named);
+
+/* The event of a process that has exited. Returns false if the siginfo tells of no exit. */
+bool collect_event(struct exitbus_event *event, const siginfo_t *info, const struct rusage *usage);
+
+#endif

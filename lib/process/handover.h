@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What the bus prepares for a child before the child exists: a reaper that will collect it, a watch
+ * in that reaper's set, and a subscription if the caller wants one. The transaction is
+ * reserve, announce (by the child itself), and then commit or abort.
+ */
+#ifndef EXITBUS_HANDOVER_H
+#define EXITBUS_HANDOVER_H
+
+#include "bus/bus.h"
+#include "process/watch.h"
+
+/* For code that runs on the child's stack and never returns: sanitizers can't follow it. */
+#define CHILD_CODE __attribute__((no_sanitize_address, no_sanitize_thread))
+
+struct handover {
+    struct exitbus *bus; /* held, like `set`, from reserve to commit or abort */
+    struct watch_set *set;
+    struct child_watch *watch;
+    struct exitbus_subscription *subscription; /* or NULL */
+    bool announced;
+};
+
+/*
+ * Reserve all that the exit of a child will need. Nothing later fails for want of it.
+ * Returns 0; or -errno, with nothing reserved. *step says which step comes next, or has failed.
+ * Context: may block for the start or the stop of a reaper, not for another spawn.
+ */
+int handover_reserve(struct handover *handover, struct exitbus *bus, bool subscribe,
+                     enum exitbus_spawn_step *step);
+
+/*
+ * Make the child's exit visible to its reaper and its subscription, under the pid that the parent's
+ * namespace has for it. Must come before exec.
+ * Context: the child, in the parent's memory; or the parent. A few atomic instructions.
+ */
+void handover_announce(struct handover *handover, pid_t pid);
+
+/*
+ * Hand over the child, which runs its program, and its pidfd. -1: another waiter has reaped it;
+ * then its exit is published without a status. Context: never blocks.
+ */
+void handover_commit(struct handover *handover, int pidfd);
+
+/* Take all back, whether or not it was announced: there is no child. Context: never blocks. */
+void handover_abort(struct handover *handover);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The process that a spawn has made: see spawn_process.h. */
+#include "process/spawn_process.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <sys/wait.h>
+
+int process_find(pid_t pid, int options)
+{
+    siginfo_t info;
+    for (int attempt = 0; attempt < SPAWN_ATTEMPTS; attempt++) {
+        int result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | options, NULL);
+        if (result >= 0 || result == -ECHILD)
+            return result >= 0;
+    }
+    return -1;
+}
+
+bool process_reap(pid_t pid, int options)
+{
+    siginfo_t info;
+    int result = -1;
+    for (int attempt = 0; attempt < SPAWN_ATTEMPTS && result < 0 && result != -ECHILD; attempt++)
+        result = sys_waitid(P_PID, pid, &info, WEXITED | options, NULL);
+    return result >= 0 && info.si_code == CLD_EXITED;
+}
+
+void process_close_pidfd(struct process *process)
+{
+    if (process->pidfd >= 0)
+        sys_close(process->pidfd);
+    process->pidfd = -1;
+}

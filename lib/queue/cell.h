@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Cells, the segments that they lie in, and places in them: what appending (append.h) and taking
+ * (take.c) share. The invariants stand in append.c.
+ */
+#ifndef EXITBUS_CELL_H
+#define EXITBUS_CELL_H
+
+#include "base/atomic.h"
+#include "base/compiler.h"
+#include "event/event.h"
+#include "memory/memory.h"
+
+/* One line. `tag` is the seq of the event it belongs to; below the segment's base: empty. */
+struct cell {
+    _Alignas(CACHE_LINE) _Atomic uint64_t tag;
+    _Atomic uint64_t words[CELL_WORDS];
+};
+
+/* A run of cells. What is not atomic is written before the segment is linked, then constant. */
+struct segment {
+    struct block block;             /* unused in a queue's first segment */
+    _Atomic(struct segment *) next; /* linked once */
+    uint64_t base;                  /* the event that it was linked for */
+    uint64_t first_ordinal;         /* events put into the queue before this segment */
+    uint16_t capacity;              /* cells */
+    uint16_t class;                 /* of its memory */
+    _Atomic bool left;              /* the tail is known to have moved on */
+    _Atomic bool wide;              /* some event takes more than one cell */
+};
+
+_Static_assert(sizeof(struct segment) == CACHE_LINE, "cells begin on the second line");
+
+/* The cells lie behind the segment, in the same block. */
+static inline struct cell *segment_cell(const struct segment *segment, unsigned index)
+{
+    return (struct cell *)(uintptr_t)(segment + 1) + index;
+}
+
+/* The first segment lives in its owner, since most subscriptions wait for one exit. */
+#define QUEUE_FIRST_CELLS 1
+struct first_segment {
+    struct segment segment;
+    struct cell cells[QUEUE_FIRST_CELLS];
+};
+
+/* Memory classes of the segments that follow. */
+enum { SEGMENT_CLASS_4, SEGMENT_CLASS_16, SEGMENT_CLASS_126, SEGMENT_CLASSES };
+#define SEGMENT_BYTES(cells) (sizeof(struct segment) + (cells) * sizeof(struct cell))
+
+/* The base of a segment in the pool whose tags may be of any event. */
+#define BASE_UNKNOWN UINT64_MAX
+
+/* A place in a queue, packed: the index of the cell, the segment's address, and flags. */
+#define POSITION_INDEX_SHIFT 48
+#define POSITION_SEGMENT ((((uint64_t)1 << POSITION_INDEX_SHIFT) - 1) & ~(uint64_t)(CACHE_LINE - 1))
+
+static inline struct segment *position_segment(uint64_t position)
+{
+    return (struct segment *)(uintptr_t)(position & POSITION_SEGMENT);
+}
+
+static inline unsigned position_index(uint64_t position)
+{
+    return (unsigned)(position >> POSITION_INDEX_SHIFT);
+}
+
+#define POSITION_CLOSED ((uint64_t)1)
+#define POSITION_ONE_SHOT ((uint64_t)2) /* constant */
+
+static inline uint64_t position_make(const struct segment *segment, unsigned index)
+{
+    return (uint64_t)(uintptr_t)segment | (uint64_t)index << POSITION_INDEX_SHIFT;
+}
+
+static inline uint64_t cell_tag(const struct cell *cell)
+{
+    /* Pairs with the release store of the header's tag in cell_fill. */
+    return load_acquire(&cell->tag);
+}
+
+static inline unsigned cell_width(const struct cell *header)
+{
+    return record_cells(load_relaxed(&header->words[0]));
+}
+
+/*
+ * Events in cells 0 to end of a segment, as far as they are filled. Looks at each: not for a
+ * segment of which it is known that each cell is an event (segment->wide).
+ */
+static inline uint64_t segment_events(const struct segment *segment, unsigned end)
+{
+    uint64_t events = 0;
+    unsigned i = 0;
+    while (i < end && cell_tag(segment_cell(segment, i)) >= segment->base) {
+        i += cell_width(segment_cell(segment, i));
+        events++;
+    }
+    return events;
+}
+
+#endif

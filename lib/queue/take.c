@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Taking from a queue, closing it, and its counts: see queue.h. The argument stands in append.c
+ * ("Take", "A gap").
+ */
+#include "queue/append.h"
+
+#include <errno.h>
+
+/* ----------------------------------------------------------------------------------- cells */
+
+static inline uint64_t cell_word(const struct cell *cell, unsigned word)
+{
+    return load_relaxed(&cell->words[word]);
+}
+
+static void cell_read_ids(const struct cell *header, unsigned cells, struct exitbus_event *event)
+{
+    uint64_t words[(RECORD_CELLS_MAX - 1) * CELL_WORDS];
+    for (unsigned c = 1; c < cells; c++)
+        for (unsigned w = 0; w < CELL_WORDS; w++)
+            words[(c - 1) * CELL_WORDS + w] = cell_word(&header[c], w);
+    event_decode_ids(event, words);
+}
+
+/* Copy an event out; returns its cells. */
+static inline unsigned cell_read(const struct cell *header, uint64_t seq,
+                                 struct exitbus_event *event)
+{
+    uint64_t first = cell_word(header, 0);
+    unsigned cells = record_cells(first);
+    event->seq = seq;
+    memcpy((char *)event + sizeof event->seq, &first, sizeof first);
+    UNROLL_WORDS
+    for (unsigned w = 1; w < CELL_WORDS; w++) {
+        uint64_t word = cell_word(header, w);
+        memcpy((char *)event + (1 + w) * sizeof word, &word, sizeof word);
+    }
+    if (likely(cells == 1)) {
+        event->container_id[0] = '\0';
+        event->exec_id[0] = '\0';
+    } else {
+        cell_read_ids(header, cells, event);
+    }
+    return cells;
+}
+
+/* ------------------------------------------------------------------------------------ take */
+
+/* Copy up to `capacity` events that lie from cell *index on; moves *index behind them. */
+static size_t copy_run(const struct segment *segment, unsigned *index, struct exitbus_event *events,
+                       size_t capacity)
+{
+    size_t count = 0;
+    unsigned i = *index;
+    while (count < capacity && i < segment->capacity) {
+        const struct cell *cell = segment_cell(segment, i);
+        uint64_t tag = cell_tag(cell);
+        if (tag < segment->base && !(mutant(QUEUE_LEFTOVERS) && tag > 0))
+            break;
+        i += cell_read(cell, tag, &events[count++]);
+    }
+    if (mutant(QUEUE_BATCH_PAST_END) && count > 1 && i < segment->capacity)
+        i++;
+    *index = i;
+    return count;
+}
+
+/* Give a segment back that both ends have left. */
+static void segment_leave(struct queue_tail *tail, struct memory *memory, struct segment *segment,
+                          struct segment *next)
+{
+    /*
+     * The tail may lag; once it has moved on it never comes back. Its line is the publishers', so
+     * it is looked at only if they have not left a note: with acquire, so that who begins after the
+     * grace period knows of the tail, too. Relaxed for the tail itself: to have read that it has
+     * moved is enough for who begins later to read no older value.
+     */
+    if (!load_acquire(&segment->left) && load_relaxed(&tail->segment) == segment)
+        tail_advance(tail, segment, next);
+    if (mutant(QUEUE_NEVER_RETIRED))
+        return;
+    if (segment->class < SEGMENT_CLASSES && mutant(QUEUE_NO_GRACE))
+        memory_give(memory, segment->class, segment);
+    else if (segment->class < SEGMENT_CLASSES)
+        memory_retire(memory, segment->class, segment);
+}
+
+void queue_set_one_shot(struct queue_head *head)
+{
+    uint64_t position = load_relaxed(&head->position);
+    store_relaxed(&head->position, position | POSITION_ONE_SHOT);
+}
+
+bool queue_one_shot(const struct queue_head *head)
+{
+    return load_relaxed(&head->position) & POSITION_ONE_SHOT;
+}
+
+ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memory *memory,
+                   struct exitbus_event *events, size_t capacity)
+{
+    /* Acquire: pairs with the CAS below, by which another receiver moved into a new segment. */
+    uint64_t position = load_acquire(&head->position);
+    bool one_shot = position & POSITION_ONE_SHOT;
+    uint64_t kept = one_shot ? POSITION_ONE_SHOT : 0;
+    if (one_shot)
+        capacity = 1;
+    for (;;) {
+        if (position & POSITION_CLOSED)
+            return -ESHUTDOWN;
+        struct segment *segment = position_segment(position);
+        unsigned index = position_index(position);
+        size_t count = copy_run(segment, &index, events, capacity);
+        if (count > 0) {
+            probe(PROBE_RECEIVE_COPIED);
+            uint64_t after = position_make(segment, index) | kept;
+            if (one_shot && !mutant(ONE_SHOT_TWICE))
+                after |= POSITION_CLOSED;
+            /* The moment of receive. Release: who reads the new position knows of the cells before
+             * it, which queue_taken counts. No acquire: this value was acquired when it was read,
+             * and no value comes twice within a section. */
+            if (mutant(QUEUE_TAKE_BY_STORE))
+                store_release(&head->position, after);
+            if (mutant(QUEUE_TAKE_BY_STORE) ||
+                cas_release_else_acquire(&head->position, &position, after)) {
+                probe(PROBE_RECEIVE_TAKEN);
+                return (ssize_t)count;
+            }
+            continue;
+        }
+        probe(PROBE_RECEIVE_FOUND_NONE);
+        /* Acquire: pairs with the link in segment_follow. */
+        struct segment *next = load_acquire(&segment->next);
+        if (!next)
+            return -EAGAIN;
+        /* A gap, or an event that came between the two loads: look once more. */
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base &&
+            !mutant(QUEUE_NO_SECOND_LOOK))
+            continue;
+        uint64_t after = position_make(next, 0) | kept;
+        /* Release: hands on the fields of `next`. No acquire, as above. */
+        if (cas_release_else_acquire(&head->position, &position, after)) {
+            probe(PROBE_RECEIVE_HEAD_MOVED);
+            segment_leave(tail, memory, segment, next);
+            position = after;
+        }
+    }
+}
+
+bool queue_close(struct queue_head *head)
+{
+    if (mutant(QUEUE_CLOSE_NOT))
+        return true;
+    /* Release: pairs with the loads in queue_take; who is told knows what was done before. */
+    return !(fetch_or_release(&head->position, POSITION_CLOSED) & POSITION_CLOSED);
+}
+
+bool queue_closed(const struct queue_head *head)
+{
+    return load_relaxed(&head->position) & POSITION_CLOSED;
+}
+
+bool queue_empty(const struct queue_head *head)
+{
+    uint64_t position = load_acquire(&head->position);
+    if (position & POSITION_CLOSED)
+        return false;
+    const struct segment *segment = position_segment(position);
+    unsigned index = position_index(position);
+    for (;;) {
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
+            return false;
+        const struct segment *next = load_acquire(&segment->next);
+        if (!next)
+            return true;
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
+            return false;
+        segment = next;
+        index = 0;
+    }
+}
+
+/* ---------------------------------------------------------------------------- counts, end */
+
+uint64_t queue_taken(const struct queue_head *head)
+{
+    uint64_t position = load_acquire(&head->position);
+    const struct segment *segment = position_segment(position);
+    return segment->first_ordinal + segment_events(segment, position_index(position));
+}
+
+uint64_t queue_appended(const struct queue_tail *tail)
+{
+    const struct segment *segment = load_acquire(&tail->segment);
+    const struct segment *next;
+    while ((next = load_acquire(&segment->next)))
+        segment = next;
+    return segment->first_ordinal + segment_events(segment, segment->capacity);
+}
+
+void queue_finish(struct queue_head *head, struct memory *memory)
+{
+    struct segment *segment = position_segment(load_relaxed(&head->position));
+    while (segment) {
+        struct segment *next = load_relaxed(&segment->next);
+        if (segment->class < SEGMENT_CLASSES) {
+            segment->base = BASE_UNKNOWN;
+            memory_give(memory, segment->class, segment);
+        }
+        segment = next;
+    }
+}

@@ -19,9 +19,9 @@
 void bus_free(struct exitbus *bus)
 {
     struct memory memory = bus->core.memory; /* the bus itself lies in what it is about to free */
-    order_finish(&bus->core.order);
-    registry_finish(&bus->core.registry, &bus->core.memory);
-    memory_finish(&bus->core.memory);
+    order_destroy(&bus->core.order);
+    registry_destroy(&bus->core.registry, &bus->core.memory);
+    memory_destroy(&bus->core.memory);
     memory.allocator.release(memory.allocator.context, bus, sizeof *bus);
 }
 

@@ -38,7 +38,7 @@ static inline int deliver_one(struct bus_core *core, struct exitbus_subscription
     if (unlikely(first_seq == 0))
         first_seq = subscription_decide_start(sub);
     if (seq < first_seq) {
-        if (unlikely(seq == ORDER_TELL))
+        if (unlikely(seq == ORDER_WAKE_ONLY))
             wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
         return 0;
     }

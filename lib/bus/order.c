@@ -15,7 +15,7 @@
  * distributes works on the same seq. Values of the word never repeat. The CAS is the only locked
  * instruction of a publish; each one waits until the cells written before have reached the cache.
  *
- * What hands on what: `finished` is stored, and the done bit set, with release after the
+ * What hands on what: `done_seq` is stored, and the done bit set, with release after the
  * distribution; who opens the next turn has read either with acquire, and opens it with release. So
  * whoever reads the word with acquire sees the queues with all events below the open turn in them.
  * That is who opens a turn (by its CAS) and who helps (by the last look before).
@@ -72,7 +72,7 @@ struct shared_record {
 struct slot {
     _Alignas(CACHE_LINE) _Atomic uint32_t claimed; /* of a shared one: by a publish */
     _Atomic uint32_t count;                        /* events in this publish */
-    _Atomic uint64_t finished; /* the last seq of the latest turn that its owner has finished */
+    _Atomic uint64_t done_seq; /* the last seq of the latest turn that its owner has finished */
     _Atomic(struct shared_record *) batch; /* for count > 1; kept for the next batch */
     struct shared_record single;           /* for count == 1 */
 };
@@ -228,9 +228,9 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
 
 static inline bool turn_done(struct order *order, uint64_t word)
 {
-    /* Acquire: pairs with turn_finished. */
+    /* Acquire: pairs with turn_mark_done. */
     return word & WORD_DONE ||
-           load_acquire(&slot_at(order, word_slot(word))->finished) >= word_seq(word);
+           load_acquire(&slot_at(order, word_slot(word))->done_seq) >= word_seq(word);
 }
 
 /* Is this turn the latest, and not done? If not, its distribution is known to the caller. */
@@ -239,17 +239,18 @@ static inline bool turn_is_open(struct order *order, uint64_t word)
     uint64_t latest = load_relaxed(&order->word);
     if (likely(latest == word))
         return !turn_done(order, word);
-    /* Acquire: pairs with turn_close, or with whoever opened a later turn. The owner of a batch
+    /* Acquire: pairs with turn_mark_helped, or with whoever opened a later turn. The owner of a batch
      * that was helped returns from here, and is to find the events in its own queue. */
     (void)load_acquire(&order->word);
     return false;
 }
 
 /*
- * Go through the events of an open turn, as its slot has them: deliver each, or, with `tell`, only
- * wake those it is for. 0: all done, or others have finished them. -ENOMEM: some queue lacks one.
+ * Go through the events of an open turn, as its slot has them: deliver each, or only wake the
+ * receivers that it is for. Returns 0 if all were delivered, by this thread or by others; -ENOMEM if
+ * some queue lacks one.
  */
-static int walk(struct order *order, uint64_t word, bool tell)
+static int turn_walk(struct order *order, uint64_t word, bool wake_only)
 {
     struct slot *slot = slot_at(order, word_slot(word));
     uint32_t count = load_acquire(&slot->count);
@@ -262,46 +263,46 @@ static int walk(struct order *order, uint64_t word, bool tell)
             !turn_is_open(order, word))
             return 0;
         uint64_t seq = word_seq(word) - (count - 1) + i;
-        int result = order->deliver(order->context, tell ? ORDER_TELL : seq, &record);
+        int result = order->deliver(order->context, wake_only ? ORDER_WAKE_ONLY : seq, &record);
         if (result < 0) /* the next event may not come before this one */
             return result;
     }
     return 0;
 }
 
-/* By a helper, or by the owner of a batch: as the slot has it. */
-static int distribute(struct order *order, uint64_t word)
+/* Deliver a turn as its slot has it: by a helper, or by the owner of a batch. */
+static int turn_deliver(struct order *order, uint64_t word)
 {
-    int result = walk(order, word, false);
+    int result = turn_walk(order, word, false);
     probe(PROBE_PUBLISH_DISTRIBUTED);
     return result;
 }
 
-/* By a turn's owner, who knows the record if it is the only one, and need not look whether others
- * were faster: the queues see that, and what they have in them it learns from them. */
-static inline int distribute_own(struct order *order, uint64_t word, size_t count,
+/* Deliver our own turn. A single event is still in our hands, so it is not read back from the slot.
+ * We need not check for a faster helper: queue_append() finds an event that is already there. */
+static inline int turn_deliver_own(struct order *order, uint64_t word, size_t count,
                                  const struct record *only)
 {
     if (unlikely(count > 1))
-        return distribute(order, word);
+        return turn_deliver(order, word);
     int result = order->deliver(order->context, word_seq(word), only);
     probe(PROBE_PUBLISH_DISTRIBUTED);
     return result;
 }
 
 /* By a turn's owner: its distribution has come to its end. */
-static inline void turn_finished(struct slot *slot, uint64_t word)
+static inline void turn_mark_done(struct slot *slot, uint64_t word)
 {
     /* Release: hands the filled queues to the next turn. */
-    atomic_store_explicit(&slot->finished, word_seq(word),
+    atomic_store_explicit(&slot->done_seq, word_seq(word),
                           mutant(WEAK_DONE) ? memory_order_relaxed : memory_order_release);
     probe(PROBE_PUBLISH_DONE);
 }
 
 /* By a helper. True if this call did it. */
-static bool turn_close(struct order *order, uint64_t word)
+static bool turn_mark_helped(struct order *order, uint64_t word)
 {
-    /* Release: as in turn_finished. */
+    /* Release: as in turn_mark_done. */
     bool closed = cas_release(&order->word, &word, word | WORD_DONE);
     probe(PROBE_PUBLISH_DONE);
     return closed;
@@ -322,16 +323,16 @@ static void turn_stall(struct order *order, uint64_t word)
     fence_seq_cst();
     probe(PROBE_ORDER_STALLED);
     if (!mutant(ORDER_STALL_UNTOLD))
-        walk(order, word, true);
+        (void)turn_walk(order, word, true);
 }
 
 /* Finish a turn that was left open. 0, or -ENOMEM if it stays open. */
 static int turn_help(struct order *order, uint64_t word)
 {
-    int result = mutant(ORDER_LOST_HELPER) ? 0 : distribute(order, word);
+    int result = mutant(ORDER_LOST_HELPER) ? 0 : turn_deliver(order, word);
     if (result < 0)
         turn_stall(order, word);
-    else if (turn_close(order, word))
+    else if (turn_mark_helped(order, word))
         fetch_add_relaxed(&order->helped, 1);
     return result;
 }
@@ -369,7 +370,7 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
         *turn = word_make(word_seq(word) + (mutant(ORDER_BATCH_ONE_SEQ) ? 1 : count), slot);
-        /* Release: hands the slot's content to helpers. Acquire: pairs with turn_close. */
+        /* Release: hands the slot's content to helpers. Acquire: pairs with turn_mark_helped. */
         if (atomic_compare_exchange_strong_explicit(
                 &order->word, &word, *turn,
                 mutant(WEAK_TURN) ? memory_order_relaxed : memory_order_acq_rel,
@@ -414,9 +415,9 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
     probe(PROBE_PUBLISH_ORDERED);
     *first_seq = word_seq(turn) - (count - 1);
     if (mutant(ORDER_DONE_FIRST))
-        turn_finished(slot, turn);
-    if (likely(distribute_own(order, turn, count, &only) == 0) || mutant(ORDER_OOM_DROPS)) {
-        turn_finished(slot, turn);
+        turn_mark_done(slot, turn);
+    if (likely(turn_deliver_own(order, turn, count, &only) == 0) || mutant(ORDER_OOM_DROPS)) {
+        turn_mark_done(slot, turn);
     } else {
         turn_stall(order, turn);
         if (mutant(ORDER_OOM_TWICE))
@@ -462,7 +463,7 @@ void order_init(struct order *order, struct memory *memory, order_deliver *deliv
     atomic_init(&order->word, WORD_DONE);
 }
 
-void order_finish(struct order *order)
+void order_destroy(struct order *order)
 {
     /* Relaxed, all of it: nobody else is there any more, and the caller knows that. */
     for (unsigned chunk = 0; chunk < ORDER_CHUNKS; chunk++) {

@@ -21,10 +21,10 @@ struct slot;
 /*
  * Put event `seq` into every matching queue and wake the receivers. Must be idempotent, and is
  * called by any number of threads at once for one seq, but never for two. 0, or -ENOMEM: some queue
- * still lacks it. For ORDER_TELL append nothing: an event like this lacks memory, and whoever tries
+ * still lacks it. For ORDER_WAKE_ONLY append nothing: an event like this lacks memory, and whoever tries
  * to receive one may be able to finish it, and nobody else may come; so wake them.
  */
-#define ORDER_TELL 0
+#define ORDER_WAKE_ONLY 0
 typedef int order_deliver(void *context, uint64_t seq, const struct record *record);
 
 struct order {
@@ -38,7 +38,7 @@ struct order {
 };
 
 void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context);
-void order_finish(struct order *order);
+void order_destroy(struct order *order);
 
 /*
  * Order `count` checked events, consecutively, and deliver them. `first_seq` receives the first

@@ -26,7 +26,7 @@ int registry_init(struct registry *registry, struct memory *memory)
     return 0;
 }
 
-void registry_finish(struct registry *registry, struct memory *memory)
+void registry_destroy(struct registry *registry, struct memory *memory)
 {
     memory_unmap(memory, (void *)registry->directory, REGISTRY_BUCKETS * sizeof(registry_list));
 }

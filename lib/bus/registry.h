@@ -43,7 +43,7 @@ struct registry {
 
 /* 0 or -ENOMEM. */
 int registry_init(struct registry *registry, struct memory *memory);
-void registry_finish(struct registry *registry, struct memory *memory);
+void registry_destroy(struct registry *registry, struct memory *memory);
 
 /* The list on which subscriptions of a topic are; `hash` for topics with ids. */
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,

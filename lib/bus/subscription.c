@@ -57,8 +57,8 @@ static void subscription_free(struct rcu_head *rcu)
     struct bus_core *core = sub->core;
     if (mutant(CLOSE_IN_GRACE))
         queue_close(&sub->head);
-    wakeup_finish(&sub->wake_receiver);
-    queue_finish(&sub->head, &core->memory);
+    wakeup_destroy(&sub->wake_receiver);
+    queue_destroy(&sub->head, &core->memory);
     memory_give(&core->memory,
                 subscription_has_ids(sub) ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS, sub);
     memory_callback_end(&core->memory);

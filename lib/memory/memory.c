@@ -104,7 +104,7 @@ static void slab_list(struct memory *memory, struct slab *slab)
     struct slab *top = load_relaxed(&memory->slabs);
     do
         slab->next = top;
-    /* Release: pairs with the acquire loads in slab_unlist and memory_finish. */
+    /* Release: pairs with the acquire loads in slab_unlist and memory_destroy. */
     while (!cas_weak_release(&memory->slabs, &top, slab));
 }
 
@@ -207,7 +207,7 @@ void memory_init(struct memory *memory, const struct exitbus_allocator *allocato
     }
 }
 
-void memory_finish(struct memory *memory)
+void memory_destroy(struct memory *memory)
 {
     struct slab *slab = load_acquire(&memory->slabs);
     while (slab) {

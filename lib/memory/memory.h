@@ -95,7 +95,7 @@ void memory_init(struct memory *memory, const struct exitbus_allocator *allocato
 void memory_end(struct memory *memory);
 
 /* Give everything back. Nobody may be using it and no callback may be on its way. */
-void memory_finish(struct memory *memory);
+void memory_destroy(struct memory *memory);
 
 /*
  * A block of a class, aligned to CACHE_LINE, holding leftovers; NULL if there is no memory. Only
@@ -119,7 +119,7 @@ void memory_give(struct memory *memory, unsigned class, void *block);
  */
 void memory_retire(struct memory *memory, unsigned class, void *block);
 
-/* Like reclaim_later(), but memory_finish() can be told to wait: see memory_callbacks(). */
+/* Like reclaim_later(), but memory_destroy() can be told to wait: see memory_callbacks(). */
 void memory_later(struct memory *memory, struct reclaim_head *head,
                   void (*callback)(struct rcu_head *));
 /* Ends a callback of memory_later(); the memory may be gone when this returns. */

@@ -142,7 +142,7 @@ static inline void fd_close_at_end(struct wake_receiver *receiver, uint64_t word
     store_relaxed(&receiver->fd, -1);
 }
 
-void wakeup_finish(struct wake_receiver *receiver)
+void wakeup_destroy(struct wake_receiver *receiver)
 {
     int fd = load_relaxed(&receiver->fd);
     if (fd >= 0)

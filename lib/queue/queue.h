@@ -70,6 +70,6 @@ uint64_t queue_appended(const struct queue_tail *tail);
  * Give the segments back at once: nobody may be using the queue (a grace period after it has left
  * the registry).
  */
-void queue_finish(struct queue_head *head, struct memory *memory);
+void queue_destroy(struct queue_head *head, struct memory *memory);
 
 #endif

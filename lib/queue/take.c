@@ -199,7 +199,7 @@ uint64_t queue_appended(const struct queue_tail *tail)
     return segment->first_ordinal + segment_events(segment, segment->capacity);
 }
 
-void queue_finish(struct queue_head *head, struct memory *memory)
+void queue_destroy(struct queue_head *head, struct memory *memory)
 {
     struct segment *segment = position_segment(load_relaxed(&head->position));
     while (segment) {

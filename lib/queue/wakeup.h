@@ -39,7 +39,7 @@ void wakeup_init(struct wake_publisher *publisher, struct wake_receiver *receive
 /* The last reference is gone: close the eventfd, if nobody is using it. */
 void wakeup_end(struct wake_publisher *publisher, struct wake_receiver *receiver);
 /* Close it if that has not been done. A grace period later. */
-void wakeup_finish(struct wake_receiver *receiver);
+void wakeup_destroy(struct wake_receiver *receiver);
 
 void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *receiver);
 

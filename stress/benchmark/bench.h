@@ -2,7 +2,7 @@
 /*
  * What a workload of exitbus-bench is written against. A workload is one function: it measures all
  * contenders, one after the other within each round, and hands over each number with result_add().
- * Tables, JSON, plots and targets (targets.c) are made of those numbers; a workload prints nothing.
+ * Tables, CSV, JSON, plots and targets are made of those numbers; a workload prints nothing.
  *
  *     static void run(void)
  *     {
@@ -42,7 +42,9 @@ struct bench_options {
     double seconds;        /* about how long the whole of the workloads takes */
     const char *workloads; /* NAME,…; NULL: all */
     const char *peers;     /* NAME,…: exitbus and only these; NULL: all */
-    const char *json;      /* file to write, or NULL */
+    const char *from;      /* CSV to read instead of measuring, or NULL */
+    const char *csv;       /* file to write, or NULL */
+    const char *json;      /* likewise */
     const char *plots;     /* directory to write, or NULL */
     bool check;            /* a missed target is a failure */
     const char *backlog;   /* PEER:EVENTS: be the process of workload backlog */
@@ -86,8 +88,8 @@ void result_add(const char *workload, const char *parameter, const char *peer, c
                 const char *unit, double value);
 
 /*
- * Every sample of a distribution, in nanoseconds, of one round: stored as p50, p99 and p99.9 (and
- * kept for the plot). Sorts `samples`.
+ * Every sample of a distribution, in nanoseconds, of one round: stored as p50, p99 and p99.9. Sorts
+ * `samples`.
  */
 void result_add_latencies(const char *workload, const char *parameter, const char *peer,
                           double *samples, size_t count);
@@ -95,7 +97,10 @@ void result_add_latencies(const char *workload, const char *parameter, const cha
 /* A contender that cannot do this workload, and why: a line below the table. */
 void result_leave_out(const char *workload, const char *peer, const char *why);
 
-/* A line below the table: what the reader must know of how it was measured. */
+/*
+ * A line below the table: what the reader must know of how it was measured. If `workload` is "", a
+ * line above all tables.
+ */
 void result_note(const char *workload, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -116,6 +121,9 @@ double machine_round_trip_ns(void);
 
 /* Resident set of this process, bytes. */
 size_t machine_resident(void);
+
+/* The model of its processors, as the kernel names it. Cuts the name to `size` - 1 bytes. */
+void machine_model(char *text, size_t size);
 
 #ifdef __cplusplus
 }

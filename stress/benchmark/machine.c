@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,4 +116,24 @@ size_t machine_resident(void)
         bench_die("cannot read /proc/self/statm");
     fclose(file);
     return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* -------------------------------------------------------------------------------------- model */
+
+void machine_model(char *text, size_t size)
+{
+    static const char label[] = "model name";
+    snprintf(text, size, "an unnamed model");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    while (file && fgets(line, sizeof line, file)) {
+        const char *value = strchr(line, ':');
+        if (strncmp(line, label, sizeof label - 1) != 0 || !value)
+            continue;
+        value += 1 + strspn(value + 1, " ");
+        snprintf(text, size, "%.*s", (int)strcspn(value, "\n"), value);
+        break;
+    }
+    if (file)
+        fclose(file);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * exitbus-bench: exitbus and its peers in one run. Runs the workloads one after the other, each
- * between two looks at the distance of the cores, and shows what came out.
+ * between two looks at the distance of the cores, and shows what came out. With --from it shows
+ * what came out of an earlier run.
  */
 #include "options.h"
 #include "output.h"
@@ -14,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
 
 struct bench_options bench;
 
@@ -79,7 +82,48 @@ static void run(const struct workload *workload)
     double seconds = (double)(now_ns() - begin) / 1e9;
     result_round_trip(workload->name, before_ns, machine_round_trip_ns());
     fprintf(stderr, "exitbus-bench: %s took %.1f s\n", workload->name, seconds);
-    table_print(workload);
+}
+
+/* What a reader of the numbers must know of the whole run. */
+static void note_run(void)
+{
+    struct utsname name;
+    uname(&name);
+    char date[64], model[128];
+    time_t now = time(NULL);
+    struct tm day;
+    strftime(date, sizeof date, "%Y-%m-%d", localtime_r(&now, &day));
+    machine_model(model, sizeof model);
+    result_note("", "exitbus %s, measured on %s: %u rounds in about %.0f s", BENCH_VERSION, date,
+                bench.rounds, bench.seconds);
+    result_note("", "%u cores of %s, Linux %s, %s", machine_cores(), model, name.release,
+                name.machine);
+}
+
+static bool has_results(const char *workload)
+{
+    for (size_t i = 0; i < results.count; i++)
+        if (strcmp(results.series[i].workload, workload) == 0)
+            return true;
+    return false;
+}
+
+static void run_all(void)
+{
+    if (bench.from)
+        csv_read(bench.from);
+    else
+        note_run();
+    table_begin();
+    for (size_t i = 0; workloads[i]; i++) {
+        const char *name = workloads[i]->name;
+        bool measured = !bench.from && (!bench.workloads || options_named(bench.workloads, name));
+        if (measured)
+            run(workloads[i]);
+        if (measured || has_results(name))
+            table_print(workloads[i]);
+    }
+    summary_print();
 }
 
 int main(int argc, char **argv)
@@ -90,11 +134,10 @@ int main(int argc, char **argv)
     if (bench.backlog)
         return backlog_alone(bench.backlog);
     check_workloads();
-    for (size_t i = 0; workloads[i]; i++)
-        if (!bench.workloads || options_named(bench.workloads, workloads[i]->name))
-            run(workloads[i]);
+    run_all();
     unsigned missed = targets_print();
-    bool written = (!bench.json || json_write(bench.json, argc, argv)) &&
+    bool written = (!bench.csv || csv_write(bench.csv)) &&
+                   (!bench.json || json_write(bench.json, argc, argv)) &&
                    (!bench.plots || plot_write(bench.plots));
     results_free();
     if (!written)

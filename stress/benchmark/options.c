@@ -12,7 +12,17 @@ const char *argp_program_version = "exitbus-bench " BENCH_VERSION;
 #define QUICK_SECONDS 60
 #define QUICK_ROUNDS 3
 
-enum { KEY_PEER = 256, KEY_JSON, KEY_PLOT, KEY_CHECK, KEY_LIST, KEY_QUICK, KEY_BACKLOG };
+enum {
+    KEY_PEER = 256,
+    KEY_FROM,
+    KEY_CSV,
+    KEY_JSON,
+    KEY_PLOT,
+    KEY_CHECK,
+    KEY_LIST,
+    KEY_QUICK,
+    KEY_BACKLOG
+};
 
 static const struct argp_option known[] = {
     {NULL, 0, NULL, 0, "What to run:", 1},
@@ -23,9 +33,11 @@ static const struct argp_option known[] = {
     {"rounds", 'r', "N", 0, "measure every number so many times (5)", 2},
     {"seconds", 's', "N", 0, "about how long all workloads take together (480)", 2},
     {"quick", KEY_QUICK, NULL, 0, "as --seconds 60 --rounds 3", 2},
+    {"from", KEY_FROM, "FILE", 0, "measure nothing: read what --csv has written", 2},
     {NULL, 0, NULL, 0, "What to do with it:", 3},
-    {"json", KEY_JSON, "FILE", 0, "write every number of every round as JSON", 3},
-    {"plot", KEY_PLOT, "DIR", 0, "draw the curves there, by gnuplot", 3},
+    {"csv", KEY_CSV, "FILE", 0, "write every number of every round as CSV", 3},
+    {"json", KEY_JSON, "FILE", 0, "likewise as JSON, with the command", 3},
+    {"plot", KEY_PLOT, "DIR", 0, "draw charts there as SVG, by gnuplot", 3},
     {"check", KEY_CHECK, NULL, 0, "fail if a target is missed", 3},
     {"backlog-alone", KEY_BACKLOG, "PEER:EVENTS", OPTION_HIDDEN, NULL, 3},
     {0}};
@@ -60,6 +72,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_PEER:
         options->peers = text;
         return 0;
+    case KEY_FROM:
+        options->from = text;
+        return 0;
+    case KEY_CSV:
+        options->csv = text;
+        return 0;
     case KEY_JSON:
         options->json = text;
         return 0;
@@ -74,6 +92,10 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_LIST:
         options->list = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (options->from && options->json)
+            argp_error(state, "--json tells of a measurement, and --from makes none");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -94,12 +94,17 @@ bool result_is_floor(const char *peer)
     return strncmp(peer, "bare", strlen("bare")) == 0;
 }
 
+static bool is_exitbus(const char *peer)
+{
+    return strncmp(peer, EXITBUS, strlen(EXITBUS)) == 0;
+}
+
 const struct series *result_best_peer(const struct series *of)
 {
     const struct series *best = NULL;
     for (size_t i = 0; i < results.count; i++) {
         const struct series *series = &results.series[i];
-        if (strcmp(series->workload, of->workload) != 0 || strcmp(series->peer, EXITBUS) == 0 ||
+        if (strcmp(series->workload, of->workload) != 0 || is_exitbus(series->peer) ||
             strcmp(series->parameter, of->parameter) != 0 ||
             strcmp(series->metric, of->metric) != 0 || result_is_floor(series->peer))
             continue;
@@ -112,19 +117,6 @@ const struct series *result_best_peer(const struct series *of)
 
 /* ---------------------------------------------------------------------------------- latencies */
 
-/* 0, 10 … 90 %, then ten places to each decade of what is left: 90, 92.06, … 99, … 99.99 %. */
-double result_quantile_place(unsigned i)
-{
-    static const double decade[] = {1,        0.794328, 0.630957, 0.501187, 0.398107,
-                                    0.316228, 0.251189, 0.199526, 0.158489, 0.125893};
-    if (i < 10)
-        return i / 10.0;
-    double rest = 0.1 * decade[i % 10];
-    for (unsigned tens = i / 10; tens > 1; tens--)
-        rest /= 10;
-    return 1 - rest;
-}
-
 void result_add_latencies(const char *workload, const char *parameter, const char *peer,
                           double *samples, size_t count)
 {
@@ -136,12 +128,6 @@ void result_add_latencies(const char *workload, const char *parameter, const cha
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
         result_add(workload, parameter, peer, shown[i].name, "ns",
                    gsl_stats_quantile_from_sorted_data(samples, 1, count, shown[i].place));
-    struct series *series = find(workload, parameter, peer, shown[0].name);
-    series->quantiles = checked(
-        reallocarray(series->quantiles, series->count * QUANTILES, sizeof *series->quantiles));
-    double *own = series->quantiles + (series->count - 1) * QUANTILES;
-    for (unsigned i = 0; i < QUANTILES; i++)
-        own[i] = gsl_stats_quantile_from_sorted_data(samples, 1, count, result_quantile_place(i));
 }
 
 /* ------------------------------------------------------------------------------------ remarks */
@@ -181,7 +167,7 @@ void result_round_trip(const char *workload, double before_ns, double after_ns)
 {
     results.trips =
         grown(results.trips, results.trip_count, &results.trip_room, sizeof *results.trips);
-    results.trips[results.trip_count++] = (struct round_trip){workload, before_ns, after_ns};
+    results.trips[results.trip_count++] = (struct round_trip){copy(workload), before_ns, after_ns};
 }
 
 void results_free(void)
@@ -194,13 +180,14 @@ void results_free(void)
         free(series->metric);
         free(series->unit);
         free(series->values);
-        free(series->quantiles);
     }
     for (size_t i = 0; i < results.remark_count; i++) {
         free(results.remarks[i].workload);
         free(results.remarks[i].peer);
         free(results.remarks[i].text);
     }
+    for (size_t i = 0; i < results.trip_count; i++)
+        free(results.trips[i].workload);
     free(results.series);
     free(results.remarks);
     free(results.trips);

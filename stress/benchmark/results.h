@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The store behind result_add(): a series for each (workload, parameter, peer, metric), a value for
- * each round. Filled by workloads, from one thread; read by table.c, json.c, plot.c and targets.c.
+ * each round. Filled from one thread, by workloads or by csv_read(); read by all of output.h and by
+ * targets.c.
  */
 #ifndef BENCH_RESULTS_H
 #define BENCH_RESULTS_H
@@ -12,22 +13,20 @@ struct series {
     char *workload, *parameter, *peer, *metric, *unit;
     double *values; /* one a round */
     size_t count;
-    double *quantiles; /* of latencies: QUANTILES for each round; or NULL */
     double median, min, max;
 };
 
-/* Where a distribution is plotted: 0 to 99.99 %, denser towards the end. */
-#define QUANTILES 60
-double result_quantile_place(unsigned i);
-
-/* A line below a table: about one peer, or (peer NULL) about the workload. */
+/*
+ * A line below a table: about one peer, or (peer NULL) about the workload. One whose workload is ""
+ * is about the run, and stands above all tables.
+ */
 struct remark {
     char *workload, *peer, *text;
 };
 
 /* How far the cores were from each other when a workload began, and when it had ended. */
 struct round_trip {
-    const char *workload;
+    char *workload;
     double before_ns, after_ns;
 };
 
@@ -51,8 +50,10 @@ const struct series *result_find(const char *workload, const char *parameter, co
 /* A contender that shows what the machine can do at best, and promises too little to be a peer. */
 bool result_is_floor(const char *peer);
 
-/* The best peer's series beside `series` (same workload, parameter, metric), exitbus and floors
- * excluded. */
+/*
+ * The best peer's series beside `series` (same workload, parameter, metric). Floors are no peers,
+ * nor is exitbus, however it is used ("exitbus-polled").
+ */
 const struct series *result_best_peer(const struct series *series);
 
 void results_free(void);

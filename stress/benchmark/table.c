@@ -47,8 +47,7 @@ static struct shape shape_of(const char *workload)
     return shape;
 }
 
-/* Three digits say all that a median of a few rounds can. */
-static int number(char *text, size_t size, double value)
+int number_text(char *text, size_t size, double value)
 {
     if (value >= 1e6 || (value > 0 && value < 0.01))
         return snprintf(text, size, "%.3g", value);
@@ -58,9 +57,9 @@ static int number(char *text, size_t size, double value)
 static void cell_text(char *cell, const struct series *series)
 {
     char median[24], least[24], most[24];
-    number(median, sizeof median, series->median);
-    number(least, sizeof least, series->min);
-    number(most, sizeof most, series->max);
+    number_text(median, sizeof median, series->median);
+    number_text(least, sizeof least, series->min);
+    number_text(most, sizeof most, series->max);
     int used = snprintf(cell, CELL_SIZE, "%s (%s–%s)", median, least, most);
     const struct series *best = result_best_peer(series);
     bool is_ratio = strcmp(series->unit, "%") == 0; /* of which no ratio makes sense */
@@ -149,10 +148,20 @@ static size_t columns_together(const struct shape *shape, size_t first)
     return count > 1 ? count : COLUMNS_SHOWN;
 }
 
+void table_begin(void)
+{
+    for (size_t i = 0; i < results.remark_count; i++)
+        if (!*results.remarks[i].workload)
+            printf("- %s\n", results.remarks[i].text);
+    printf("\nA cell is the median of all rounds, in parentheses the least and the most, and the "
+           "ratio to the\nbest peer: 0.50× is half its time, or half its rate (`/s`).\n\n");
+    fflush(stdout);
+}
+
 void table_print(const struct workload *workload)
 {
     struct shape shape = shape_of(workload->name);
-    printf("### %s\n\n%s\n\n", workload->name, workload->what);
+    printf("## %s\n\n%s\n\n", workload->name, workload->what);
     for (size_t first = 0; first < shape.column_count;) {
         size_t count = columns_together(&shape, first);
         print_columns(workload->name, &shape, first, count);

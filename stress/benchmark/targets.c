@@ -110,7 +110,7 @@ unsigned targets_print(void)
         if (!own || (target->peers && !base))
             continue;
         if (judged++ == 0)
-            printf("### targets\n\n"
+            printf("## targets\n\n"
                    "| workload  | parameter     | metric                | against              | "
                    "target     | measured | verdict |\n"
                    "| --------- | ------------- | --------------------- | -------------------- | "

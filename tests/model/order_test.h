@@ -29,7 +29,7 @@ static inline int deliver(void *context, uint64_t seq, const struct record *reco
     struct exitbus_event event;
     memcpy((char *)&event + offsetof(struct exitbus_event, pid), record->words, CELL_PAYLOAD);
     assert(event.exit_code == event.pid); /* whole */
-    if (seq == ORDER_TELL)
+    if (seq == ORDER_WAKE_ONLY)
         return 0;
     for (uint64_t lower = 1; lower < seq; lower++)
         assert(atomic_load_explicit(&given[lower], memory_order_relaxed) != 0);
@@ -96,7 +96,7 @@ static inline void order_end(uint64_t count)
         for (uint64_t lower = 1; lower < seq; lower++)
             assert(atomic_load_explicit(&given[lower], memory_order_relaxed) != pid);
     }
-    order_finish(&order);
+    order_destroy(&order);
 }
 
 #endif

@@ -279,7 +279,7 @@ static void memory_done(struct memory *memory)
 {
     memory_end(memory);
     memory_wait_callbacks(memory);
-    memory_finish(memory);
+    memory_destroy(memory);
     check_equal(atomic_load(&memory->bytes), 0);
 }
 

@@ -36,7 +36,7 @@ static void fixture_end(struct fixture *fixture)
 {
     memory_end(&fixture->memory);
     memory_wait_callbacks(&fixture->memory);
-    memory_finish(&fixture->memory);
+    memory_destroy(&fixture->memory);
     check_equal(atomic_load(&fixture->memory.bytes), 0);
     check_equal(atomic_load(&fixture->account.blocks), 0);
 }

@@ -23,7 +23,7 @@ struct fixture {
     struct delivered *delivered;
     uint64_t capacity;
     _Atomic uint64_t lacks_memory; /* the seq from which on delivery fails; 0: none */
-    _Atomic unsigned told;         /* events for which ORDER_TELL was said */
+    _Atomic unsigned told;         /* events for which ORDER_WAKE_ONLY was said */
     _Atomic uint64_t deliveries;
 };
 
@@ -33,7 +33,7 @@ struct fixture {
 static int deliver(void *context, uint64_t seq, const struct record *record)
 {
     struct fixture *fixture = context;
-    if (seq == ORDER_TELL) {
+    if (seq == ORDER_WAKE_ONLY) {
         must(order_stalled(&fixture->order)); /* who is told can find out */
         atomic_fetch_add(&fixture->told, 1);
         return 0;
@@ -74,7 +74,7 @@ static void fixture_begin(struct fixture *fixture, uint64_t capacity)
 
 static void fixture_end(struct fixture *fixture)
 {
-    order_finish(&fixture->order);
+    order_destroy(&fixture->order);
     check_equal(atomic_load(&fixture->memory.bytes), 0);
     check_equal(atomic_load(&fixture->account.blocks), 0);
     free((void *)fixture->delivered);

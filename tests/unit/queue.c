@@ -31,10 +31,10 @@ static void fixture_begin(struct fixture *fixture)
 
 static void fixture_end(struct fixture *fixture)
 {
-    queue_finish(&fixture->head, &fixture->memory);
+    queue_destroy(&fixture->head, &fixture->memory);
     memory_end(&fixture->memory);
     memory_wait_callbacks(&fixture->memory);
-    memory_finish(&fixture->memory);
+    memory_destroy(&fixture->memory);
     check_equal(atomic_load(&fixture->memory.bytes), 0);
     check_equal(atomic_load(&fixture->account.blocks), 0);
 }

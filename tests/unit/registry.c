@@ -20,7 +20,7 @@ static void fixture_begin(struct fixture *fixture)
 
 static void fixture_end(struct fixture *fixture)
 {
-    registry_finish(&fixture->registry, &fixture->memory);
+    registry_destroy(&fixture->registry, &fixture->memory);
     check_equal(atomic_load(&fixture->memory.bytes), 0);
 }
 

@@ -4,7 +4,7 @@
  * Each measurement is a process of its own (worker/worker.c).
  *
  * Latency is measured with the children and all threads where the kernel puts them, and once more
- * with everything on one core. Whoever collects the exits for other threads must wake one of them,
+ * with everything on one core. A thread that collects the exits for others must wake one of them,
  * on a second core: "bare-relay" is what that costs without any library, and so what a bus with a
  * thread of its own can reach at best. "exitbus-polled" has no such thread, like the event loops.
  */

@@ -126,7 +126,7 @@ void memory_end(struct memory *memory)
     (void)memory;
 }
 
-void memory_finish(struct memory *memory)
+void memory_destroy(struct memory *memory)
 {
     (void)memory;
 }

@@ -3,8 +3,8 @@
  * No library: start a child, block in waitid. For one pid at a time this is the floor, and no
  * answer for a program that has more than one child to wait for; any child at once is what a loop
  * does. The relay is the least that a thread which waits for all children can do for the others:
- * hand the pid over and wake one. What it costs over waitid alone is the second wake, whoever
- * writes it.
+ * hand the pid over and wake one. It costs more than waitid alone by the second wake, which no
+ * library can save.
  */
 #include "peer.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The surroundings of a code block in the docs that is no program by itself: the block is put in the
- * place of FRAGMENT, among declarations of the names that the text uses. A block that has a main()
- * is compiled as it is printed.
+ * The surroundings of a code block in the documents that is no program by itself. The block is put
+ * in the place of FRAGMENT, among declarations of the names that the text uses. A block that has a
+ * main() is compiled as it is printed.
  */
 #include <errno.h>
 #include <exitbus/exitbus.h>
@@ -27,7 +27,8 @@ void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
     struct rusage usage;
     pid_t pid;
     int status;
-    (void)argv, (void)subscription, (void)bus, (void)sub, (void)reaper, (void)event, (void)usage, (void)pid, (void)status;
+    (void)argv, (void)subscription, (void)bus, (void)sub, (void)reaper, (void)event, (void)usage;
+    (void)pid, (void)status;
     {
 FRAGMENT
     }

@@ -361,7 +361,7 @@ static void each_fails_once(const long *calls, size_t count, bool copies)
 }
 
 #define EACH_FAILS_ONCE(name, copies, ...)                                                         \
-    TEST(calls, name)                                                                              \
+    TEST(syscall_faults, name)                                                                              \
     {                                                                                              \
         static const long calls[] = {__VA_ARGS__};                                                 \
         each_fails_once(calls, sizeof calls / sizeof calls[0], copies);                            \
@@ -376,7 +376,7 @@ EACH_FAILS_ONCE(pipes_to_the_copied_child, true, CALL_PIPE2, CALL_FCNTL, CALL_CL
                 SYS_pidfd_open)
 
 /* A path of the search that ends in nothing, and one that is refused. */
-TEST(calls, nothing_along_the_path)
+TEST(syscall_faults, nothing_along_the_path)
 {
     for (int copies = 0; copies < 2; copies++) {
         set_up(copies);

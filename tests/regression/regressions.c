@@ -77,7 +77,7 @@ static unsigned drain(struct exitbus_subscription *sub)
  * publisher that has moved the tail there is stopped before its first cell. Another helps it, and
  * must not begin in the middle.
  */
-TEST(late, a_hint_from_a_segments_last_life)
+TEST(regressions, a_hint_from_a_segments_last_life)
 {
     enum { Q_PID = 1, O_PID, BEFORE_S = 1 + 4 + 16, FILL_S = BEFORE_S + 8 };
     enum { FILL_NEXT = BEFORE_S + 2 * 126 };
@@ -132,7 +132,7 @@ static void *receive_one(void *subscription)
 
 /* The publisher has seen that there is no descriptor; then there is one, and it waits for an event.
  */
-TEST(late, a_descriptor_made_during_a_publish)
+TEST(regressions, a_descriptor_made_during_a_publish)
 {
     halt_hook_set();
     struct exitbus *bus = bus_new();
@@ -157,7 +157,7 @@ TEST(late, a_descriptor_made_during_a_publish)
 }
 
 /* The descriptor is the library's to close. If the application does, nobody hangs for that. */
-TEST(late, a_descriptor_that_was_closed)
+TEST(regressions, a_descriptor_that_was_closed)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *sub = subscribe(bus, exitbus_topic_pid(1));
@@ -227,7 +227,7 @@ static void run_without_memory(enum probe step)
     account_await_empty(&account);
 }
 
-TEST(late, a_sleeper_learns_of_an_event_without_memory)
+TEST(regressions, a_sleeper_learns_of_an_event_without_memory)
 {
     static const enum probe steps[] = {PROBE_DELIVER_BEFORE_APPEND, PROBE_DELIVER_BEFORE_WAKE,
                                        PROBE_ORDER_STALLED, PROBE_WAKE_EPOCH_MOVED,
@@ -238,7 +238,7 @@ TEST(late, a_sleeper_learns_of_an_event_without_memory)
 
 /* Of a batch, the first event lacks memory in A's queue; the second, for B, must wait for it. A
  * leaves: then nothing is lacking, and B must not sleep on. */
-TEST(late, a_sleeper_behind_anothers_lack_of_memory)
+TEST(regressions, a_sleeper_behind_anothers_lack_of_memory)
 {
     static struct account account;
     static struct retry retry;
@@ -265,7 +265,7 @@ TEST(late, a_sleeper_behind_anothers_lack_of_memory)
 }
 
 /* A descriptor stays readable while something waits for memory. */
-TEST(late, a_descriptor_and_an_event_without_memory)
+TEST(regressions, a_descriptor_and_an_event_without_memory)
 {
     static struct account account;
     account_init(&account);
@@ -309,7 +309,7 @@ static void *try_halting(void *argument)
 }
 
 /* Whoever has finished one event is stopped before it says so; the next one lacks memory, too. */
-TEST(late, a_lack_of_memory_behind_anothers_end)
+TEST(regressions, a_lack_of_memory_behind_anothers_end)
 {
     static struct account account;
     static struct receiver finisher;

@@ -6,8 +6,8 @@
  * a stopped publisher has ordered is in every queue by then, once, in one order; what it has not
  * ordered is nowhere. Then the stopped threads go on, and nothing has come twice.
  *
- * That nobody is held up shows in that the others come to their end at all. programs/stepping.c
- * does the same after each machine instruction.
+ * That nobody is held up shows in that the others come to their end at all.
+ * system/programs/stepping.c does the same after each machine instruction.
  */
 #include "support/harness.h"
 #include "support/scene.h"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # For CMake: EXITBUS_CROSS_TRIPLET=aarch64-linux-gnu or riscv64-linux-gnu, EXITBUS_CROSS_SYSROOT as
-# made by tests/cross/sysroot. Programs run under qemu-user.
+# made by tests/system/cross/sysroot. Programs run under qemu-user.
 set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES EXITBUS_CROSS_TRIPLET EXITBUS_CROSS_SYSROOT)
 set(CMAKE_SYSTEM_NAME Linux)
 string(REGEX REPLACE "-.*" "" CMAKE_SYSTEM_PROCESSOR ${EXITBUS_CROSS_TRIPLET})

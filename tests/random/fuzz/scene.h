@@ -6,8 +6,8 @@
 #ifndef SCENE_H
 #define SCENE_H
 
-#include "differential/reference.h"
-#include "differential/stage.h"
+#include "random/differential/reference.h"
+#include "random/differential/stage.h"
 #include "input.h"
 
 #define SUBSCRIPTIONS 12

@@ -2,7 +2,7 @@
 # Sourced by the rungs of other architectures. Left out under qemu-user: what it does not emulate
 # (MADV_WIPEONFORK, so forked children are not noticed; ptrace; the status of a core dump), and
 # suites whose only matter is time or memory on the machine itself.
-. "$(dirname "${BASH_SOURCE[0]}")/../proof/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../../proof/common.sh"
 
 # cross DEBIAN-ARCHITECTURE GNU-PROCESSOR
 cross() {
@@ -10,15 +10,15 @@ cross() {
     [ "$debian" != arm64 ] || stress=ON
     need $library_packages $test_packages qemu-user dpkg-dev make bzip2 \
         gcc-${processor/_/-}-linux-gnu libc6-dev-$debian-cross
-    "$root/tests/cross/sysroot" "$debian" "$root/build/sysroot-$debian"
+    "$root/tests/system/cross/sysroot" "$debian" "$root/build/sysroot-$debian"
     build "$debian" -DCMAKE_BUILD_TYPE=Release -DEXITBUS_TESTS=ON -DEXITBUS_PLAIN_RUNNER=ON \
-        -DEXITBUS_STRESS=$stress -DCMAKE_TOOLCHAIN_FILE="$root/tests/cross/toolchain.cmake" \
+        -DEXITBUS_STRESS=$stress -DCMAKE_TOOLCHAIN_FILE="$root/tests/system/cross/toolchain.cmake" \
         -DEXITBUS_CROSS_TRIPLET="$processor-linux-gnu" \
         -DEXITBUS_CROSS_SYSROOT="$root/build/sysroot-$debian/root"
     emulate() {
         timeout -k 5 600 "qemu-$processor" -L "/usr/$processor-linux-gnu" "$@"
     }
-    for suite in topic registry order queue memory publish receive subscription late \
+    for suite in topic registry order queue memory publish receive subscription regressions \
         monitor_table monitor_reliability; do
         echo "$suite"
         emulate "$root/build/$debian/tests/test-$suite"
@@ -31,7 +31,7 @@ cross() {
     fi
     build "defect-$debian" -DCMAKE_BUILD_TYPE=Release -DEXITBUS_TESTS=ON \
         -DEXITBUS_PLAIN_RUNNER=ON -DEXITBUS_STRESS=OFF -DEXITBUS_MUTANT=QUEUE_NO_LOOK_BACK \
-        -DCMAKE_TOOLCHAIN_FILE="$root/tests/cross/toolchain.cmake" \
+        -DCMAKE_TOOLCHAIN_FILE="$root/tests/system/cross/toolchain.cmake" \
         -DEXITBUS_CROSS_TRIPLET="$processor-linux-gnu" \
         -DEXITBUS_CROSS_SYSROOT="$root/build/sysroot-$debian/root"
     must_fail "a late helper that does not look back" \

@@ -68,12 +68,12 @@ static void run_tracee(enum exitbus_reaper_mode mode)
     check_ok(exitbus_destroy(bus));
 }
 
-TEST(hostile, a_traced_childs_stop_is_no_exit_for_a_watched_reaper)
+TEST(adversaries, a_traced_childs_stop_is_no_exit_for_a_watched_reaper)
 {
     run_tracee(EXITBUS_REAPER_WATCHED);
 }
 
-TEST(hostile, a_traced_childs_stop_is_no_exit_for_an_all_reaper)
+TEST(adversaries, a_traced_childs_stop_is_no_exit_for_an_all_reaper)
 {
     run_tracee(EXITBUS_REAPER_ALL);
 }
@@ -93,7 +93,7 @@ static char state_of(pid_t pid)
 }
 
 /* Spawn must know it for a child that has begun, however early it asks to be traced. */
-TEST(hostile, a_spawned_child_that_asks_to_be_traced)
+TEST(adversaries, a_spawned_child_that_asks_to_be_traced)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
@@ -114,7 +114,7 @@ TEST(hostile, a_spawned_child_that_asks_to_be_traced)
 }
 
 /* A zombie that a tracer keeps from us polls readable: the reaper must rest until it is ours. */
-TEST(hostile, a_zombie_that_a_tracer_holds)
+TEST(adversaries, a_zombie_that_a_tracer_holds)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *sub = subscribe(bus, exitbus_topic_any_pid());
@@ -180,7 +180,7 @@ static void kill_child_here(enum probe step)
 }
 
 /* The child is killed while it subscribes for its parent: nothing of that is left. */
-TEST(hostile, a_child_killed_while_it_subscribes)
+TEST(adversaries, a_child_killed_while_it_subscribes)
 {
     static const enum probe steps[] = {PROBE_SUBSCRIBE_INSERTED, PROBE_SUBSCRIBE_ORDER_READ,
                                        PROBE_SUBSCRIBE_STARTED};
@@ -207,7 +207,7 @@ TEST(hostile, a_child_killed_while_it_subscribes)
 }
 
 /* Spawn first starts a reaper of its own; a user's takes over, and the exit comes once. */
-TEST(hostile, a_watched_reaper_in_the_place_of_spawns_own)
+TEST(adversaries, a_watched_reaper_in_the_place_of_spawns_own)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *sub = subscribe(bus, exitbus_topic_any_pid());
@@ -246,7 +246,7 @@ TEST(hostile, a_watched_reaper_in_the_place_of_spawns_own)
 /* ------------------------------------------------------------------------------- stop, cancel */
 
 /* Hundreds of exits pending, and the reaper is told to stop. */
-TEST(hostile, stop_while_everything_exits)
+TEST(adversaries, stop_while_everything_exits)
 {
     struct exitbus *bus = bus_new();
     for (int round = 0; round < 5; round++) {
@@ -276,7 +276,7 @@ static void *stop_reaper(void *reaper)
 }
 
 /* No call is a cancellation point: what was begun is done. */
-TEST(hostile, cancel_a_stop)
+TEST(adversaries, cancel_a_stop)
 {
     struct exitbus *bus = bus_new();
     for (int i = 0; i < 20; i++) {
@@ -302,7 +302,7 @@ static void jump_out(int signal)
 }
 
 /* Shells leave their handler so. Each signal must still reach the reaper. */
-TEST(hostile, a_handler_that_jumps_out)
+TEST(adversaries, a_handler_that_jumps_out)
 {
     signal(SIGCHLD, jump_out);
     struct exitbus *bus = bus_new();
@@ -377,7 +377,7 @@ static struct exitbus_reaper *start_all(struct exitbus *bus)
     return reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED);
 }
 
-TEST(hostile, handlers_over_ours)
+TEST(adversaries, handlers_over_ours)
 {
     struct exitbus *bus = bus_new();
     signal(SIGCHLD, first_handler);
@@ -460,12 +460,12 @@ static void run_stopped_handover(uint32_t flags)
     check_ok(exitbus_destroy(bus));
 }
 
-TEST(hostile, a_spawn_stopped_while_it_hands_its_child_over)
+TEST(adversaries, a_spawn_stopped_while_it_hands_its_child_over)
 {
     run_stopped_handover(0);
 }
 
-TEST(hostile, a_spawn_stopped_while_it_hands_its_child_to_a_polled_reaper)
+TEST(adversaries, a_spawn_stopped_while_it_hands_its_child_to_a_polled_reaper)
 {
     run_stopped_handover(EXITBUS_REAPER_POLLED);
 }

@@ -9,7 +9,7 @@
  * Only the first word of a record is ever looked at while it may be torn: record_cells() must bear
  * any value of it.
  */
-#include "differential/reference.h"
+#include "random/differential/reference.h"
 #include "event/event.h"
 #include "support/threads.h"
 

@@ -22,7 +22,7 @@
  */
 
 /* Bounded channels: a subscriber that does not receive stops the reaper. Fails by hanging. */
-TEST(field, blocked_reaper)
+TEST(incidents, blocked_reaper)
 {
     enum { CHILDREN = 200 };
     struct exitbus *bus = bus_new();
@@ -49,7 +49,7 @@ TEST(field, blocked_reaper)
 
 /* A notification that is given up after a time: later exits overtake it, or it is lost. Here a
  * receiver sleeps through more events than any channel would hold, and then gets all, in order. */
-TEST(field, timed_out_notify)
+TEST(incidents, timed_out_notify)
 {
     enum { EVENTS = 20000 };
     struct exitbus *bus = bus_new();
@@ -106,7 +106,7 @@ static void *publish_and_halt(void *bus)
 
 /* The notifier holds a lock while it sends; a receiver, holding an event, wants that lock to
  * unsubscribe. Here the notifier is stopped in the middle of sending. Fails by hanging. */
-TEST(field, lock_cycle)
+TEST(incidents, lock_cycle)
 {
     halt_set_up();
     struct exitbus *bus = bus_new();
@@ -129,7 +129,7 @@ TEST(field, lock_cycle)
 
 /* A "lock-free" queue whose receiver waits for a sender that has reserved a slot and was stopped.
  */
-TEST(field, stalled_sender)
+TEST(incidents, stalled_sender)
 {
     halt_set_up();
     struct exitbus *bus = bus_new();
@@ -165,7 +165,7 @@ static void *exit_while_subscribed(void *bus)
 
 /* Unsubscribe in a destructor that needs a runtime or a lock: here it runs at the exit of a plain
  * thread, while a publisher is stopped in the middle of a publish. */
-TEST(field, drop_outside_runtime)
+TEST(incidents, drop_outside_runtime)
 {
     halt_set_up();
     struct exitbus *bus = bus_new();
@@ -185,7 +185,7 @@ TEST(field, drop_outside_runtime)
 /* --------------------------------------------------------------------------- races with an exit */
 
 /* The child is gone before its parent has subscribed. Fails by hanging. */
-TEST(field, early_exit)
+TEST(incidents, early_exit)
 {
     struct exitbus *bus = bus_new();
     for (int i = 0; i < 100; i++) {
@@ -202,7 +202,7 @@ TEST(field, early_exit)
 }
 
 /* Two wait for one pid; the loser sees ECHILD and reports status 0. */
-TEST(field, double_wait)
+TEST(incidents, double_wait)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
@@ -230,7 +230,7 @@ TEST(field, double_wait)
 }
 
 /* A library reaps with waitpid(-1) and takes the children of others. */
-TEST(field, stolen_wait)
+TEST(incidents, stolen_wait)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *all = subscribe(bus, exitbus_topic_all());
@@ -256,7 +256,7 @@ TEST(field, stolen_wait)
  * SIGCHLD was set to be ignored by somebody, and the kernel throws statuses away. An ALL reaper
  * installs its handler, which ends that, and puts back what it found; WATCHED refuses.
  */
-TEST(field, ignored_sigchld)
+TEST(incidents, ignored_sigchld)
 {
     struct exitbus *bus = bus_new();
     struct sigaction ways[2] = {{.sa_handler = SIG_IGN},
@@ -288,7 +288,7 @@ TEST(field, ignored_sigchld)
 }
 
 /* Several exits, one signal, one wait: the others stay zombies until the next signal. */
-TEST(field, coalesced_sigchld)
+TEST(incidents, coalesced_sigchld)
 {
     enum { CHILDREN = 30 };
     struct exitbus *bus = bus_new();
@@ -317,7 +317,7 @@ TEST(field, coalesced_sigchld)
 }
 
 /* The handle of a running child is dropped, and nobody ever waits for it. */
-TEST(field, dropped_handle)
+TEST(incidents, dropped_handle)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *subscription;
@@ -359,7 +359,7 @@ static void *wait_for_own(void *subscription)
 }
 
 /* One SIGCHLD wakes every waiter, and each asks for its own child: cost grows with the children. */
-TEST(field, thundering_wakeup)
+TEST(incidents, thundering_wakeup)
 {
     enum { WAITERS = 50 };
     struct exitbus *bus = bus_new();
@@ -392,7 +392,7 @@ TEST(field, thundering_wakeup)
 }
 
 /* A child that other code has started can't be watched. */
-TEST(field, foreign_child)
+TEST(incidents, foreign_child)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
@@ -411,7 +411,7 @@ TEST(field, foreign_child)
 }
 
 /* As PID 1 or subreaper, adopted orphans are never reaped. */
-TEST(field, pid1_orphans)
+TEST(incidents, pid1_orphans)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_SUBREAPER);
@@ -454,7 +454,7 @@ static void halt_reaper(enum probe step)
 
 /* The status is reaped first and announced later; by then the pid names another process. Here the
  * event is received, and its pid is still taken: by the zombie. */
-TEST(field, reused_pid)
+TEST(incidents, reused_pid)
 {
     halt_set_up();
     __atomic_store_n(&exitbus_probe_hook, halt_reaper, __ATOMIC_RELEASE);
@@ -494,7 +494,7 @@ static void *relay_main(void *argument)
 }
 
 /* A queue that is FIFO only for each producer: the effect overtakes its cause. */
-TEST(field, per_producer_fifo)
+TEST(incidents, per_producer_fifo)
 {
     struct exitbus *bus = bus_new();
     struct relay relay = {bus, subscribe(bus, exitbus_topic_pid(1)), scaled(20000)};
@@ -535,7 +535,7 @@ static void *publish_edges(void *argument)
 }
 
 /* A consumer drains to "would block" and sleeps in an edge-triggered set: never woken. */
-TEST(field, edge_lost)
+TEST(incidents, edge_lost)
 {
     struct edges edges = {bus_new(), scaled(100000)};
     struct exitbus_subscription *all = subscribe(edges.bus, exitbus_topic_any_pid());
@@ -569,7 +569,7 @@ static void create_without_threads(void)
 }
 
 /* No thread is to be had, and the process aborts in liburcu. */
-TEST(field, no_thread_no_abort)
+TEST(incidents, no_thread_no_abort)
 {
     check_equal(in_a_child(create_without_threads), 0);
 }
@@ -584,7 +584,7 @@ static void *spawn_here(void *bus)
 }
 
 /* The child's stack lies inside the caller's, which is small. */
-TEST(field, small_stack_spawn)
+TEST(incidents, small_stack_spawn)
 {
 #if !defined(__SANITIZE_ADDRESS__) &&                                                              \
     !defined(__SANITIZE_THREAD__) /* which need more themselves  \
@@ -612,7 +612,7 @@ static void work_in_a_child(void)
 }
 
 /* A forked worker needs a bus of its own, after its parent has used one. */
-TEST(field, prefork)
+TEST(incidents, prefork)
 {
     parents_bus = bus_new();
     spawn_here(parents_bus);

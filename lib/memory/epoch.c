@@ -1,34 +1,31 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Sections and grace periods: see epoch.h.
+ * Sections and grace periods: see epoch.h. The argument in full: docs/design.md, "Epochs".
  *
- * Why it holds. A thread enters: it makes its number odd, passes the light barrier, and reads
- * pointers. Whoever begins a grace period has made memory unreachable (or has learned from an
- * acquire load that others have), passes the heavy barrier, and reads the numbers. One of the two
- * sees the other: either the section reads pointers that do not lead to that memory any more, or
- * its odd number is noted. In the second case the memory is reused only after an acquire load has
- * read a later number of that thread, which it stored with release at the end of the section or
- * later. And an even number that begin reads was stored likewise at the end of the section before.
+ * How it works:
+ * - Records lie in chunks that are never freed, so a record may be read at any time. A thread that
+ *   ends leaves its record to a later thread.
+ * - Grace periods read the records below `span`, which is one more than the highest number in use.
+ * - A thread of the shared record counts itself in one of two counts, and out of the same one.
+ * - A forked child finds chunks and records wiped (fork_guard.h), and begins with chunks of its
+ *   own.
  *
- * A thread stopped inside a section keeps grace periods from ending, and nothing else: nobody
- * waits but the worker, whose work that is.
+ * Why it is right:
+ * 1. Either a section is noted by a grace period, or it can't reach the memory: its odd count is
+ *    visible before it reads pointers, and the memory is unreachable before the counts are read.
+ *    The light barrier here pairs with the heavy one there.
+ * 2. Every access of a noted section happens before the memory is reused. The section's end stores
+ *    its count with release, and the reuse follows an acquire load of that count or a later one. An
+ *    even count says the same of the section before.
+ * 3. No record in use lies at or above `span`. A claimer covers its record by a read-modify-write
+ *    of `span` before its first section, and the CAS that lowers `span` fails if that came between.
+ * 4. The wait for the shared record ends, however many threads enter: new ones enter the other
+ *    count. Both counts were empty at some time since the wait began.
+ * 5. A thread stopped inside a section keeps grace periods from ending, and does nothing else. Only
+ *    the worker waits for one.
  *
- * Records. They lie in chunks that are never freed, so they may be read at any time; a thread that
- * ends leaves its record to the next. Only those below `span` are looked at. A claimer covers its
- * record by a read-modify-write of `span` before its first section; a thread that lowers `span`
- * first reads that the last record is free, and fails if a claimer has covered one meanwhile.
- *
- * A thread may use the library once more when our own destructor has run for it: then it is a
- * stranger, since no destructor might run again (glibc has four rounds of them). One that first
- * does so in the last round leaves a record that nobody gives back: when records run short, those
- * whose threads are gone are taken over.
- *
- * Strangers. Each notes which of two counts it is in. Waiting means, twice: let the next ones count
- * in the other, and wait until the first is empty. So it ends, however many come and go; and each
- * count was empty at some time since it began. A polled grace period begins only if both are empty.
- *
- * A forked child finds records and chunks wiped (fork_guard.h), and begins with chunks of its own.
- * The thread that forked still names its old one, which is not usable, and so gets a new one.
+ * It relies on: barrier.h (light and heavy barriers), fork_guard.h (wiped pages), and a pthread key
+ * whose destructor runs at a thread's end.
  */
 #include "memory/epoch.h"
 #include "base/fork_guard.h"
@@ -37,7 +34,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* Of the first chunk: a page. Each further one doubles what there is. */
+/* Records in the first chunk: one page. Each further chunk doubles the number of records. */
 #ifndef RECORDS_FIRST
 #define RECORDS_FIRST 64u
 #endif
@@ -48,7 +45,10 @@ struct epoch_record epoch_shared_record = {.number = EPOCH_NO_NUMBER};
 _Thread_local struct epoch_record *epoch_own = &epoch_no_record;
 
 static _Atomic(struct epoch_record *) chunks[CHUNKS];
-/* The low half: one more than the highest number in use. The high half counts changes. */
+/*
+ * Low half: one more than the highest number in use. High half: counts changes. Written by claimers
+ * and by threads that end.
+ */
 static _Atomic uint64_t span;
 static pthread_key_t at_thread_end;
 static bool has_key;
@@ -66,14 +66,14 @@ static uint32_t chunk_size(unsigned chunk)
     return chunk == 0 ? RECORDS_FIRST : chunk_start(chunk);
 }
 
-/* NULL: there is none. */
+/* Returns NULL if there is no such chunk. */
 static struct epoch_record *chunk_at(unsigned chunk)
 {
     /* Acquire; pairs with the CAS in chunk_add(). */
     return load_acquire(&chunks[chunk]);
 }
 
-/* Make a chunk, if another thread has not. False: no memory. */
+/* Make a chunk, unless another thread has made it. Returns false without memory. */
 static bool chunk_add(unsigned chunk)
 {
     size_t size = chunk_size(chunk) * sizeof(struct epoch_record);
@@ -103,8 +103,9 @@ static void span_cover(uint32_t number)
     do {
         uint32_t count = (uint32_t)old > number ? (uint32_t)old : number + 1;
         wanted = ((old >> 32) + 1) << 32 | count;
-        /* Release; pairs with span_lower(), and with epoch_span(). The values before it are read-
-         * modify-writes, too, so who reads this one acquires them all. */
+        /* Release; pairs with span_lower() and epoch_span(). All earlier values are
+         * read-modify-writes, too, so a thread that acquires this value acquires every one
+         * before it. */
     } while (!cas_weak_release(&span, &old, wanted));
 }
 
@@ -113,10 +114,10 @@ static uint32_t owner_thread(uint64_t owner)
     return (uint32_t)owner;
 }
 
-/* Leave out the free records at the end. */
+/* Lower `span` below the free records at its end. */
 static void span_lower(void)
 {
-    /* Acquire; pairs with span_cover(): if it has covered a record, that has an owner. */
+    /* Acquire; pairs with span_cover(). A record that it has covered has an owner by then. */
     uint64_t old = load_acquire(&span);
     while ((uint32_t)old > 0 && !owner_thread(load_acquire(&record_at((uint32_t)old - 1)->owner))) {
         uint64_t wanted = ((old >> 32) + 1) << 32 | ((uint32_t)old - 1);
@@ -125,22 +126,27 @@ static void span_lower(void)
     }
 }
 
-/* By its owner; or of a thread that is gone, by the thread that has taken it over. */
+/*
+ * Free a record. Called by its owner, or by the thread that has claimed it from one that is gone.
+ */
 static void record_free(struct epoch_record *record)
 {
     uint64_t owner = load_relaxed(&record->owner);
-    /* Release; pairs with the acquire in record_take(). */
+    /* Release; pairs with the CAS in record_take(). */
     store_release(&record->owner, owner >> 32 << 32);
 }
 
-/* Each owner has a count of its own: a thread's number may come again meanwhile. */
+/*
+ * Make `thread` the owner, if the owner word is still `from`. The count in it tells owners apart: a
+ * thread's number in the kernel may come back meanwhile.
+ */
 static bool record_take(struct epoch_record *record, uint64_t from, uint32_t thread)
 {
     uint64_t owner = ((from >> 32) + 1) << 32 | thread;
     return cas_acquire(&record->owner, &from, owner);
 }
 
-/* A thread that ended in the middle of a section (by force, from a signal handler) has left it. */
+/* End the section of a thread that ended in the middle of it: by force, from a signal handler. */
 static void record_leave_section(struct epoch_record *record)
 {
     uint64_t sections = load_acquire(&record->sections);
@@ -149,19 +155,25 @@ static void record_leave_section(struct epoch_record *record)
         store_release(&record->sections, sections + 1);
 }
 
-/* By key, at the end of the thread, which may come back from another destructor. */
+/*
+ * Leave this thread's record; the key's destructor. The thread may use the library once more, in
+ * another destructor. Then it uses the shared record, because this destructor might not run again.
+ */
 static void leave_record(void *record)
 {
     epoch_ending = true;
     epoch_own = &epoch_shared_record;
     if (!((struct epoch_record *)record)->usable)
-        return; /* the parent's */
+        return; /* the record was the parent's */
     record_leave_section(record);
     record_free(record);
     span_lower();
 }
 
-/* Take over the records of threads that are gone. One of them for the caller, or NULL. */
+/*
+ * Take over the records of threads that are gone. Such a record stays when a thread first used the
+ * library in its last round of destructors. Returns one of them, claimed for `thread`, or NULL.
+ */
 static struct epoch_record *take_over(uint32_t thread)
 {
     struct epoch_record *kept = NULL;
@@ -182,7 +194,7 @@ static struct epoch_record *take_over(uint32_t thread)
     return kept;
 }
 
-/* NULL: no memory. */
+/* Returns NULL without memory. */
 static struct epoch_record *claim_record(void)
 {
     uint32_t thread = sys_thread_id();
@@ -220,7 +232,8 @@ static void register_thread(void)
 /* ------------------------------------------------------------------------------ shared record */
 
 static _Atomic uint64_t shared_counts[2];
-static _Atomic uint32_t shared_current; /* which of them */
+static _Atomic uint32_t
+    shared_current; /* the count that new sections enter; written by the worker */
 static _Thread_local struct {
     uint32_t depth, counted_in;
 } own_shared __attribute__((tls_model("initial-exec")));
@@ -243,13 +256,13 @@ void epoch_enter_first(void)
         return;
     own_shared.counted_in = load_relaxed(&shared_current);
     fetch_add_relaxed(&shared_counts[own_shared.counted_in], 1);
-    fence_seq_cst(); /* in place of barrier_light, as in epoch_enter */
+    fence_seq_cst(); /* in place of barrier_light(), as in epoch_enter() */
 }
 
 void epoch_leave_shared(void)
 {
     if (epoch_own != &epoch_shared_record || --own_shared.depth > 0)
-        return; /* the former: it was entered before a fork */
+        return; /* not shared: the section began before a fork */
     if (!shared_inside(own_shared.counted_in))
         return; /* likewise */
     /* Release; pairs with shared_inside(). */
@@ -265,7 +278,7 @@ bool epoch_inside(void)
 
 int epoch_begin(bool forked)
 {
-    /* A fork may have come in the middle of the very first begin, which leaves a wiped chunk. */
+    /* A fork may have come in the middle of the very first call, which leaves a wiped chunk. */
     const struct epoch_record *first = chunk_at(0);
     if (forked || (first && !first->usable)) {
         for (unsigned i = 0; i < CHUNKS; i++)
@@ -296,11 +309,14 @@ uint32_t epoch_span(void)
 
 static uint64_t sections_of(const struct epoch_record *record)
 {
-    /* Acquire; pairs with the release in epoch_leave(). */
+    /* Acquire; pairs with epoch_leave() and epoch_enter(). */
     return load_acquire(&record->sections);
 }
 
-/* The first record, from `number` on, that is inside a section, and its count; or NULL. */
+/*
+ * Returns the first record from `number` on that is inside a section, with its count in *sections;
+ * or NULL. *number is moved behind it.
+ */
 static const struct epoch_record *next_inside(uint32_t *number, uint64_t *sections)
 {
     uint32_t count = epoch_span();
@@ -319,7 +335,8 @@ static const struct epoch_record *next_inside(uint32_t *number, uint64_t *sectio
 bool epoch_grace_begin(struct epoch_grace *grace)
 {
     grace->count = 0;
-    /* Unreachable before the look at the numbers; pairs with epoch_enter. */
+    /* Memory is unreachable before the counts are read; pairs with barrier_light() in
+     * epoch_enter(). */
     if (!barrier_try() || shared_inside(0) || shared_inside(1))
         return false;
     const struct epoch_record *record;
@@ -343,7 +360,7 @@ bool epoch_grace_over(struct epoch_grace *grace)
     return true;
 }
 
-/* Longer and longer, so that a short section is not waited for long. */
+/* Sleep, longer each time: a short section does not hold up the worker for long. */
 static void nap(unsigned *naps)
 {
     int64_t us = 50LL << (*naps < 8 ? *naps : 8);
@@ -354,7 +371,8 @@ static void nap(unsigned *naps)
 void epoch_wait(void)
 {
     unsigned naps = 0;
-    /* Unreachable before the look at the numbers; pairs with epoch_enter. */
+    /* Memory is unreachable before the counts are read; pairs with barrier_light() in
+     * epoch_enter(). */
     barrier_heavy();
     const struct epoch_record *record;
     uint32_t number = 0;

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Read-side sections of the library, and grace periods for them. A section costs two stores of the
- * thread's own, registers with nobody, and can't fail. A grace period can be polled, by the thread
- * that retires or takes memory (retire.c), or waited for, by the worker (reclaim.c); G4, G6.
+ * Read-side sections of the library, and grace periods for them (G4, G6).
  *
- * Each thread has a record with a count of entries and exits, odd while it is inside a section. A
- * grace period notes the odd ones, and is over when each of them has changed.
+ * - Each thread has a record with a count of its entries and exits. The count is odd while the
+ *   thread is inside a section. A section costs two stores to the thread's own record; it registers
+ *   nothing and can't fail.
+ * - A grace period notes the records whose counts are odd. It is over when each of these counts has
+ *   changed.
+ * - The thread that retires or allocates memory polls a grace period (retire.c). The worker waits
+ *   for one (reclaim.c).
+ * - A thread that can't have a record uses the shared record, which has two counts of the threads
+ *   inside. That is so without memory, without a key that reports the thread's end, and in the
+ *   thread's last destructors.
  *
- * A thread that can't have a record (no memory, no key that would tell of its end, or it is in its
- * last destructors) is a stranger: strangers count themselves in and out of one of two numbers.
- * Uses: platform, barrier, fork_guard.
+ * Why that is right: epoch.c, and docs/design.md, "Epochs".
  */
 #ifndef EXITBUS_EPOCH_H
 #define EXITBUS_EPOCH_H
@@ -22,38 +26,45 @@
 #include <stdbool.h>
 
 struct epoch_record {
-    _Alignas(CACHE_LINE) _Atomic uint64_t sections; /* odd: inside one; written by the owner */
-    uint32_t depth;                                 /* nesting; the owner's alone */
-    uint32_t usable; /* 1; in a forked child 0: wiped. Written before it has an owner */
-    uint32_t number; /* from 0; written before it has an owner */
-    /* Low half: the thread, as the kernel numbers it; 0: free. High half: counts owners. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t
+        sections;    /* entries and exits, odd while inside; written by the owner */
+    uint32_t depth;  /* nesting; owner only */
+    uint32_t usable; /* 1; 0 in a forked child, by the wipe; constant before it has an owner */
+    uint32_t number; /* from 0 up; constant before it has an owner */
+    /* Low half: the owner's thread id in the kernel, 0 while the record is free. High half:
+     * counts owners. Written by claimers and by the owner. */
     _Atomic uint64_t owner;
 };
 
-/* This thread's record; one that is not usable before its first section, and a stranger's. */
+/*
+ * This thread's record: epoch_no_record before its first section, epoch_shared_record if it can't
+ * have one of its own. Neither of these is usable.
+ */
 extern _Thread_local struct epoch_record *epoch_own __attribute__((tls_model("initial-exec")));
 extern struct epoch_record epoch_no_record, epoch_shared_record;
-/* Our destructor has run for this thread. */
+/* Set when the library's destructor has run for this thread. */
 extern _Thread_local bool epoch_ending __attribute__((tls_model("initial-exec")));
 
 /*
- * Begin in this process, under fork_guard_begin(); in a forked child (`forked`) all threads but the
- * caller's are gone, and so are their records. 0 or -ENOMEM.
+ * Prepare epochs in this process. In a forked child (`forked`), forget the records of the parent's
+ * threads: only the calling thread exists there. Returns 0 or -ENOMEM. Context: inside
+ * fork_guard_begin().
  */
 int epoch_begin(bool forked);
 
-/* Give this thread a record now. 0; -ENOMEM: it is a stranger. */
+/* Give this thread a record now. Returns 0, or -ENOMEM: the thread uses the shared record. */
 int epoch_prepare(void);
 
-/* What enter and leave do for a thread without a usable record. */
+/* Enter and leave for a thread without a usable record. */
 void epoch_enter_first(void);
 void epoch_leave_shared(void);
 
 #define EPOCH_NO_NUMBER UINT32_MAX
 
 /*
- * A number that no other thread has at this time; EPOCH_NO_NUMBER for strangers. A thread's
- * successor in it knows what the thread has written. Inside a section.
+ * Returns a number that no other thread has at this time, or EPOCH_NO_NUMBER for a thread of the
+ * shared record. What a thread has written is visible to the next thread with its number. Context:
+ * inside a section.
  */
 static inline uint32_t epoch_number(void)
 {
@@ -70,9 +81,11 @@ static inline void epoch_enter(void)
     if (unlikely(own->depth++ > 0))
         return;
     uint64_t sections = load_relaxed(&own->sections);
-    /* Release: who reads this number, and not the one before, knows of the section before, too. */
+    /* Release; pairs with sections_of(). A thread that reads this count, and not the one before,
+     * sees the end of the section before as well. */
     store_release(&own->sections, sections + 1);
-    /* The number before anything that the section reads; pairs with the heavy one in begin. */
+    /* The count becomes visible before this section reads anything; pairs with the heavy barrier
+     * in epoch_grace_begin() and epoch_wait(). */
     barrier_light();
 }
 
@@ -86,17 +99,17 @@ static inline void epoch_leave(void)
     if (unlikely(--own->depth > 0))
         return;
     uint64_t sections = load_relaxed(&own->sections);
-    /* Release; pairs with sections_of(): what the section has touched, it has touched. */
+    /* Release; pairs with sections_of(). All accesses of the section happen before this. */
     store_release(&own->sections, sections + 1);
 }
 
-/* Is this thread inside a section? */
+/* Returns whether this thread is inside a section. */
 bool epoch_inside(void);
 
-/* One more than the highest number in use. */
+/* Returns one more than the highest number in use. */
 uint32_t epoch_span(void);
 
-/* More threads than that inside at once: no polled grace period then. */
+/* With more threads than that inside at once there is no polled grace period. */
 #define EPOCH_INSIDE_MAX 30
 
 struct epoch_grace {
@@ -108,19 +121,20 @@ struct epoch_grace {
 };
 
 /*
- * Note which threads are inside a section now. What was made unreachable before this call is not
- * touched any more once epoch_grace_over() has said so. False: it can't be told (too many, or
- * strangers, inside; membarrier has just been refused). The caller's own section, if it is inside
- * one, counts like any other. One membarrier, and a look at each thread.
+ * Note which threads are inside a section now. Once epoch_grace_over() has returned true, no thread
+ * touches what was made unreachable before this call. The caller's own section counts like any
+ * other. Returns false if no grace period could begin: too many threads are inside, a thread of the
+ * shared record is inside, or membarrier has just been refused. Cost: one membarrier, and one load
+ * for each record in use.
  */
 bool epoch_grace_begin(struct epoch_grace *grace);
 
-/* Non-blocking; a few loads. */
+/* Returns whether the grace period is over. Context: never blocks; a few loads. */
 bool epoch_grace_over(struct epoch_grace *grace);
 
 /*
- * Wait until every section that is open now has ended, by naps. Context: one thread at a time;
- * blocks for as long as a thread is stopped inside.
+ * Wait, by naps, until every section that is open now has ended. Context: one thread at a time;
+ * blocks for as long as a thread is stopped inside a section.
  */
 void epoch_wait(void);
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* No machine hands out addresses above this unless asked; queue.c packs an index above it. */
+/* No machine hands out addresses above this unless asked. cell.h packs an index above it. */
 #define ADDRESS_LIMIT ((uintptr_t)1 << 48)
 
 /* ------------------------------------------------------------------- the default allocator */
@@ -34,7 +34,10 @@ static void unmap_pages(void *context, void *address, size_t size)
     munmap(address, size);
 }
 
-/* A multiple of every alignment asked for below a page, as aligned_alloc wants it. */
+/*
+ * Round up to a multiple of CACHE_LINE. aligned_alloc() wants a multiple of the alignment, and
+ * below a page that is CACHE_LINE.
+ */
 static size_t whole_lines(size_t size)
 {
     return (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
@@ -72,9 +75,9 @@ static struct slab *slab_new(struct memory *memory, struct pool *pool)
     if (!slab)
         return NULL;
     if (large && memory->own_allocator)
-        (void)madvise(slab, size, MADV_HUGEPAGE); /* a kernel without them is only slower */
+        (void)madvise(slab, size, MADV_HUGEPAGE); /* a kernel without huge pages is only slower */
     if (!memory->own_allocator)
-        memset((void *)slab, 0, size); /* fresh blocks are zero: see queue.c */
+        memset((void *)slab, 0, size); /* fresh blocks are zero: see append.c */
     slab->memory = memory;
     slab->pool = pool;
     slab->size = size;
@@ -87,7 +90,7 @@ static struct slab *slab_new(struct memory *memory, struct pool *pool)
 
 void slab_unmap(struct memory *memory, struct slab *slab)
 {
-    /* Hollow blocks do not count as held. */
+    /* The blocks that were purged are not counted in `bytes`. */
     fetch_add_relaxed(&memory->bytes, slab->purged * slab->pool->block_size);
     memory_unmap(memory, slab, slab->size);
 }
@@ -104,13 +107,13 @@ static void slab_list(struct memory *memory, struct slab *slab)
     struct slab *top = load_relaxed(&memory->slabs);
     do
         slab->next = top;
-    /* Release: pairs with the acquire loads in slab_unlist and memory_destroy. */
+    /* Release; pairs with slab_unlist() and memory_destroy(). */
     while (!cas_weak_release(&memory->slabs, &top, slab));
 }
 
 static struct block *cut_block(struct slab *slab)
 {
-    /* Looked at first, so that the count can overshoot only by the number of threads. */
+    /* A load first, so that the count overshoots by at most the number of threads. */
     if (load_relaxed(&slab->cut) >= slab->capacity)
         return NULL;
     uint32_t index = fetch_add_relaxed(&slab->cut, 1);
@@ -121,17 +124,18 @@ static struct block *cut_block(struct slab *slab)
 
 static struct block *pop_free(struct pool *pool)
 {
-    /* Acquire, here and below: pairs with the release in push_free. */
+    /* Acquire, here and in the CAS; pairs with pool_push(). */
     struct block *top = load_acquire(&pool->free);
     while (top) {
-        /* The top may be taken and reused meanwhile; then the CAS fails (no ABA: see memory.h). */
+        /* Another thread may pop and reuse the top meanwhile. Then the CAS fails (no ABA:
+         * memory.h). */
         struct block *next = load_relaxed(&top->chain);
         if (cas_weak_acquire_else_acquire(&pool->free, &top, next)) {
             size_t left = fetch_sub_relaxed(&pool->free_count, 1) - 1;
             if (left < load_relaxed(&pool->lowest_free))
                 store_relaxed(&pool->lowest_free, left);
             in_bounds(top + 1, pool->block_size - sizeof *top);
-            prefetch_for_write(next); /* for the next taker */
+            prefetch_for_write(next); /* for the next allocation */
             return top;
         }
     }
@@ -140,7 +144,7 @@ static struct block *pop_free(struct pool *pool)
 
 void pool_push(struct pool *pool, struct block *first, struct block *last, size_t count)
 {
-    /* Counted first: free_count never falls below zero. */
+    /* Counted first, so that free_count never falls below zero. */
     fetch_add_relaxed(&pool->free_count, count);
     struct block *top = load_relaxed(&pool->free);
     do
@@ -157,13 +161,13 @@ void *memory_alloc(struct memory *memory, unsigned class)
     if (limbo_poll(memory) && (block = pop_free(pool)))
         return block;
     for (;;) {
-        /* Acquire: pairs with the release of the CAS below; the slab's fields are set. */
+        /* Acquire; pairs with the CAS below. The slab's fields are set. */
         struct slab *slab = load_acquire(&pool->current);
         if (slab && (block = cut_block(slab)))
             return block;
         struct slab *fresh = slab_new(memory, pool);
         if (!fresh) {
-            retire_rest(memory); /* what does not make up a batch may be all that there is */
+            retire_rest(memory); /* blocks short of a batch may be all that is left */
             return pop_free(pool);
         }
         if (cas_release(&pool->current, &slab, fresh)) {
@@ -172,7 +176,8 @@ void *memory_alloc(struct memory *memory, unsigned class)
             slab_list(memory, fresh);
             return block;
         }
-        memory_unmap(memory, fresh, fresh->size); /* another was faster; nobody has seen this one */
+        /* Another thread was faster. No other thread has seen this slab. */
+        memory_unmap(memory, fresh, fresh->size);
     }
 }
 

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The memory of one bus: a lock-free pool of equal blocks for each of a few sizes, cut from slabs.
- * memory_alloc() never calls malloc: it pops a free block, or cuts one from the current slab, or
- * asks the allocator (by default mmap, which takes no lock in user space) for a slab (G4).
+ * The memory of one bus: a lock-free pool of equal blocks for each of a few sizes.
  *
- * A block that anybody else may have seen comes back only after a grace period (memory_retire, or
- * memory_free in a reclaim callback). That makes reuse safe for readers, and it is also what keeps
- * the lock-free stack of free blocks free of the ABA problem: whoever has read its top is inside a
- * read-side section, so that block can't have left and come back.
+ * How it works:
+ * - Blocks are cut from slabs. memory_alloc() pops a free block, or cuts one from the current slab,
+ *   or asks the allocator for a slab. The default allocator is mmap. It takes no lock in user space
+ *   and never calls malloc (G4).
+ * - A block that another thread may have seen becomes free only after a grace period: by
+ *   memory_retire(), or by memory_free() in a reclaim callback.
+ * - Slabs that have not been needed for some time go back to the allocator (G7): trim.c.
  *
- * Slabs that have not been needed for some time go back to the allocator (G7). Uses: platform,
- * reclaim.
+ * Why it is right:
+ * 1. A reader inside a section never sees its block reused, because of the grace period.
+ * 2. The stack of free blocks has no ABA problem. The thread that has read its top is inside a
+ *    section, so that block can't have left and come back.
+ *
+ * docs/design.md, "Memory", shows the states of a block and of a slab. It relies on: reclaim.h
+ * (sections and callbacks), epoch.h (polled grace periods).
  */
 #ifndef EXITBUS_MEMORY_H
 #define EXITBUS_MEMORY_H
@@ -23,27 +29,28 @@
 #define MEMORY_CLASSES_MAX 6
 
 /*
- * Retired blocks that share a grace period: it costs a membarrier, which on a virtual machine
- * interrupts the other processors for some microseconds, and a look at each thread.
+ * Retired blocks that share a grace period. One costs a membarrier, which on a virtual machine
+ * interrupts the other processors, and a load for each thread (docs/design.md, "Memory").
  */
 #define MEMORY_RETIRE_BATCH 32
 
-/* Begins every block; at offset 0. */
+/* The head of every block, at offset 0. */
 struct block {
-    struct slab *slab;             /* written when the block is cut, then constant */
+    struct slab *slab; /* written when the block is cut, then constant until it is purged */
     _Atomic(struct block *) chain; /* next in a free list or in a retired batch */
     struct reclaim_head reclaim;
 };
 
 struct pool {
     _Alignas(CACHE_LINE) _Atomic(struct block *) free;
-    _Atomic(struct slab *) current; /* new blocks are cut here */
+    _Atomic(struct slab *) current; /* new blocks are cut from this slab */
     _Atomic size_t free_count;
-    _Atomic size_t lowest_free; /* of free_count, since the last look of the trim */
+    _Atomic size_t lowest_free; /* least free_count since the trim's last look */
     _Atomic size_t slab_bytes;
     size_t block_size;
-    /* Written by those who retire: */
-    _Alignas(CACHE_LINE) _Atomic(struct block *) retired; /* waiting to make up a batch */
+    /* Written by threads that retire blocks: */
+    _Alignas(CACHE_LINE) _Atomic(struct block *)
+        retired; /* blocks that wait until they make up a batch */
     _Atomic size_t retired_count;
 };
 
@@ -53,12 +60,13 @@ struct chain {
     size_t count;
 };
 
-/* Where retired blocks wait for a polled grace period: see retire.c. */
+/* Retired blocks that wait for a polled grace period: see retire.c. */
 struct limbo {
-    _Alignas(CACHE_LINE) _Atomic uint32_t busy; /* somebody is at it; guards what has no atomic */
-    _Atomic uint32_t occupied;                  /* there is something to come back */
-    _Atomic uint32_t poll_scheduled;            /* a callback is on its way */
-    bool grace_begun;                           /* a grace period for `waiting` has begun */
+    _Alignas(CACHE_LINE) _Atomic uint32_t
+        busy;                        /* 1 while a thread owns limbo; guards the plain fields */
+    _Atomic uint32_t occupied;       /* 1 while blocks are in limbo; written by the owner */
+    _Atomic uint32_t poll_scheduled; /* 1 while a callback is scheduled */
+    bool grace_begun; /* a grace period for `waiting` has begun; written by the owner */
     struct chain open[MEMORY_CLASSES_MAX];
     struct chain waiting[MEMORY_CLASSES_MAX];
     struct epoch_grace grace;
@@ -67,18 +75,18 @@ struct limbo {
 
 struct memory {
     struct exitbus_allocator allocator;
-    bool own_allocator;                                /* the default one: may use huge pages */
-    _Alignas(CACHE_LINE) _Atomic(struct slab *) slabs; /* all of them */
-    _Atomic size_t bytes;                              /* held from the allocator */
-    _Atomic size_t callbacks;                          /* reclaim callbacks on their way */
-    /* Words, since not every machine exchanges single bytes. */
-    _Atomic uint32_t trimming;   /* one trim at a time */
-    _Atomic uint32_t trim_again; /* something has come back since the last look */
-    _Atomic bool trim_stopped;   /* no new looks */
-    unsigned trim_looks;         /* owned by the trim in progress, like those below */
-    unsigned trim_idle_looks;    /* since anything came back, or went */
+    bool own_allocator; /* the default one: may use huge pages; constant */
+    _Alignas(CACHE_LINE) _Atomic(struct slab *) slabs; /* every slab but those in trim_slabs */
+    _Atomic size_t bytes;                              /* bytes held from the allocator */
+    _Atomic size_t callbacks;                          /* reclaim callbacks that have not ended */
+    /* Words, because not every machine exchanges single bytes. */
+    _Atomic uint32_t trimming;   /* 1 while a trim owns the fields below */
+    _Atomic uint32_t trim_again; /* blocks have become free since the last look */
+    _Atomic bool trim_stopped;   /* no new looks; set once */
+    unsigned trim_looks;         /* looks so far; written by the trim in progress, like all below */
+    unsigned trim_idle_looks;    /* looks since blocks became free, or slabs went */
     size_t trim_next;            /* the pool to look at next: each gets its turn */
-    size_t trim_keep;            /* bytes that are not given back */
+    size_t trim_keep;            /* free bytes that stay */
     struct pool *trim_pool;
     struct block *trim_blocks; /* taken out of the free list */
     struct slab *trim_slabs;   /* on their way back to the allocator */
@@ -87,52 +95,60 @@ struct memory {
     struct limbo limbo;
 };
 
-/* Block sizes are multiples of CACHE_LINE. Takes no memory yet. */
+/* Initialise. Block sizes are multiples of CACHE_LINE. Allocates nothing yet. */
 void memory_init(struct memory *memory, const struct exitbus_allocator *allocator,
                  const size_t *block_sizes, size_t classes);
 
-/* Begin no further callbacks of the memory's own accord. */
+/* Begin no further looks of the trim. Then only retired blocks still cause callbacks. */
 void memory_stop_trimming(struct memory *memory);
 
-/* Give everything back. Nobody may be using it and no callback may be on its way. */
+/* Give all slabs back. Context: no thread uses the memory, and no callback is scheduled. */
 void memory_destroy(struct memory *memory);
 
 /*
- * A block of a class, aligned to CACHE_LINE, holding leftovers; NULL if there is no memory. Only
- * inside a read-side section. Lock-free.
+ * Allocate a block of a class, aligned to CACHE_LINE; its contents are leftovers. Returns NULL
+ * without memory. Context: inside a section; lock-free.
  */
 void *memory_alloc(struct memory *memory, unsigned class);
 
-/* What memory_alloc is likely to give next: an address to fetch into the cache, nothing more. */
+/*
+ * Returns the block that memory_alloc() will probably return next. Only its address may be used, to
+ * fetch it into the cache.
+ */
 static inline const void *memory_peek(const struct memory *memory, unsigned class)
 {
     return load_relaxed(&memory->pools[class].free);
 }
 
-/* Make a block free. Only if nobody else can have seen it, or after a grace period. Lock-free. */
+/*
+ * Make a block free. Context: no other thread has seen the block, or a grace period has passed;
+ * lock-free.
+ */
 void memory_free(struct memory *memory, unsigned class, void *block);
 
 /*
- * Make a block of `class` free after a grace period, soon. Fewer than a batch may stay behind,
- * until there is one, or memory is short, or a surplus is given back. Inside a read-side section.
- * Lock-free.
+ * Make a block of `class` free soon, after a grace period. Fewer than a batch may stay behind:
+ * until the batch is full, memory is short, or a surplus is given back. Context: inside a section;
+ * lock-free.
  */
 void memory_retire(struct memory *memory, unsigned class, void *block);
 
-/* Like reclaim_defer(), but memory_destroy() can be told to wait: see memory_callbacks(). */
+/* Like reclaim_defer(), but the callback is counted: see memory_callbacks(). */
 void memory_defer(struct memory *memory, struct reclaim_head *head,
                   void (*callback)(struct rcu_head *));
-/* Ends a callback of memory_defer(); the memory may be gone when this returns. */
+/* End a callback of memory_defer(). The memory may be gone when this returns. */
 void memory_callback_end(struct memory *memory);
 static inline size_t memory_callbacks(struct memory *memory)
 {
     return load_seq_cst(&memory->callbacks);
 }
 
-/* Wait until there are none. Blocks for grace periods; not inside a read-side section. */
+/* Wait until no callback is left. Context: blocks for grace periods; not inside a section. */
 void memory_wait_callbacks(struct memory *memory);
 
-/* Raw memory from the allocator, counted in `bytes`; zeroed if it is the default one. */
+/*
+ * Map and unmap raw memory of the allocator, counted in `bytes`. The default allocator's is zeroed.
+ */
 void *memory_map(struct memory *memory, size_t size, size_t alignment);
 void memory_unmap(struct memory *memory, void *address, size_t size);
 

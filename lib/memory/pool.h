@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the three files that make up a bus's memory share: memory.c (slabs, take and give), retire.c
- * (grace periods), trim.c (giving back). Nobody else includes this. Uses: memory.
+ * What the three sources of a bus's memory share: memory.c (slabs, alloc and free), retire.c (grace
+ * periods), trim.c (giving back). No other file includes this.
  */
 #ifndef EXITBUS_POOL_H
 #define EXITBUS_POOL_H
@@ -9,24 +9,24 @@
 #include "memory/memory.h"
 
 #define SLAB_SMALL ((size_t)64 << 10)
-/* Where a pool is this large, slabs are huge pages: an append to fresh memory is cheaper there. */
+/* A pool of this size gets huge pages as slabs: an append to fresh memory is cheaper there. */
 #define SLAB_LARGE ((size_t)2 << 20)
 #define SLAB_LARGE_FROM ((size_t)16 << 20)
 
-/* slab->free_seen, once the trim in progress has decided: */
-#define SLAB_UNMAP UINT32_MAX       /* all of it goes back */
-#define SLAB_PURGE (UINT32_MAX - 1) /* its free pages do */
+/* Values of slab->free_seen once the trim in progress has decided: */
+#define SLAB_UNMAP UINT32_MAX       /* the whole slab goes back */
+#define SLAB_PURGE (UINT32_MAX - 1) /* the pages of its free blocks go back */
 
 struct slab {
-    struct slab *next; /* in memory->slabs; later in trim_slabs */
+    struct slab *next; /* in memory->slabs, later in trim_slabs */
     struct memory *memory;
     struct pool *pool;
     size_t size;
     uint32_t capacity;       /* blocks that fit */
     _Atomic uint32_t cut;    /* blocks cut so far; may overshoot */
-    uint32_t free_seen;      /* free blocks counted by the trim in progress, or as above */
-    uint32_t purged;         /* blocks whose pages have gone back: they are free, and in no list */
-    struct slab *purge_next; /* in the trim in progress */
+    uint32_t free_seen;      /* free blocks counted by the trim in progress, or a value above */
+    uint32_t purged;         /* blocks whose pages have gone back; they are free and in no list */
+    struct slab *purge_next; /* written by the trim in progress */
     _Alignas(CACHE_LINE) char blocks[];
 };
 
@@ -35,7 +35,7 @@ static inline struct block *slab_block(struct slab *slab, uint32_t index)
     return (struct block *)(void *)(slab->blocks + index * slab->pool->block_size);
 }
 
-/* AddressSanitizer is told of blocks that are free: all but what links them is out of bounds. */
+/* Tell AddressSanitizer of free blocks: all of a free block but its head is out of bounds. */
 #ifdef __SANITIZE_ADDRESS__
 #define POISONS 1
 void __asan_poison_memory_region(const volatile void *address, size_t size);
@@ -48,19 +48,25 @@ void __asan_unpoison_memory_region(const volatile void *address, size_t size);
 #define in_bounds(address, size) ((void)(address), (void)(size))
 #endif
 
-/* Give a slab back to the allocator. Nobody may be using it. */
+/* Give a slab back to the allocator. Context: no thread uses the slab. */
 void slab_unmap(struct memory *memory, struct slab *slab);
 
-/* Put a chain of free blocks into their pool. */
+/* Put a chain of free blocks into their pool. Context: lock-free. */
 void pool_push(struct pool *pool, struct block *first, struct block *last, size_t count);
 
-/* Something has come back to a pool. */
+/*
+ * Start a trim, if a pool has a surplus and no trim is in progress. Called after blocks became
+ * free.
+ */
 void trim_maybe(struct memory *memory);
 
-/* Send what was retired, and does not make up a batch yet, to a grace period. */
+/* Send retired blocks that do not make up a batch to a grace period. */
 void retire_rest(struct memory *memory);
 
-/* Look whether retired blocks have come through their grace period. True if some have. */
+/*
+ * Free the blocks in limbo whose grace period is over. Begins no grace period, because publishers
+ * call this and should not pay for a membarrier. Returns whether blocks became free.
+ */
 bool limbo_poll(struct memory *memory);
 
 #endif

@@ -2,18 +2,23 @@
 /*
  * The worker: see reclaim.h.
  *
- *   - reclaim_defer() pushes onto a stack; the worker takes all of it with one exchange, waits for
- *     a grace period, and calls the callbacks, the oldest first. Then it naps for some 10 ms, so
- * that many share a grace period. If there is nothing it sleeps, and at rest nothing runs.
- *   - The worker says that it sleeps or naps before it looks at the stack for the last time; a
- *     pusher looks at that after its push. Both are sequentially consistent, so one of the two sees
- * the other. Only the worker takes back what it has said: a pusher that was stopped before its
- *     system call leaves the next one to make it, and no wake-up is lost for good.
- *   - Nothing waits for the worker but destroy. The process may end at any time: it is a detached
- *     thread that is stopped by exit like any other.
- *   - A forked child has no worker. Its first bus starts one, which begins with an empty stack.
+ * How it works:
+ * - reclaim_defer() pushes onto a stack. The worker takes all of it with one exchange, waits for a
+ *   grace period, and calls the callbacks, the oldest first.
+ * - Before the exchange it naps for some 10 ms, so that many callbacks share a grace period. With
+ *   nothing pushed it sleeps: at rest nothing runs.
+ * - Only destroy waits for the worker. The worker is a detached thread, so an exit of the process
+ *   stops it like any other thread.
+ * - A forked child has no worker. Its first bus starts one, with an empty stack.
  *
- * Memory is handed on by the stack: reclaim_defer() releases, the worker acquires.
+ * Why it is right:
+ * 1. No wake-up is lost. The worker stores that it sleeps or naps, then loads the stack once more.
+ *    A pusher pushes, then loads that state. All four are sequentially consistent, so one of the
+ *    two sees the other.
+ * 2. Only the worker sets the state back to awake. So if a pusher is stopped before its system
+ *    call, the next pusher makes that call.
+ * 3. What a thread wrote before reclaim_defer() is visible in the callback: the push releases, and
+ *    the exchange acquires.
  */
 #include "memory/reclaim.h"
 #include "base/fork_guard.h"
@@ -40,12 +45,13 @@ char reclaim_grace_periods;
 
 enum { AWAKE, NAPPING, SLEEPING };
 
-static _Atomic(struct rcu_head *) pushed; /* the newest first, linked by next.next */
-static _Atomic uint32_t state;            /* the worker's, written by it alone */
-static _Atomic uint32_t wakes;            /* what it sleeps on: a count */
-static _Atomic bool hurry;                /* the nap is over */
-static bool has_worker;                   /* guarded by fork_guard_lock() */
-static bool in_forked_child;              /* written under it before there is a worker */
+static _Atomic(struct rcu_head *)
+    pushed;                    /* the newest first, linked by next.next; pushed by any thread */
+static _Atomic uint32_t state; /* written by the worker only */
+static _Atomic uint32_t wakes; /* the futex that the worker sleeps on: a count of wake-ups */
+static _Atomic bool hurry;     /* set by a thread that needs the nap to end */
+static bool has_worker;        /* guarded by fork_guard_lock() */
+static bool in_forked_child;   /* written under the same lock, before there is a worker */
 
 static struct rcu_head *next_of(const struct rcu_head *rcu)
 {
@@ -59,7 +65,7 @@ static void link_to(struct rcu_head *rcu, struct rcu_head *next)
 
 /* ---------------------------------------------------------------------------------- the worker */
 
-/* Is there what the worker waits for? */
+/* Returns whether the event that the worker waits for has come. */
 static bool called(uint32_t sleeper)
 {
     return sleeper == NAPPING ? load_seq_cst(&hurry) : load_seq_cst(&pushed) != NULL;
@@ -74,11 +80,11 @@ static void sleep_as(uint32_t sleeper, int64_t ns)
     store_seq_cst(&state, AWAKE);
 }
 
-/* All that was pushed, the oldest first. */
+/* Returns all that was pushed, the oldest first. */
 static struct rcu_head *take_batch(void)
 {
     struct rcu_head *oldest = NULL, *next;
-    /* First: a thread that was in a hurry before has pushed before. */
+    /* First: a thread that has set `hurry` has pushed before. */
     store_seq_cst(&hurry, false);
     /* Acquire; pairs with push(). */
     struct rcu_head *head = exchange_seq_cst(&pushed, NULL);
@@ -91,13 +97,14 @@ static struct rcu_head *take_batch(void)
 }
 
 /*
- * liburcu ends the process where a filter refuses it membarrier or rt_sigprocmask. It makes use of
- * membarrier if it has found that when it was loaded, and if a thread is registered.
+ * Returns whether liburcu can wait for a grace period. liburcu ends the process where a filter
+ * refuses membarrier or rt_sigprocmask. It uses membarrier if it has found that at load time, and
+ * if a thread is registered.
  */
 static bool liburcu_works(void)
 {
     sigset_t blocked;
-    sigfillset(&blocked); /* as all are here */
+    sigfillset(&blocked); /* as all signals are blocked in the worker */
     if (pthread_sigmask(SIG_BLOCK, &blocked, NULL) != 0)
         return false;
 #ifndef CONFIG_RCU_FORCE_SYS_MEMBARRIER
@@ -110,7 +117,7 @@ static bool liburcu_works(void)
 static void grace_period(void)
 {
     epoch_wait();
-    /* In a forked child liburcu's locks may be held by threads that are not there. */
+    /* In a forked child the holders of liburcu's locks may not exist. */
     if (!in_forked_child && liburcu_works())
         synchronize_rcu();
 }
@@ -121,7 +128,7 @@ static void *work(void *unused)
     for (;;) {
         while (!called(SLEEPING))
             sleep_as(SLEEPING, -1);
-        sleep_as(NAPPING, NAP_NS); /* let others come, unless one of them is in a hurry */
+        sleep_as(NAPPING, NAP_NS); /* let more callbacks gather, unless a thread is in a hurry */
         struct rcu_head *next, *head = take_batch();
         grace_period();
         for (; head; head = next) {
@@ -135,8 +142,8 @@ static void *work(void *unused)
 /* ------------------------------------------------------------------------------- begin, start */
 
 /*
- * A child may have been forked off before the library was used, by a host that uses liburcu itself:
- * there, too, its locks and its registry may be those of threads that are not there.
+ * A child may be forked before the library's first use, by a host that uses liburcu itself. There,
+ * too, holders of liburcu's locks and registered threads may not exist.
  */
 static _Atomic bool forked_since_load;
 
@@ -147,14 +154,14 @@ static void note_fork(void)
 
 __attribute__((constructor)) static void await_forks(void)
 {
-    pthread_atfork(NULL, NULL, note_fork); /* without memory for it: as if nobody had forked */
+    pthread_atfork(NULL, NULL, note_fork); /* without memory for the handler, forks go unnoticed */
 }
 
 int reclaim_begin(bool forked)
 {
     in_forked_child = forked || load_relaxed(&forked_since_load);
     barrier_init();
-    if (forked) { /* all of that was the parent's */
+    if (forked) { /* all of these are the parent's */
         has_worker = false;
         store_relaxed(&pushed, NULL);
         store_relaxed(&state, AWAKE);
@@ -218,7 +225,8 @@ static void push(struct reclaim_head *head, void (*callback)(struct rcu_head *),
     head->rcu.func = callback;
     do
         link_to(&head->rcu, top);
-    /* Release; pairs with take_batch(). And sequentially consistent, for the look below. */
+    /* Release; pairs with take_batch(). Sequentially consistent, because wake_worker() loads
+     * `state` after it: see 1. */
     while (!cas_weak_seq_cst(&pushed, &top, &head->rcu));
     wake_worker(at_once);
 }

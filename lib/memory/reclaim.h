@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Deferred freeing (G6). Memory that another thread may still touch goes through reclaim_defer(),
- * and comes out in a callback on the worker, a thread of our own, after a grace period: when every
- * section of the library that could have seen it has ended (epoch.h), and every read-side section
- * of the caller's own (liburcu, flavour bp), so that a subscription may be looked up in one.
+ * Deferred freeing (G6): callbacks after a grace period.
  *
- * No thread of the caller's is registered with liburcu by us, and call_rcu() is not used: both
- * abort where memory or threads are lacking, both hold locks, neither survives a fork, and from
- * 0.13.3 on liburcu's destructor waits for call_rcu's thread, which a forked child does not have.
- *
- * ThreadSanitizer does not see fences; the annotations here tell it: what happened in a section
- * that ended before a grace period, and before reclaim_defer(), happened before the callback. Uses:
- * platform, epoch, fork_guard.
+ * - Memory that another thread may still touch goes through reclaim_defer(). Its callback runs on
+ *   the worker, a thread of the library's own, after a grace period.
+ * - The grace period covers every section of the library (epoch.h), and every read-side section of
+ *   the caller's own (liburcu, flavour bp). So a subscription may be looked up in such a section.
+ * - The library registers no thread of the caller's with liburcu, and does not use call_rcu(). Both
+ *   abort where memory or threads are lacking, both hold locks, and neither survives a fork. From
+ *   0.13.3 on, liburcu's destructor waits for call_rcu's thread, which a forked child lacks.
+ * - ThreadSanitizer does not see fences, so annotations here state what they order. All that
+ *   happened before reclaim_defer(), and in a section that ended before the grace period, happened
+ *   before the callback.
  */
 #ifndef EXITBUS_RECLAIM_H
 #define EXITBUS_RECLAIM_H
@@ -26,24 +26,28 @@
 #include <stdbool.h>
 #include <urcu-bp.h>
 
-/* Its address stands for the grace periods, in what ThreadSanitizer is told. */
+/* Its address stands for the grace periods in the annotations for ThreadSanitizer. */
 extern char reclaim_grace_periods;
 
-/* Part of anything that can be given to reclaim_defer(). Other threads never look at it. */
+/* Part of any object that is passed to reclaim_defer(). Only reclaim.c accesses it. */
 struct reclaim_head {
     struct rcu_head
-        rcu; /* liburcu's type, so that the model checker's fits; its code is not used */
+        rcu; /* liburcu's type, because the model checker has its own; liburcu's code is not used */
 };
 
-/* For fork_guard_begin(): all but the worker. 0 or -ENOMEM. */
+/* Prepare everything but the worker; the argument for fork_guard_begin(). Returns 0 or -ENOMEM. */
 int reclaim_begin(bool forked);
 
-/* Begin, if need be, and start the worker, if this process has none. 0, -ENOMEM or -EAGAIN (no
- * thread can be had). Context: may block. */
+/*
+ * Prepare reclaim, if need be, and start the worker, if this process has none. Returns 0, -ENOMEM,
+ * or -EAGAIN if no thread can be made. Context: may block.
+ */
 int reclaim_init(void);
 
-/* A read-side section: may nest, never blocks, never fails. (The model checker has a test for
- * epoch.c alone, and one kind of section everywhere else.) */
+/*
+ * Enter and leave a read-side section. Sections may nest. Context: never blocks, never fails. (The
+ * model checker tests epoch.c alone, and uses one kind of section everywhere else.)
+ */
 static inline void reclaim_enter(void)
 {
 #ifdef RECLAIM_WITHOUT_EPOCH
@@ -63,13 +67,14 @@ static inline void reclaim_leave(void)
 #endif
 }
 
-/* Is this thread in a section of ours, or in a read-side section of its own? */
+/*
+ * Returns whether this thread is in a section of the library, or in a read-side section of its own.
+ */
 bool reclaim_inside(void);
 
 /*
- * Call `callback` once, on the worker, after a grace period; callbacks are called in the order in
- * which this was. Non-blocking and without malloc. The callback must begin with
- * reclaim_callback_begin().
+ * Call `callback` once, on the worker, after a grace period. Callbacks run in the order of these
+ * calls. The callback must begin with reclaim_callback_begin(). Context: never blocks; no malloc.
  */
 void reclaim_defer(struct reclaim_head *head, void (*callback)(struct rcu_head *));
 
@@ -79,10 +84,13 @@ static inline struct reclaim_head *reclaim_callback_begin(struct rcu_head *rcu)
     return container_of(rcu, struct reclaim_head, rcu);
 }
 
-/* Wake the worker, as a thread stopped behind its reclaim_defer() might not have done. */
+/*
+ * Wake the worker, and end its nap. A thread that was stopped inside reclaim_defer() may not have
+ * woken it.
+ */
 void reclaim_hurry(void);
 
-/* Wait for a grace period. Not inside a section. */
+/* Wait for a grace period. Context: blocks; not inside a section. */
 void reclaim_wait(void);
 
 #endif

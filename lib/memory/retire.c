@@ -1,17 +1,26 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Blocks on their way through a grace period back to their pool (G6), and callbacks.
+ * Retired blocks on their way back to their pool (G6), and callbacks.
  *
- * Retired blocks are gathered to batches, and a batch goes to limbo: `open`, until a polled grace
- * period (epoch.h) begins, `waiting` until it is over. Whoever brings a batch, and whoever finds
- * the pool empty, looks whether it is. So a segment comes back within microseconds, while it is
- * still in the caches. Limbo is guarded by a flag that nobody waits for: who finds it taken (its
- * holder may be stopped for ever) leaves its blocks to the worker. So does everything where too
- * many threads are inside to be noted.
+ * How it works:
+ * - Retired blocks gather in their pool. A batch of them goes to limbo: into `open` until a polled
+ *   grace period (epoch.h) begins, then into `waiting` until it is over.
+ * - The thread that brings a batch, and a thread that finds the pool empty, poll the grace period.
+ *   So a segment comes back within microseconds, while it is still in the caches.
+ * - Limbo has one owner at a time, by a flag that no thread waits for. A thread that finds it owned
+ *   leaves its blocks to the worker, because the owner may be stopped for ever. The blocks also go
+ *   to the worker when no polled grace period can begin.
+ * - Without traffic no thread polls limbo. So a thread that leaves blocks there schedules a
+ *   callback, which polls every 10 ms until limbo is empty.
  *
- * Without traffic nobody looks any more: so a thread that leaves something in limbo schedules a
- * callback, which looks every 10 ms until limbo is empty. At rest limbo is
- * empty and nothing runs; and if its holder was ended by force, nothing goes on looking.
+ * Why it is right:
+ * 1. No block is free before a grace period has passed that began after it was retired.
+ * 2. Blocks never stay in limbo unpolled: limbo_leave() stores `busy`, then loads `poll_scheduled`.
+ *    The callback clears `poll_scheduled`, then tries `busy`. All are sequentially consistent, so
+ *    either the callback owns limbo or the leaving thread schedules another one.
+ * 3. At rest limbo is empty and nothing runs. If limbo's owner was ended by force, polling ends.
+ *
+ * docs/design.md, "Memory", shows the states of a block.
  */
 #include "base/sys.h"
 #include "memory/pool.h"
@@ -21,7 +30,7 @@ static struct block *chain_next(const struct block *block)
     return load_relaxed(&block->chain);
 }
 
-/* All that hangs on a block; empty for NULL. */
+/* Returns all blocks that are chained to `first`; empty for NULL. */
 static struct chain chain_from(struct block *first)
 {
     struct chain chain = {.first = first};
@@ -32,7 +41,7 @@ static struct chain chain_from(struct block *first)
     return chain;
 }
 
-/* Into its pool, after the grace period. */
+/* Put a chain into its pool. Context: after the grace period. */
 static void chain_free(struct memory *memory, unsigned class, struct chain *chain)
 {
     struct pool *pool = &memory->pools[class];
@@ -47,7 +56,7 @@ static void chain_free(struct memory *memory, unsigned class, struct chain *chai
     *chain = (struct chain){0};
 }
 
-/* A chain of its own comes back by the worker, too: its first block's head is for that. */
+/* Free a chain on the worker; a callback, which used the head of the chain's first block. */
 static void chain_free_deferred(struct rcu_head *rcu)
 {
     struct block *first = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
@@ -71,14 +80,15 @@ static void chain_defer(struct memory *memory, struct chain *chain)
 
 static bool limbo_enter(struct limbo *limbo)
 {
-    /* Acquire: pairs with limbo_leave, for what the flag guards. Sequentially consistent: if
-     * limbo_scheduled_poll can't enter, whoever leaves after that sees that there is no look. */
+    /* Acquire; pairs with limbo_leave(), for the plain fields. Sequentially consistent: if
+     * limbo_scheduled_poll() can't enter, the thread that leaves later sees that no poll is
+     * scheduled. */
     return !load_seq_cst(&limbo->busy) && !exchange_seq_cst(&limbo->busy, 1);
 }
 
 static void limbo_schedule_poll(struct memory *memory);
 
-/* Leave, and see to it that somebody looks again if there is something to come back. */
+/* Leave limbo, and schedule a poll if blocks are still there. */
 static void limbo_leave(struct memory *memory, bool occupied)
 {
     store_relaxed(&memory->limbo.occupied, occupied);
@@ -112,7 +122,10 @@ static bool limbo_open_grace(struct memory *memory)
     return begun;
 }
 
-/* Inside limbo: free what has come through. */
+/*
+ * Free the blocks whose grace period is over. Returns whether there were any. Context: limbo's
+ * owner.
+ */
 static bool limbo_free(struct memory *memory)
 {
     struct limbo *limbo = &memory->limbo;
@@ -125,7 +138,10 @@ static bool limbo_free(struct memory *memory)
     return true;
 }
 
-/* And begin a grace period for what has come since. True if there is still something to come. */
+/*
+ * Free those blocks, and begin a grace period for newer ones. Returns whether blocks still wait for
+ * one. Context: limbo's owner.
+ */
 static bool limbo_advance(struct memory *memory)
 {
     limbo_free(memory);
@@ -134,7 +150,6 @@ static bool limbo_advance(struct memory *memory)
     return memory->limbo.grace_begun;
 }
 
-/* Begins none: publishers call this, and should not pay for a membarrier. */
 bool limbo_poll(struct memory *memory)
 {
     struct limbo *limbo = &memory->limbo;
@@ -148,7 +163,7 @@ bool limbo_poll(struct memory *memory)
 static void limbo_scheduled_poll(struct rcu_head *rcu)
 {
     struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, limbo.reclaim);
-    /* First, so that whoever leaves limbo from here on sees to it that there is another look. */
+    /* First, so that a thread that leaves limbo from here on schedules another poll. */
     store_seq_cst(&memory->limbo.poll_scheduled, 0);
     if (limbo_enter(&memory->limbo))
         limbo_leave(memory, limbo_advance(memory));
@@ -165,10 +180,10 @@ static void limbo_schedule_poll(struct memory *memory)
 
 /* -------------------------------------------------------------------------------------- retire */
 
-/* All that was retired to a pool, as a chain. */
+/* Returns all that was retired to a pool, as a chain. */
 static struct chain retired_chain(struct pool *pool)
 {
-    /* Acquire: pairs with the release in memory_retire. */
+    /* Acquire; pairs with memory_retire(). */
     return chain_from(exchange_acquire(&pool->retired, NULL));
 }
 
@@ -206,12 +221,12 @@ void memory_retire(struct memory *memory, unsigned class, void *address)
     struct block *top = load_relaxed(&pool->retired);
     do
         store_relaxed(&block->chain, top);
-    /* Release: pairs with the acquire in retired_chain, in whichever thread closes the batch. */
+    /* Release; pairs with retired_chain(), in the thread that closes the batch. */
     while (!cas_weak_release(&pool->retired, &top, block));
     size_t count = fetch_add_relaxed(&pool->retired_count, 1) + 1;
     if (count % MEMORY_RETIRE_BATCH == 0)
         retire_batch(memory, class);
-    else if (!top) /* the first since the last batch: is there a surplus whose slabs it holds? */
+    else if (!top) /* the first since the last batch: its slab may be part of a surplus */
         trim_maybe(memory);
 }
 
@@ -225,15 +240,17 @@ void memory_defer(struct memory *memory, struct reclaim_head *head,
 }
 
 /*
- * Callbacks that have ended while somebody waits for that, in any bus: a futex. Not in struct
- * memory, which may be gone as soon as its count is zero.
+ * `ended` counts callbacks that ended while a thread waited for them, in any bus: a futex.
+ * `waiting` counts these threads. Not in struct memory, which may be gone as soon as its count is
+ * zero.
  */
 static _Atomic uint32_t ended;
 static _Atomic uint32_t waiting;
 
 void memory_callback_end(struct memory *memory)
 {
-    /* Release: pairs with the acquire in memory_wait_callbacks. */
+    /* Release; pairs with memory_wait_callbacks(). Sequentially consistent, because `waiting` is
+     * loaded after it. */
     if (fetch_sub_seq_cst(&memory->callbacks, 1) > 1)
         return;
     if (load_seq_cst(&waiting) > 0) {
@@ -245,7 +262,7 @@ void memory_callback_end(struct memory *memory)
 void memory_wait_callbacks(struct memory *memory)
 {
     fetch_add_seq_cst(&waiting, 1);
-    /* A thread that pushed a callback may be stopped before it wakes the worker. */
+    /* The thread that pushed a callback may be stopped before it wakes the worker. */
     if (memory_callbacks(memory) > 0)
         reclaim_hurry();
     for (;;) {

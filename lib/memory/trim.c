@@ -1,40 +1,49 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Memory that a pool has not needed for some time goes back to the allocator (G7), in callbacks of
- * liburcu's, so that nobody waits for it, and as long as there is a surplus only, so that nothing
- * runs at rest. Called by whoever gives blocks back. Uses: pool.
+ * Give memory that a pool has not needed for some time back to the allocator (G7).
+ *
+ * How it works:
+ * - Looks follow each other, a grace period apart, while a pool has a surplus of free blocks. They
+ *   are callbacks on the worker, so no thread waits for them. Every few looks the trim gives back
+ *   what has been free throughout.
+ * - A trim has three stages with a grace period between them:
+ *   1. Take the whole free list out. A popping thread may still read its old top.
+ *   2. Sort the blocks by slab, and put back what stays. Take what goes out of memory->slabs and
+ *      out of pool->current. A thread may still be about to cut from it.
+ *   3. Unmap the slabs that go.
+ * - A large slab in use is purged: its free blocks leave the pool for good, and the pages that hold
+ *   nothing else go back to the kernel. An empty queue holds one segment, so without this a queue
+ *   could keep a huge page. The slab follows when its last block is free.
+ *
+ * Why it is right:
+ * 1. One trim runs at a time (`trimming`), and only a trim removes slabs.
+ * 2. A slab goes only if all its blocks are in this trim's hands, and no thread can cut a new one.
+ * 3. At rest it comes to its end by itself: looks end without a surplus, and also after TRIM_LOOKS
+ *    looks in which nothing came back.
+ *
+ * docs/design.md, "Memory", shows the states of a slab. It relies on: pool.h, memory_defer().
  */
 #include "memory/pool.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Free memory that a pool keeps when it trims, to start the next burst warm. */
+/* Free bytes that a pool keeps when it trims, so that the next burst starts warm. */
 #define TRIM_KEEP ((size_t)128 << 10)
 #define TRIM_FROM (2 * TRIM_KEEP)
-/* What was free all the time for this many grace periods (of about 10 ms) is not needed. */
+/* Looks (grace periods of about 10 ms) over which a block must be free to count as not needed. */
 #define TRIM_EVERY_LOOKS 8
-/* Free pages of slabs that are in use go back where no more than one block in so many is. */
+/* A large slab is purged if at most one of this many blocks is in use. */
 #define TRIM_USED_ONE_IN 16
-/* Looks without anything having come back meanwhile, before they end: at rest nothing runs. */
+/* Looks without a block coming back, after which looks end: at rest nothing runs. */
 #define TRIM_LOOKS 32
-
-/*
- * While a pool has a surplus of free blocks, one look follows the other; every few of them, what
- * has been free throughout is given back. At rest that comes to its end by itself.
- *
- * A trim has three stages with a grace period between each: take the whole free list out (a popper
- * may still be looking at its old top); sort it, put back what stays and take the rest out of
- * memory->slabs and pool->current (somebody may still be about to cut from it); unmap.
- *
- * A queue that is empty holds on to one segment, and that may lie in a huge page. Of a large slab
- * in use the free blocks are taken out of the pool, for good, and all pages that hold nothing else
- * go back to the kernel. The slab follows when the last of its blocks is found free.
- */
 
 static void trim_go_on(struct memory *memory);
 
-/* Only the trim in progress removes, so every `next` but the top's is its own to change. */
+/*
+ * Take a slab out of memory->slabs. Only the trim in progress removes slabs, so no other thread
+ * writes to any `next` but the top's.
+ */
 static void slab_unlist(struct memory *memory, struct slab *slab)
 {
     struct slab *top = slab;
@@ -62,11 +71,14 @@ static void trim_unmap(struct rcu_head *rcu)
     memory_callback_end(memory);
 }
 
-/* Every block of the slab is in trim_blocks, so nobody uses it. */
+/*
+ * Take a slab out of the pool and the list. Every block of it is in trim_blocks, so no thread uses
+ * it.
+ */
 static void trim_remove_slab(struct memory *memory, struct slab *slab)
 {
     struct pool *pool = memory->trim_pool;
-    struct slab *current = slab; /* fully cut, and others may still be reading that */
+    struct slab *current = slab; /* fully cut; other threads may still load it */
     cas_relaxed(&pool->current, &current, NULL);
     fetch_sub_relaxed(&pool->slab_bytes, slab->size);
     slab_unlist(memory, slab);
@@ -81,8 +93,8 @@ static uint32_t slab_cut(const struct slab *slab)
 }
 
 /*
- * What becomes of a slab, of whose blocks `found` are free: SLAB_UNMAP (it is then taken out of the
- * pool), SLAB_PURGE, or 0: its free blocks stay in the pool.
+ * Decide on a slab. Returns SLAB_UNMAP (and takes it out of the pool), SLAB_PURGE, or 0: its free
+ * blocks stay in the pool. *kept counts the bytes that stay.
  */
 static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *kept)
 {
@@ -99,11 +111,12 @@ static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *ke
     if (cut < slab->capacity) {
         probe(PROBE_TRIM_DECIDING);
         struct slab *current = slab;
-        /* Acquire: pairs with the CAS in memory_alloc, by somebody who has found it fully cut. */
+        /* Acquire; pairs with the CAS in memory_alloc(), of a thread that found the slab fully
+         * cut. */
         if (cas_acquire_else_acquire(&pool->current, &current, NULL))
-            return 0; /* somebody may be about to cut from it: next time */
+            return 0; /* a thread may be about to cut from it: next time */
         if (slab_cut(slab) != cut)
-            return 0; /* somebody has, and then replaced it */
+            return 0; /* a thread has cut from it, and another slab has replaced it */
     }
     if (in_use > 0)
         return SLAB_PURGE;
@@ -111,7 +124,9 @@ static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *ke
     return SLAB_UNMAP;
 }
 
-/* Whole pages that lie in blocks `from` to `to` of a slab; the last one ends with the slab. */
+/*
+ * Give back the whole pages in blocks `from` to `to` of a slab; the last block ends with the slab.
+ */
 static void purge_pages(struct slab *slab, uint32_t from, uint32_t to)
 {
     uintptr_t begin = (uintptr_t)slab_block(slab, from);
@@ -124,14 +139,16 @@ static void purge_pages(struct slab *slab, uint32_t from, uint32_t to)
         (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
-/* What a block that has just been found hollow names as its slab. Not NULL: that is what it names
- * between being cut and being somebody's. */
+/*
+ * The slab that a block names while its slab is being purged. Not NULL, which a block names between
+ * being cut and being allocated.
+ */
 static struct slab purged_mark;
 
-/* Give back the pages of blocks that have just been marked, and of those that were never cut. */
+/* Give back the pages of the blocks just marked, and of those that were never cut. */
 static void slab_purge(struct slab *slab)
 {
-    (void)madvise(slab, slab->size, MADV_NOHUGEPAGE); /* or they might come back as one */
+    (void)madvise(slab, slab->size, MADV_NOHUGEPAGE); /* or they might come back as one huge page */
     uint32_t cut = slab_cut(slab), run = 0;
     for (uint32_t i = 0; i < cut; i++) {
         if (slab_block(slab, i)->slab == &purged_mark)
@@ -154,7 +171,8 @@ static void trim_sort(struct rcu_head *rcu)
     for (struct block *b = memory->trim_blocks; b; b = next) {
         next = load_relaxed(&b->chain);
         struct slab *slab = b->slab;
-        if (slab->free_seen > 0 && slab->free_seen < SLAB_PURGE) { /* its first block */
+        if (slab->free_seen > 0 &&
+            slab->free_seen < SLAB_PURGE) { /* the slab's first block in the list */
             slab->free_seen = trim_decide(memory, slab, &kept);
             if (slab->free_seen == SLAB_PURGE) {
                 slab->purge_next = to_purge;
@@ -178,7 +196,10 @@ static void trim_sort(struct rcu_head *rcu)
     memory_callback_end(memory);
 }
 
-/* Take the free list out, if this pool has kept more than it needed since the last look. */
+/*
+ * Take the free list out, if this pool has kept more than it needed since the last look. Returns
+ * whether it has.
+ */
 static bool trim_begin(struct memory *memory, struct pool *pool)
 {
     size_t lowest = load_relaxed(&pool->lowest_free);
@@ -207,14 +228,14 @@ static bool has_surplus(struct memory *memory)
     return false;
 }
 
-/* One look. It is followed by others, a grace period apart, until there is nothing to trim. */
+/* Look once; a callback. It schedules the next look, or the stages of a trim. */
 static void trim_look(struct rcu_head *rcu)
 {
     struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, trim_reclaim);
     bool begun = false;
     memory->trim_idle_looks++;
     if (++memory->trim_looks % TRIM_EVERY_LOOKS == 0) {
-        retire_rest(memory); /* a batch that does not get full would hold its slabs */
+        retire_rest(memory); /* a batch that does not fill up would hold its slabs */
         for (size_t i = 0; i < MEMORY_CLASSES_MAX && !begun; i++) {
             begun = trim_begin(memory, &memory->pools[memory->trim_next]);
             memory->trim_next = (memory->trim_next + 1) % MEMORY_CLASSES_MAX;
@@ -234,7 +255,7 @@ static void trim_go_on(struct memory *memory)
         memory_defer(memory, &memory->trim_reclaim, trim_look);
     } else {
         memory->trim_idle_looks = 0;
-        /* Release: hands the trim_ fields to the next trim. */
+        /* Release; pairs with trim_maybe(). Passes the trim_ fields to the next trim. */
         store_release(&memory->trimming, 0);
     }
 }
@@ -245,7 +266,7 @@ void trim_maybe(struct memory *memory)
         return;
     if (!load_relaxed(&memory->trim_again))
         store_relaxed(&memory->trim_again, 1);
-    /* Acquire: takes over the trim_ fields from the last trim. */
+    /* Acquire; pairs with trim_go_on(), for the trim_ fields. */
     if (!load_relaxed(&memory->trimming) && !exchange_acquire(&memory->trimming, 1))
         memory_defer(memory, &memory->trim_reclaim, trim_look);
 }

@@ -1,52 +1,35 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Appending to a queue, and why a queue is right: see queue.h.
+ * Appending to a queue, and why a queue is right. With drawings: docs/design.md, "Queues".
  *
- * Cells lie in segments that are linked in the order of events. An event takes one cell, or, with
- * ids, a header and continuation cells next to each other in one segment; every one of them has the
- * event's seq as its tag. A cell is filled once, in the life of a segment, and read any number of
- * times; receivers never write to it.
+ * How it works:
+ * - Cells lie in segments that are linked in the order of events. An event takes one cell. With ids
+ *   it takes a header and continuation cells, next to each other in one segment. The event's seq is
+ *   the tag of all of them.
+ * - A cell is filled once in a segment's life, and read any number of times. Receivers never write
+ *   to it.
+ * - A tag below the segment's base means empty.
  *
- * Append (idempotent). Threads that append seq s may run side by side, or long after s is complete.
- * They rely on this: all events below s are complete everywhere before s can begin, so their cells
- * are visible to whoever works on s (order.c hands that on). Hence the place of s is a function of
- * what is visible: the first empty cell behind them, or, where the record does not fit, the first
- * cell of the next segment. So all threads that find a place find the same one and write the same
- * bytes. A thread that comes late must notice it, by one of:
- *   - a filled cell with a tag >= s at or before the place where it looks;
- *   - a segment whose base is above s: it was linked for a later event.
- * It looks at the cell *before* its starting point too, since the hint may already lie behind s.
- * A thread so late that it sees s's own cell as still empty writes the same bytes there again. That
- * is harmless, since a segment is not used for other events before a grace period.
- *
- * Empty. A segment from the pool keeps its leftover tags. Those of its last life are below the
- * event for which it is linked next, its base, and a tag below the base means empty: it was left
- * because a later event had been put into the next segment, and only an event as late or later can
- * link it again. Not so where a queue has ended, with the event in it that is being distributed
- * just now: if that lacked memory for another queue, such a segment may come round for that very
- * event. It is marked when the queue ends, and wiped. (Fresh memory is zero.)
- *
- * Segments. `tail->segment` moves along `next` by CAS and so never goes back; `hint` is written
- * plainly and may go back, so it is used only if it names the tail segment, and only as an index.
- * A hint from a segment's last life may still be there when the segment comes back to this very
- * queue: so whoever moves the tail to a segment first writes a hint to its begin. All hints of the
- * last life were written before the grace period, so before that; who reads the new tail reads that
- * hint or a later one. (A slow mover may write a begin again, which is right in any life.)
- *
- * Take. `position` moves forward by CAS alone, so each event goes to one receiver; closing sets a
- * bit in the same word, so that no CAS from before can succeed after (G3). Events are copied before
- * that: to go over them twice costs more than copies made in vain. The winner of the CAS
- * that leaves a segment behind retires it, after making sure that `tail->segment` has left it too.
- *
- * A gap. If a record does not fit, the rest of the segment stays empty for good. A receiver that
- * meets an empty cell in a segment with a successor looks at the cell once more: the successor was
- * linked after everything in this segment was complete, so what is empty now stays so.
+ * Why it is right:
+ * 1. Place. All events below s are complete before s begins (order.c), so all threads that append s
+ *    find the same first empty cell, and write the same bytes.
+ * 2. Late threads. A thread late for s finds a tag >= s at or before its place, or a segment with a
+ *    base above s. It looks at the cell before its start too, because the hint may lie behind s.
+ *    Else it writes the same bytes again, in a segment that is not reused before a grace period.
+ * 3. Empty. Leftover tags in a segment from the pool are below its base. Where that is not certain,
+ *    the segment is marked BASE_UNKNOWN, and wiped when it is allocated.
+ * 4. Segments. `tail->segment` never goes back. `hint` may, so it serves only as an index into the
+ *    tail segment. A thread that moves the tail first writes a hint to the new segment's begin.
+ * 5. Take. `position` moves forward by CAS alone, so each event goes to one receiver. A close sets
+ *    a bit in the same word, so no CAS that began before succeeds after it (G3).
+ * 6. A gap. Cells that are empty in a segment with a successor stay empty: the link came after
+ *    everything in this segment was complete. So a receiver that finds a successor looks once more.
  */
 #include "queue/append.h"
 
 #include <errno.h>
 
-/* A queue is busy that gets one of so many events. */
+/* A queue is busy if it gets at least one of this many events of the bus. */
 #define BUSY_ONE_IN 16
 
 /* -------------------------------------------------------------------------------- segments */
@@ -56,12 +39,12 @@ static const struct {
     uint16_t class;
 } growth[] = {{4, SEGMENT_CLASS_4}, {16, SEGMENT_CLASS_16}, {126, SEGMENT_CLASS_126}};
 
-/* A segment to follow `last`, for event `seq`; not linked yet. */
+/* Returns a segment to follow `last`, for event `seq`, not linked yet; NULL without memory. */
 static struct segment *segment_new(const struct segment *last, struct memory *memory, uint64_t seq,
                                    unsigned cells, uint64_t first_ordinal)
 {
-    /* Larger than the last one only for a queue that gets a good part of all events: there are few
-     * of those, and many that get one in a while. */
+    /* Only a busy queue gets a larger segment than its last. There are few of those, and many
+     * queues that get an event once in a while. */
     bool busy = seq - last->base <= (uint64_t)BUSY_ONE_IN * last->capacity;
     unsigned wanted = busy ? last->capacity + 1u : last->capacity, step = 0;
     while (growth[step].class < SEGMENT_CLASS_126 &&
@@ -84,17 +67,17 @@ static struct segment *segment_new(const struct segment *last, struct memory *me
 }
 
 /*
- * The segment after a full one, whose cells are filled up to `end`, linked by whoever comes first.
- * NULL: no memory.
+ * Returns the segment after a full one, whose cells are filled up to `end`. Links a new one unless
+ * another thread has. NULL without memory.
  */
 static struct segment *segment_follow(struct segment *full, unsigned end, struct memory *memory,
                                       uint64_t seq, unsigned cells)
 {
-    /* Acquire: pairs with the release CAS below, for the new segment's fields. */
+    /* Acquire; pairs with the CAS below, for the new segment's fields. */
     struct segment *next = load_acquire(&full->next);
     if (next)
         return next;
-    /* Relaxed: all below seq is known here, and so what it has noted. */
+    /* Relaxed: all events below seq are visible here, and so is the flag that they set. */
     bool wide = load_relaxed(&full->wide);
     uint64_t ordinal = full->first_ordinal + (wide ? segment_events(full, end) : end);
     struct segment *fresh = segment_new(full, memory, seq, cells, ordinal);
@@ -104,7 +87,7 @@ static struct segment *segment_follow(struct segment *full, unsigned end, struct
         probe(PROBE_APPEND_SEGMENT_LINKED);
         return fresh;
     }
-    /* Never linked, but the pool's stack wants a grace period between take and give. */
+    /* Never linked. But the pool's stack needs a grace period between pop and push of a block. */
     memory_retire(memory, fresh->class, fresh);
     return next;
 }
@@ -117,7 +100,7 @@ void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_s
     segment->base = 1; /* the lowest seq there is */
     segment->first_ordinal = 0;
     segment->capacity = QUEUE_FIRST_CELLS;
-    segment->class = SEGMENT_CLASSES; /* belongs to its owner */
+    segment->class = SEGMENT_CLASSES; /* it belongs to its owner */
     atomic_init(&segment->next, NULL);
     atomic_init(&segment->left, false);
     atomic_init(&segment->wide, false);

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Append to a queue. What is usual is inline, since a publish does it once for each subscription;
- * all else, and the argument for both, is in append.c.
+ * Appending to a queue. The usual case is inline, because a publish appends once for each
+ * subscription. All else is in append.c, and so is the argument for both.
  */
 #ifndef EXITBUS_APPEND_H
 #define EXITBUS_APPEND_H
 
 #include "queue/queue.h"
 
-/* Enough for the cores of one machine to be far apart, and few enough to fit a fan-out. */
+/* Far enough for the cores of one machine, and few enough to fit a fan-out. */
 #define CELLS_AHEAD 6
 
 /*
- * Fetch what the next events need for writing, some events ahead. Otherwise the publisher waits for
- * each line until it has come from the receiver, who has read it in its last life: when it reads
- * the tag, and again in its next locked instruction. At the end of a segment that is its header,
- * which is going to be linked, and what will probably be the next one.
+ * Fetch the cells of events to come, so that they can be written at once. A receiver has read these
+ * lines in their last life. Without the fetch, the publisher waits for each line twice: when it
+ * loads the tag, and at its next locked instruction. At a segment's end this fetches the segment's
+ * header, which is going to be linked, and the block that will probably be the next segment.
  */
 static inline void cells_prefetch(const struct segment *segment, const struct memory *memory,
                                   unsigned next)
 {
     unsigned ahead = next + CELLS_AHEAD - 1;
-    if (unlikely(next == 1)) /* all of them, or they may still be another segment's */
+    if (unlikely(next == 1)) /* all of them: what was fetched ahead may be another segment */
         for (unsigned i = 1; i < CELLS_AHEAD && i < segment->capacity; i++)
             prefetch_for_write(segment_cell(segment, i));
     if (likely(ahead < segment->capacity)) {
@@ -34,7 +34,10 @@ static inline void cells_prefetch(const struct segment *segment, const struct me
     }
 }
 
-/* Continuation cells first, the header's tag last: it makes all of them visible. */
+/*
+ * Fill the cells of one event: the continuation cells first, the header's tag last. The tag makes
+ * all of them visible.
+ */
 static inline void cell_fill(struct cell *header, uint64_t seq, const struct record *record,
                              unsigned cells)
 {
@@ -47,7 +50,7 @@ static inline void cell_fill(struct cell *header, uint64_t seq, const struct rec
             store_relaxed(&header[c].tag, seq);
     }
     probe(PROBE_APPEND_PAYLOAD_WRITTEN);
-    /* Pairs with the acquire in cell_tag. */
+    /* Release; pairs with cell_tag(). */
     store_release(&header->tag, seq);
     probe(PROBE_APPEND_TAG_WRITTEN);
 }
@@ -67,35 +70,35 @@ static inline void tail_advance(struct queue_tail *tail, struct segment *from, s
 {
     store_relaxed(&tail->hint, position_make(to, 0));
     struct segment *last = from;
-    /* Release: whoever loads it sees the fields of `to`, and that hint. Fails if another was
-     * faster, who has then moved it at least as far. */
+    /* Release; pairs with queue_append(). A thread that loads it sees the fields of `to`, and
+     * that hint. The CAS fails if another thread has moved the tail at least as far. */
     cas_release(&tail->segment, &last, to);
-    /* Release: pairs with segment_leave. */
+    /* Release; pairs with segment_leave(). */
     store_release(&from->left, true);
     probe(PROBE_APPEND_TAIL_MOVED);
 }
 
-/* The same as queue_append, from cell `i` of `segment` on, where its place may be. */
+/* queue_append() from cell `i` of `segment` on, where the event's place may be. */
 int queue_append_from(struct queue_tail *tail, struct memory *memory, uint64_t seq,
                       const struct record *record, struct segment *segment, unsigned i);
 
 /*
- * Append event `seq`, unless it is there already. All threads that append a given seq must carry
- * the same record, and all lower ones must be complete. 0, or -ENOMEM (nothing appended; may be
- * repeated). Lock-free.
+ * Append event `seq`, unless it is there already. All threads that append a given seq carry the
+ * same record, and all events below it are complete. Returns 0, or -ENOMEM: nothing is appended,
+ * and the call may be repeated. Context: inside a section; lock-free.
  */
 static inline __attribute__((always_inline)) int queue_append(struct queue_tail *tail,
                                                               struct memory *memory, uint64_t seq,
                                                               const struct record *record)
 {
-    /* Acquire: pairs with tail_advance. */
+    /* Acquire; pairs with tail_advance(). */
     struct segment *segment = load_acquire(&tail->segment);
-    /* Acquire: pairs with the release in append_at; the cells before it are seen as filled. */
+    /* Acquire; pairs with append_at(). The cells before the hint are seen as filled. */
     uint64_t hint = load_acquire(&tail->hint);
     unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
     if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq)
         return 0;
-    /* Nearly always: the cell is empty, in a segment from before, and takes the whole record. */
+    /* The usual case: the cell is empty, its segment is older, and it takes the whole record. */
     if (likely(i < segment->capacity && segment->base <= seq && record_is_single(record) &&
                cell_tag(segment_cell(segment, i)) < segment->base)) {
         append_at(tail, memory, segment, i, seq, record, 1);

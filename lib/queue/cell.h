@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Cells, the segments that they lie in, and places in them: what appending (append.h) and taking
- * (take.c) share. The invariants stand in append.c.
+ * Cells, the segments that they lie in, and positions in them: what append.h and take.c share. The
+ * invariants: append.c.
  */
 #ifndef EXITBUS_CELL_H
 #define EXITBUS_CELL_H
@@ -11,33 +11,35 @@
 #include "event/event.h"
 #include "memory/memory.h"
 
-/* One line. `tag` is the seq of the event it belongs to; below the segment's base: empty. */
+/*
+ * One cache line. `tag` is the seq of the cell's event. A tag below the segment's base means empty.
+ */
 struct cell {
     _Alignas(CACHE_LINE) _Atomic uint64_t tag;
     _Atomic uint64_t words[CELL_WORDS];
 };
 
-/* A run of cells. What is not atomic is written before the segment is linked, then constant. */
+/* A run of cells. Plain fields are written before the segment is linked, then constant. */
 struct segment {
     struct block block;             /* unused in a queue's first segment */
-    _Atomic(struct segment *) next; /* linked once */
-    uint64_t base;                  /* the event that it was linked for */
+    _Atomic(struct segment *) next; /* written once, by a CAS */
+    uint64_t base;                  /* the event that the segment was linked for */
     uint64_t first_ordinal;         /* events put into the queue before this segment */
     uint16_t capacity;              /* cells */
-    uint16_t class;                 /* of its memory */
-    _Atomic bool left;              /* the tail is known to have moved on */
-    _Atomic bool wide;              /* some event takes more than one cell */
+    uint16_t class;                 /* memory class */
+    _Atomic bool left;              /* the tail has moved on; written by appending threads */
+    _Atomic bool wide;              /* an event here takes more than one cell */
 };
 
 _Static_assert(sizeof(struct segment) == CACHE_LINE, "cells begin on the second line");
 
-/* The cells lie behind the segment, in the same block. */
+/* Returns cell `index`. The cells lie behind the segment, in the same block. */
 static inline struct cell *segment_cell(const struct segment *segment, unsigned index)
 {
     return (struct cell *)(uintptr_t)(segment + 1) + index;
 }
 
-/* The first segment lives in its owner, since most subscriptions wait for one exit. */
+/* The first segment lies in its owner, because most subscriptions wait for one exit. */
 #define QUEUE_FIRST_CELLS 1
 struct first_segment {
     struct segment segment;
@@ -48,10 +50,10 @@ struct first_segment {
 enum { SEGMENT_CLASS_4, SEGMENT_CLASS_16, SEGMENT_CLASS_126, SEGMENT_CLASSES };
 #define SEGMENT_BYTES(cells) (sizeof(struct segment) + (cells) * sizeof(struct cell))
 
-/* The base of a segment in the pool whose tags may be of any event. */
+/* The base of a free segment whose tags may belong to any event. */
 #define BASE_UNKNOWN UINT64_MAX
 
-/* A place in a queue, packed: the index of the cell, the segment's address, and flags. */
+/* A position in a queue, packed: the cell's index, the segment's address, and flags. */
 #define POSITION_INDEX_SHIFT 48
 #define POSITION_SEGMENT ((((uint64_t)1 << POSITION_INDEX_SHIFT) - 1) & ~(uint64_t)(CACHE_LINE - 1))
 
@@ -75,7 +77,7 @@ static inline uint64_t position_make(const struct segment *segment, unsigned ind
 
 static inline uint64_t cell_tag(const struct cell *cell)
 {
-    /* Pairs with the release store of the header's tag in cell_fill. */
+    /* Acquire; pairs with cell_fill(), for the words and the continuation cells. */
     return load_acquire(&cell->tag);
 }
 
@@ -85,8 +87,8 @@ static inline unsigned cell_width(const struct cell *header)
 }
 
 /*
- * Events in cells 0 to end of a segment, as far as they are filled. Looks at each: not for a
- * segment of which it is known that each cell is an event (segment->wide).
+ * Returns the number of events in cells 0 to `end` of a segment, as far as they are filled. It
+ * loads each tag, so callers skip it where each cell is one event (segment->wide is false).
  */
 static inline uint64_t segment_events(const struct segment *segment, unsigned end)
 {

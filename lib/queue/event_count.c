@@ -1,18 +1,28 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The event count. `epoch` is the futex word. A sleeper announces the epoch that it is about to
- * sleep in (slept_epoch, a maximum), passes the heavy barrier, looks at its queue again, and sleeps
- * while epoch is unchanged. A publisher appends, passes the light barrier, and compares slept_epoch
- * with woken_epoch. One of the two sees the other, so either the sleeper finds the event or the
- * publisher finds the announcement. Who closes the queue does the same.
- * To wake, a publisher
- *     1. moves epoch on to e   2. wakes all sleepers of the futex   3. sets woken_epoch to e.
- * After 2 nobody sleeps in an epoch below e: who was asleep was woken, who was about to can't fall
- * asleep on the old value; and who has read e, which was written behind a light barrier, finds what
- * the wake was for when it looks behind its heavy one. So slept_epoch < woken_epoch means that no
- * one is to be woken, and a burst costs one system call, not one for each event until the sleeper
- * gets to run. A publisher stopped before 3 leaves the others to do it all once more. All sleepers
- * are woken, not one: the chosen one might be stopped for ever before it takes the event.
+ * The event count. `receiver->epoch` is the futex.
+ *
+ * How it works:
+ * - A sleeper announces the epoch that it is about to sleep in: slept_epoch, a maximum. It passes
+ *   the heavy barrier, looks at its queue again, and sleeps while `epoch` is unchanged.
+ * - A publisher appends, passes the light barrier, and compares slept_epoch with woken_epoch. A
+ *   thread that closes the queue does the same.
+ * - To wake, a publisher
+ *   1. moves `epoch` on to e,
+ *   2. wakes all sleepers of the futex,
+ *   3. sets woken_epoch to e.
+ *
+ * Why it is right:
+ * 1. No lost wake-up. Of the sleeper and the publisher, one sees the other's store: the sleeper
+ *    finds the event, or the publisher finds the announcement.
+ * 2. After step 2 no thread sleeps in an epoch below e. A thread asleep was woken, and a thread
+ *    about to sleep can't fall asleep on the old value.
+ * 3. A sleeper that has read e finds the event when it looks. For e was written behind the
+ *    publisher's light barrier, and the sleeper looks behind its heavy one.
+ * 4. So slept_epoch < woken_epoch means that no thread is to be woken. A burst costs one system
+ *    call, not one for each event until the sleeper runs.
+ * 5. A publisher stopped before step 3 makes the others wake once more, and nothing else.
+ * 6. All sleepers are woken, because a single chosen one might be stopped for ever before its take.
  */
 #include "queue/event_count.h"
 #include "base/sys.h"
@@ -33,7 +43,8 @@ void event_count_wake(struct wake_publisher *publisher, struct wake_receiver *re
     probe(PROBE_WAKE_EPOCH_MOVED);
     sys_futex_wake_all((uint32_t *)&receiver->epoch);
     probe(PROBE_WAKE_DONE);
-    /* Relaxed, and may overwrite a higher value: that costs a wake too many, never one too few. */
+    /* Relaxed, and it may overwrite a higher value: that costs a wake-up too many, never one too
+     * few. */
     store_relaxed(&publisher->woken_epoch, epoch);
 }
 
@@ -44,7 +55,8 @@ uint32_t wakeup_announce(struct wake_publisher *publisher, struct wake_receiver 
     while ((int32_t)(epoch - slept) > 0 &&
            !cas_weak_relaxed(&publisher->slept_epoch, &slept, epoch))
         continue;
-    barrier_heavy(); /* the announcement before the look; pairs with each barrier_light here */
+    /* The announcement is visible before the look; pairs with each barrier_light() of wakeup. */
+    barrier_heavy();
     return epoch;
 }
 

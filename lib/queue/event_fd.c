@@ -1,76 +1,35 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The eventfd is a semaphore: a read takes one token, so no take destroys another's token. It polls
- * readable while it holds one. All that is known of it stands in one word, fd_state (0: there is no
- * descriptor, and publishers go by):
- *     v  version: how often a receiver has announced that it is going to look
- *     S  signalled: a publisher need not write
- *     t  tokens: at least those that are in the descriptor or about to be written
- *     p  publishers between their announcement and their note
- *     k  receivers between their announcement and their leave: each may take one token
- *     C  closed: the descriptor stays readable, nobody takes or writes any more
- *     U  uncounted: t, or p, has been too small a field once; t says nothing, and p too little
- *     E  ended: the last reference is gone
+ * The eventfd of a subscription. The protocol and its ten points: docs/design.md, "The descriptor".
+ * Point N below is a point there.
  *
- * Publisher, its event being in the queue:   Receiver that has found the queue empty:
- *     fence, load the word                       load the word; S, U, t all 0: -EAGAIN
- *     S or C: return                             announce: CAS {v + 1, no S, k + 1}
- *     announce: CAS {t + k + 1, p + 1}           fence, look at the queue again
- *     write k + 1 tokens                         something there: leave {k - 1, S as it was if v
- *     note: CAS {p - 1, S if v is still            is unchanged}; look again for an event
- *       as announced}                            empty: take a token, if t says that there are any;
- *                                                  leave {k - 1, t - 1}, or, if there are more,
- *                                                  announce and look again before the next
- *                                                -EAGAIN
- * A receiver does this when it is about to say -EAGAIN, and also after it has taken the last event,
- * so that a loop that takes one event for each wake-up is not woken once more for nothing.
+ * How it works:
+ * - The eventfd is a semaphore: a read takes one token, so no take destroys another's token. It
+ *   polls readable while it holds one.
+ * - All that is known of it stands in one word, fd_state. 0: there is no descriptor, and publishers
+ *   pass by.
+ *   v  version: counts the announcements of receivers
+ *   S  signalled: a publisher need not write
+ *   t  tokens: at least those in the descriptor or about to be written
+ *   p  publishers between their announcement and their note
+ *   k  receivers between their announcement and their leave; each may take one token
+ *   C  closed: the descriptor stays readable, and no thread takes or writes any more
+ *   U  uncounted: t or p was too small a field once; t says nothing then, and p too little
+ *   E  ended: the last reference is gone
+ * - A publisher announces k + 1 tokens, writes them, and notes S if v is still the same.
+ * - A receiver announces itself, looks at the queue again, and takes a token only if it is empty.
  *
- * 1. Look. Let P load the word before R's announcement in its modification order. Then P's fence
- *    comes before R's, and R's look sees P's event, or that somebody has taken it.
- * 2. Tokens. S means that there are at least 1 + n tokens, n being the receivers that have looked,
- *    or will, and have yet to take their one. When S is noted, v is as announced: nobody has
- *    announced since, so n <= k, and k + 1 tokens were written. After that n only falls with the
- *    tokens, until a receiver announces and takes S away. One that finds something gives S back
- *    only if no other has announced since, and takes nothing.
- * 3. Level. An event in the queue, all its publishers past their notes, and no receiver past its
- *    announcement that would still find it: then there is a token. For P either wrote k + 1, which
- *    the k receivers of before can't use up, or read S, with 2; and a receiver that announces after
- *    P's load finds the event by 1, and takes none.
- * 4. Edge. R has said -EAGAIN without having seen P's event. Then a token was written after R was
- *    last woken. If P writes, its write is that token: had it been before, R would know of the
- *    event. If P has read S, that was noted by some Q after R's announcement: one from before R has
- *    taken away, and then P loaded before the announcement, and R saw the event by 1. Nor was it
- *    given back by a receiver of before, since R moved v. So Q, whose v was still current, loaded
- *    behind R's announcement, and wrote behind that.
- * 5. Without an announcement. A word with S, U and t 0 leaves nothing to announce for. A Q that
- *    could still note S with the current v has announced k + 1 tokens, of which the k can take k at
- *    most, and t is never too low; so t would not be 0. Nor has S been taken away by a receiver
- *    that is yet to look: it takes its token only then, and leaves t as it was until it has.
- * 6. No wake-up for nothing. P, stopped behind its write, has woken R; R takes the event, sees t,
- *    and takes the token. P finds another v, and leaves S alone. t is then exact again.
- * 7. Stopped for ever: a publisher leaves t too high, and a token, if it has written: one wake-up,
- *    and a read more before each -EAGAIN, which says that there is none. A receiver leaves k:
- *    publishers write one token more each, which other receivers take, as t says.
- * 8. Closing is an event, too: with S there is a token, otherwise k + 1 are written, and then C is
- *    set. Receivers that announce later see it, or the closed queue, and take nothing.
- * 9. The descriptor's end. Behind C nobody announces. So once the last reference is gone (E), and p
- *    and k are 0, nobody is going to use the descriptor any more. The change that makes it so, the
- *    setting of E or the last note or leave, happens once, and closes it. With U the grace period
- *    does it. A thread stopped in between keeps the one descriptor that it is using.
- * 10. Errors. A write that fails, for whatever reason, is taken back in the note, without S: the
- *    next publisher tries again, nobody waits. A read that fails ends the taking.
- *
- * A receiver announces after each burst, so here a heavy barrier would cost more than all the rest.
- * Instead a publisher that sees that there is a descriptor passes a full fence before it reads the
- * state, and so does the receiver. It takes one heavy barrier, when the descriptor is made, to know
- * that from then on every publisher sees it; only after that (WAKEUP_FD_KNOWN) is anything taken.
+ * It relies on: a full fence on both sides. A receiver announces after each burst, so a heavy
+ * barrier there would cost more than all the rest. wakeup_fd() passes one heavy barrier when it
+ * makes the descriptor: from then on every publisher sees the descriptor. Before that
+ * (WAKEUP_FD_KNOWN) no token is taken.
  */
 #include "queue/event_fd.h"
 #include "base/sys.h"
 
 #include <errno.h>
 
-/* The descriptor in receiver->fd. */
+/* Returns the descriptor in receiver->fd. */
 static inline int fd_number(int32_t fd)
 {
     return fd & ~WAKEUP_FD_KNOWN;
@@ -89,7 +48,7 @@ static inline int fd_number(int32_t fd)
 #define FD_RECEIVER ((uint64_t)1 << 20)
 #define FD_VERSION ((uint64_t)1 << 27)
 
-/* A receiver takes no more tokens in one go; what may be left costs another wake-up. */
+/* A receiver takes no more tokens in one go. What is left costs another wake-up. */
 #define FD_TAKES_MAX 512
 
 static inline unsigned fd_tokens(uint64_t word)
@@ -112,7 +71,9 @@ static inline bool fd_same_version(uint64_t word, uint64_t other)
     return word / FD_VERSION == other / FD_VERSION;
 }
 
-/* The user, or one that is not counted, may have taken tokens, too. */
+/*
+ * Returns the word with fewer tokens. The user, or an uncounted receiver, may have taken some, too.
+ */
 static inline uint64_t fd_less_tokens(uint64_t word, unsigned count)
 {
     unsigned tokens = fd_tokens(word);
@@ -120,17 +81,17 @@ static inline uint64_t fd_less_tokens(uint64_t word, unsigned count)
 }
 
 /*
- * Every change of fd_state. Release: a thread that reads a state beyond NONE with acquire
- * (event_fd_signal), or before a fence (wakeup_fd_clear), sees the descriptor; and the one that closes it
- * sees all its uses. No acquire: what was read before is known already, and nothing is read after a
- * change but behind the fence.
+ * Change fd_state. Release; pairs with event_fd_signal(), and with the fence in wakeup_fd_clear().
+ * A thread that loads a state beyond NONE there sees the descriptor, and the thread that closes the
+ * descriptor sees all its uses. No acquire: the expected value was read before, and after a change
+ * a thread reads nothing but behind the fence.
  */
 static inline bool fd_change(struct wake_publisher *publisher, uint64_t *word, uint64_t to)
 {
     return cas_release(&publisher->fd_state, word, to);
 }
 
-/* After a change to `word`: close the descriptor if that was its end. See 9. */
+/* Close the descriptor if the change to `word` was its end: point 9. */
 static inline void fd_close_if_unused(struct wake_receiver *receiver, uint64_t word)
 {
     if (likely(!(word & FD_ENDED)) || word & FD_UNCOUNTED)
@@ -138,7 +99,7 @@ static inline void fd_close_if_unused(struct wake_receiver *receiver, uint64_t w
     if (fd_publishers(word) > 0 || fd_receivers(word) > 0)
         return;
     sys_close(fd_number(load_relaxed(&receiver->fd)));
-    /* Relaxed: read again behind a grace period. */
+    /* Relaxed: loaded again behind a grace period. */
     store_relaxed(&receiver->fd, -1);
 }
 
@@ -149,7 +110,7 @@ void wakeup_destroy(struct wake_receiver *receiver)
         sys_close(fd_number(fd));
 }
 
-/* Retried, though never for ever: it may be that a fault was injected. */
+/* Write tokens. Retried, because a fault may have been injected, but not for ever. */
 static int fd_write(int fd, unsigned tokens)
 {
     int result = 0;
@@ -161,12 +122,12 @@ static int fd_write(int fd, unsigned tokens)
     return result;
 }
 
-/* By a publisher, or, with `closing`, by the thread that has closed the queue. */
 void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *receiver, bool closing)
 {
-    /* The append (or the close) before the look; pairs with the fence in wakeup_fd_clear. */
+    /* The append, or the close, is visible before the load; pairs with the fence in
+     * wakeup_fd_clear(). */
     fence_seq_cst();
-    /* Acquire: a state beyond NONE means that the descriptor is there. */
+    /* Acquire; pairs with fd_change(). A state beyond NONE means that the descriptor is there. */
     uint64_t word = load_acquire(&publisher->fd_state);
     probe(PROBE_FD_STATE_READ);
     uint64_t announced;
@@ -199,7 +160,7 @@ void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *rec
         else if (fd_same_version(word, announced))
             next |= FD_SIGNALLED;
         if (closing && result == 0)
-            next |= FD_CLOSED; /* or the next to close tries again */
+            next |= FD_CLOSED; /* else the next thread to close tries again */
         if (next == word)
             return;
         if (fd_change(publisher, &word, next)) {
@@ -209,13 +170,15 @@ void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *rec
     }
 }
 
-/* No token is there or about to be: nothing to take, and no need to announce. See 5. */
+/*
+ * Returns whether no token is there or about to be: nothing to take, nothing to announce. Point 5.
+ */
 static bool fd_is_clean(uint64_t word)
 {
     return !(word & (FD_SIGNALLED | FD_UNCOUNTED)) && fd_tokens(word) == 0;
 }
 
-/* The word for a receiver that announces itself, again if it is `announced` already. */
+/* Returns the word of a receiver that announces itself, again if it is `announced` already. */
 static uint64_t fd_announced(uint64_t word, bool announced, bool taken)
 {
     uint64_t next = (word & ~FD_SIGNALLED) + FD_VERSION;
@@ -226,7 +189,7 @@ static uint64_t fd_announced(uint64_t word, bool announced, bool taken)
     return taken ? fd_less_tokens(next, 1) : next;
 }
 
-/* The opposite. `signalled`: as it was before the word `announced`. */
+/* Leave: undo the announcement. `signalled`: S as it was before the word `announced`. */
 static void fd_leave(struct wake_publisher *publisher, struct wake_receiver *receiver,
                      uint64_t announced, bool signalled, bool taken)
 {
@@ -245,7 +208,7 @@ static void fd_leave(struct wake_publisher *publisher, struct wake_receiver *rec
 bool wakeup_fd_clear(struct wake_publisher *publisher, struct wake_receiver *receiver,
                      bool (*pending)(const void *context), const void *context)
 {
-    /* Relaxed: whatever is done about it comes behind the fence. */
+    /* Relaxed: all that follows from it lies behind the fence. */
     uint64_t word = load_relaxed(&publisher->fd_state);
     probe(PROBE_FD_BEFORE_CLEARING);
     uint64_t announced = 0;
@@ -259,7 +222,7 @@ bool wakeup_fd_clear(struct wake_publisher *publisher, struct wake_receiver *rec
                 return false;
             }
             if (!counted && fd_is_clean(word))
-                return true; /* see 5 */
+                return true; /* point 5 */
             signalled = word & FD_SIGNALLED;
             /* More receivers than can be counted: this one takes none. */
             bool full = !counted && fd_receivers(word) == FD_RECEIVERS_MAX;
@@ -270,7 +233,8 @@ bool wakeup_fd_clear(struct wake_publisher *publisher, struct wake_receiver *rec
             }
         } while (true);
         probe(PROBE_FD_CLEARING);
-        /* The announcement before the look; pairs with the fence in event_fd_signal. */
+        /* The announcement is visible before the look; pairs with the fence in
+         * event_fd_signal(). */
         fence_seq_cst();
         if (pending(context)) {
             if (counted)
@@ -284,7 +248,8 @@ bool wakeup_fd_clear(struct wake_publisher *publisher, struct wake_receiver *rec
             return true;
         }
         probe(PROBE_FD_ARMED);
-        /* Acquire: pairs with the CAS in wakeup_fd. The fence does as much, but TSan ignores it. */
+        /* Acquire; pairs with the first CAS in wakeup_fd(). The fence orders as much, but
+         * ThreadSanitizer ignores fences. */
         int fd = fd_number(load_acquire(&receiver->fd));
         int result = sys_eventfd_take(fd);
         probe(PROBE_FD_TAKEN);
@@ -302,13 +267,13 @@ void wakeup_fd_rearm(struct wake_publisher *publisher)
     uint64_t word = load_relaxed(&publisher->fd_state);
     while (!(word & FD_CLOSED) && !fd_change(publisher, &word, fd_announced(word, true, false)))
         continue;
-    /* The announcement before the look; pairs with the fence in event_fd_signal. */
+    /* The announcement is visible before the look; pairs with the fence in event_fd_signal(). */
     fence_seq_cst();
 }
 
 int wakeup_fd(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
-    /* Acquire: pairs with the CAS below. */
+    /* Acquire; pairs with the CAS below. */
     int32_t fd = load_acquire(&receiver->fd);
     if (fd < 0) {
         int fresh = sys_eventfd(true);
@@ -319,20 +284,22 @@ int wakeup_fd(struct wake_publisher *publisher, struct wake_receiver *receiver)
             sys_close(fresh);
             return result;
         }
-        /* Release, and acquire: whoever returns the descriptor knows that it was made. */
+        /* Release and acquire: a thread that returns the descriptor sees that it was made. */
         if (cas_release_else_acquire(&receiver->fd, &fd, fresh))
             fd = fresh;
         else
             sys_close(fresh);
     }
-    /* By every caller, in case the one that made it was stopped before this. */
+    /* Every caller does this, in case the thread that made the descriptor was stopped before. */
     uint64_t word = WAKEUP_FD_NONE;
     fd_change(publisher, &word, FD_VERSION | FD_TOKEN | FD_SIGNALLED);
     if (!(fd & WAKEUP_FD_KNOWN)) {
-        /* The state before who looks at it; pairs with barrier_light in notify. Who did not see it
-         * has appended before, and that is known behind this. */
+        /* The state is visible to every publisher; pairs with barrier_light() in
+         * wakeup_notify(). A publisher that missed it had already appended, and that append is
+         * visible behind this. */
         barrier_heavy();
-        /* Release: pairs with wakeup_fd_clearable, for what the barrier has made known. */
+        /* Release; pairs with wakeup_fd_clearable(), for the appends that the barrier made
+         * visible. */
         int32_t unknown = fd;
         cas_release(&receiver->fd, &unknown, fd | WAKEUP_FD_KNOWN);
     }

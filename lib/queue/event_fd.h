@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The eventfd of a subscription, for event loops. The protocol and the argument stand in event_fd.c;
- * receivers use it through wakeup.h.
+ * The eventfd of a subscription, for event loops. Receivers use it through wakeup.h. The protocol:
+ * event_fd.c.
  */
 #ifndef EXITBUS_EVENT_FD_H
 #define EXITBUS_EVENT_FD_H
@@ -9,8 +9,9 @@
 #include "queue/wakeup.h"
 
 /*
- * Make the descriptor readable, if there is one and it need be. `closing`: by the thread that has
- * closed the queue; otherwise by a publisher behind its append. Lock-free; at most one system call.
+ * Make the descriptor readable, if there is one and it need be. `closing`: the caller has closed
+ * the queue; otherwise it is a publisher behind its append. Context: lock-free; at most one write,
+ * which is retried a few times if it fails.
  */
 void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *receiver,
                      bool closing);

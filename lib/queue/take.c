@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/*
- * Taking from a queue, closing it, and its counts: see queue.h. The argument stands in append.c
- * ("Take", "A gap").
- */
+/* Taking from a queue, closing it, and its counts: see queue.h. The argument: append.c, 5 and 6. */
 #include "queue/append.h"
 
 #include <errno.h>
@@ -23,7 +20,7 @@ static void cell_read_ids(const struct cell *header, unsigned cells, struct exit
     event_decode_ids(event, words);
 }
 
-/* Copy an event out; returns its cells. */
+/* Copy an event out. Returns its number of cells. */
 static inline unsigned cell_read(const struct cell *header, uint64_t seq,
                                  struct exitbus_event *event)
 {
@@ -47,7 +44,11 @@ static inline unsigned cell_read(const struct cell *header, uint64_t seq,
 
 /* ------------------------------------------------------------------------------------ take */
 
-/* Copy up to `capacity` events that lie from cell *index on; moves *index behind them. */
+/*
+ * Copy up to `capacity` events that lie from cell *index on; *index is moved behind them. Returns
+ * how many. Events are copied before the CAS that takes them: a second pass would cost more than
+ * copies made in vain.
+ */
 static size_t copy_run(const struct segment *segment, unsigned *index, struct exitbus_event *events,
                        size_t capacity)
 {
@@ -64,16 +65,15 @@ static size_t copy_run(const struct segment *segment, unsigned *index, struct ex
     return count;
 }
 
-/* Give a segment back that both ends have left. */
+/* Retire a segment that the head has left, after the tail has left it, too. */
 static void segment_leave(struct queue_tail *tail, struct memory *memory, struct segment *segment,
                           struct segment *next)
 {
-    /*
-     * The tail may lag; once it has moved on it never comes back. Its line is the publishers', so
-     * it is looked at only if they have not left a note: with acquire, so that who begins after the
-     * grace period knows of the tail, too. Relaxed for the tail itself: to have read that it has
-     * moved is enough for who begins later to read no older value.
-     */
+    /* Acquire; pairs with tail_advance(). A thread that begins after the grace period then loads
+     * the new tail, too. The tail may lag, but once it has moved on it never comes back. Its
+     * line is the publishers', so it is loaded only without their note in `left`. Relaxed for
+     * the tail: this load has read that it moved, so no thread that begins later reads an older
+     * value. */
     if (!load_acquire(&segment->left) && load_relaxed(&tail->segment) == segment)
         tail_advance(tail, segment, next);
     if (segment->class < SEGMENT_CLASSES)
@@ -94,7 +94,7 @@ bool queue_one_shot(const struct queue_head *head)
 ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memory *memory,
                    struct exitbus_event *events, size_t capacity)
 {
-    /* Acquire: pairs with the CAS below, by which another receiver moved into a new segment. */
+    /* Acquire; pairs with the CAS below, by which another receiver moved into a new segment. */
     uint64_t position = load_acquire(&head->position);
     bool one_shot = position & POSITION_ONE_SHOT;
     uint64_t kept = one_shot ? POSITION_ONE_SHOT : 0;
@@ -111,9 +111,9 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             uint64_t after = position_make(segment, index) | kept;
             if (one_shot)
                 after |= POSITION_CLOSED;
-            /* The moment of receive. Release: who reads the new position knows of the cells before
-             * it, which queue_taken counts. No acquire: this value was acquired when it was read,
-             * and no value comes twice within a section. */
+            /* Release; pairs with queue_taken(): a thread that reads the new position sees the
+             * cells before it. This is the moment of receive. No acquire: the expected value was
+             * acquired when it was loaded, and no value comes twice within a section. */
             if (cas_release_else_acquire(&head->position, &position, after)) {
                 probe(PROBE_RECEIVE_TAKEN);
                 return (ssize_t)count;
@@ -121,15 +121,15 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
             continue;
         }
         probe(PROBE_RECEIVE_FOUND_NONE);
-        /* Acquire: pairs with the link in segment_follow. */
+        /* Acquire; pairs with the CAS in segment_follow(). */
         struct segment *next = load_acquire(&segment->next);
         if (!next)
             return -EAGAIN;
-        /* A gap, or an event that came between the two loads: look once more. */
+        /* A gap, or an event that was appended between the two loads: look once more. */
         if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
             continue;
         uint64_t after = position_make(next, 0) | kept;
-        /* Release: hands on the fields of `next`. No acquire, as above. */
+        /* Release; pairs with queue_take(), for the fields of `next`. No acquire, as above. */
         if (cas_release_else_acquire(&head->position, &position, after)) {
             probe(PROBE_RECEIVE_HEAD_MOVED);
             segment_leave(tail, memory, segment, next);
@@ -140,7 +140,8 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
 
 bool queue_close(struct queue_head *head)
 {
-    /* Release: pairs with the loads in queue_take; who is told knows what was done before. */
+    /* Release; pairs with queue_take(). A receiver that finds the queue closed sees all that the
+     * closing thread did before. */
     return !(fetch_or_release(&head->position, POSITION_CLOSED) & POSITION_CLOSED);
 }
 

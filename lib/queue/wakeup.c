@@ -24,7 +24,8 @@ void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *
 
 void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
-    barrier_light(); /* the close before the look; pairs with each barrier_heavy */
+    /* The close is visible before the loads below; pairs with barrier_heavy() in event_count.c. */
+    barrier_light();
     if (event_count_may_sleep(publisher))
         event_count_wake(publisher, receiver);
     if (load_relaxed(&publisher->fd_state) != WAKEUP_FD_NONE)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Waking the receivers of one subscription: an event count for blocking receives and an eventfd for
- * event loops. No wake-up is lost, none costs a system call while nobody sleeps, and a thread that
- * is stopped for ever anywhere in here costs the others nothing but a repeated wake. The protocols
- * and the arguments stand in event_count.c and event_fd.c.
+ * Waking the receivers of one subscription: an event count for blocking receives, and an eventfd
+ * for event loops.
  *
- * Publishers look at one struct after each append; receivers own the other.
+ * - No wake-up is lost, and none costs a system call while no receiver sleeps.
+ * - A thread stopped for ever anywhere in here costs the others a repeated wake-up, and no more.
+ * - Publishers load one struct after each append. Receivers own the other.
+ *
+ * The protocols and the arguments: event_count.c and event_fd.c.
  */
 #ifndef EXITBUS_WAKEUP_H
 #define EXITBUS_WAKEUP_H
@@ -21,38 +23,45 @@
 
 struct wake_publisher {           /* on the publishers' line */
     _Atomic uint64_t fd_state;    /* of the eventfd: see event_fd.c */
-    _Atomic uint32_t slept_epoch; /* the latest epoch in which a receiver may have gone to sleep */
+    _Atomic uint32_t slept_epoch; /* latest epoch in which a receiver may have gone to sleep */
     _Atomic uint32_t woken_epoch; /* sleepers of earlier epochs have all been woken */
 };
 
 struct wake_receiver {         /* on the receivers' line */
-    _Atomic uint32_t epoch;    /* the futex */
+    _Atomic uint32_t epoch;    /* the futex; written by threads that wake */
     _Atomic uint32_t sleepers; /* threads in a blocking receive; for the statistics */
-    _Atomic int32_t fd;        /* the eventfd, or -1; with a flag: */
+    _Atomic int32_t fd;        /* the eventfd, or -1; with this flag: */
 };
 
-/* Every publisher sees from its watch that there is a descriptor. No descriptor is that high. */
+/*
+ * Every publisher sees in fd_state that there is a descriptor. No descriptor has so high a number.
+ */
 #define WAKEUP_FD_KNOWN (1 << 30)
 
 void wakeup_init(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
-/* The last reference is gone: close the eventfd, if nobody is using it. */
+/* Close the eventfd as soon as no thread uses it. Called when the last reference is gone. */
 void wakeup_fd_close_when_unused(struct wake_publisher *publisher, struct wake_receiver *receiver);
-/* Close it if that has not been done. A grace period later. */
+/*
+ * Close the eventfd if it is still open. Context: a grace period after the last reference is gone.
+ */
 void wakeup_destroy(struct wake_receiver *receiver);
 
 void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
-/* fd_state while no descriptor was asked for. */
+/* fd_state while no call has asked for a descriptor. */
 #define WAKEUP_FD_NONE 0
 
 /*
- * After an append: wake who sleeps. Lock-free; two loads if nobody does. Every thread that
- * distributes an event calls it for every matching subscription, whoever appended.
+ * Wake sleeping receivers. Each thread that distributes an event calls it for every matching
+ * subscription after the append, even if another thread has appended. Context: lock-free; without
+ * sleepers and descriptor, three loads on one line.
  */
 static inline void wakeup_notify(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
-    barrier_light(); /* the append before the look; pairs with barrier_heavy() in event_count.c and event_fd.c */
+    /* The append is visible before these loads; pairs with barrier_heavy() in event_count.c and
+     * event_fd.c. */
+    barrier_light();
     uint32_t slept = load_relaxed(&publisher->slept_epoch);
     uint32_t woken = load_relaxed(&publisher->woken_epoch);
     uint64_t fd = load_relaxed(&publisher->fd_state);
@@ -60,32 +69,43 @@ static inline void wakeup_notify(struct wake_publisher *publisher, struct wake_r
         wakeup_notify_slow(publisher, receiver);
 }
 
-/* After the queue was closed: wake everybody, and leave the eventfd readable for good. */
+/*
+ * Wake all receivers, and leave the eventfd readable for good. Called after the queue was closed.
+ */
 void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
 /*
- * The sleeper's side: announce, then look at the queue once more, then sleep on what announce
- * returned. wakeup_sleep: 0 (look again) or -ETIMEDOUT.
+ * The sleeper's side: announce, look at the queue once more, then sleep on the epoch that
+ * wakeup_announce() returned. wakeup_sleep() returns 0 (look again) or -ETIMEDOUT. Context: blocks.
  */
 uint32_t wakeup_announce(struct wake_publisher *publisher, struct wake_receiver *receiver);
 int wakeup_sleep(struct wake_receiver *receiver, uint32_t epoch, const struct timespec *deadline);
 
-/* The eventfd, made if need be; its state is then "readable". -EMFILE, -ENFILE, -ENOMEM. */
+/*
+ * Make the eventfd, if there is none. Its state is then "readable". Returns the descriptor,
+ * -EMFILE, -ENFILE or -ENOMEM.
+ */
 int wakeup_fd(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
 /*
- * A receiver has found the queue empty: make the eventfd unreadable, unless `pending` says, asked
- * again after the announcement, that there is something to receive (or the queue is closed). Only
- * if it is clearable. True: the receiver may say -EAGAIN, and the next publish makes an edge.
- * False: look again.
+ * Make the eventfd unreadable, for a receiver that has found the queue empty. Asks `pending` after
+ * the announcement whether there is something to receive, or the queue is closed. Returns true if
+ * the receiver may return -EAGAIN, and the next publish makes an edge; false: look again. Context:
+ * wakeup_fd_clearable() is true; lock-free.
  */
 bool wakeup_fd_clear(struct wake_publisher *publisher, struct wake_receiver *receiver,
                      bool (*pending)(const void *context), const void *context);
 
-/* The next publish makes an edge; the eventfd stays as readable as it is. Then look once more. */
+/*
+ * Let the next publish make an edge. The eventfd stays as readable as it is. Callers then look at
+ * the queue once more.
+ */
 void wakeup_fd_rearm(struct wake_publisher *publisher);
 
-/* Asked on the receivers' line; it is set before fd_state is. */
+/*
+ * Returns whether there is a descriptor. It loads the receivers' line, which is written before
+ * fd_state is.
+ */
 static inline bool wakeup_fd_used(const struct wake_receiver *receiver)
 {
     return load_relaxed(&receiver->fd) >= 0;
@@ -93,7 +113,7 @@ static inline bool wakeup_fd_used(const struct wake_receiver *receiver)
 
 static inline bool wakeup_fd_clearable(const struct wake_receiver *receiver)
 {
-    /* Acquire: pairs with the store in wakeup_fd. */
+    /* Acquire; pairs with the last CAS in wakeup_fd(). */
     return load_acquire(&receiver->fd) >= WAKEUP_FD_KNOWN;
 }
 

@@ -138,7 +138,8 @@ struct exitbus_options {
  * never touched. The first bus of a process, also of a forked child, starts a thread that frees
  * memory. That thread has all signals blocked, runs on the CPUs of the process, and sleeps when
  * there is nothing to do. Blocks for its start.
- * Errors: -EINVAL; -ENOMEM; -EAGAIN that thread could not be started.
+ * Errors: -EINVAL also for the first bus of a process after unshare(CLONE_NEWPID), where the kernel
+ * starts no thread; -ENOMEM; -EAGAIN that thread could not be started.
  */
 EXITBUS_API int exitbus_create(struct exitbus **bus, const struct exitbus_options *options);
 
@@ -160,7 +161,7 @@ EXITBUS_API int exitbus_destroy(struct exitbus *bus);
 /*
  * The process-wide bus, made at the first call and never destroyed. A forked child gets one of its
  * own, also if its parent had one. Blocks for the first call only, as exitbus_create() does.
- * Returns NULL with errno set if there is none and none can be made: ENOMEM, EAGAIN.
+ * Returns NULL with errno set if there is none and none can be made: as exitbus_create().
  */
 EXITBUS_API struct exitbus *exitbus_default(void);
 
@@ -458,8 +459,9 @@ struct exitbus_reaper_options {
  * other mode on any bus (one that exitbus_spawn() has started on another bus, and that has children
  * to look after, counts; an idle one gives way); -ENOTSUP (WATCHED) SIGCHLD is ignored or has
  * SA_NOCLDWAIT, perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL, or use
- * ALL; -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread); -ESHUTDOWN; -EINVAL also where the kernel
- * (or an emulator) refuses to set the subreaper, or a thread after unshare(CLONE_NEWPID).
+ * ALL; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC (the user's limit of epoll entries), -EAGAIN (no thread);
+ * -ESHUTDOWN; -EINVAL also where the kernel (or an emulator) refuses to set the subreaper, or a
+ * thread after unshare(CLONE_NEWPID).
  */
 EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
                                      const struct exitbus_reaper_options *options,
@@ -472,7 +474,8 @@ EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
  * stay for another waiter. Blocks until the reaper's thread has finished its current pass. NULL is
  * a no-op.
  * Errors: -ESTALE. Errors, after which the reaper goes on: -EAGAIN (no thread), -ENOMEM, -EMFILE,
- * -ENFILE: no reaper can take spawn's children over; -EINVAL likewise, after unshare(CLONE_NEWPID).
+ * -ENFILE, -ENOSPC: no reaper can take spawn's children over; -EINVAL likewise, after
+ * unshare(CLONE_NEWPID).
  * Errors, though it is stopped and the handle is spent: -EBADF its descriptors were closed by the
  * host (this may take two seconds); or another errno by which the kernel has refused epoll or
  * waitid.
@@ -483,8 +486,9 @@ EXITBUS_API int exitbus_reaper_stop(struct exitbus_reaper *reaper);
  * WATCHED: collect the exit of `pid`, a child of this process that has not been waited for, also if
  * it is a zombie already. Watching a pid again changes nothing.
  * Errors: -EINVAL also for pid <= 0; -ESTALE; -ECHILD not a child of ours, or already reaped;
- * -ENOTSUP (mode ALL needs no watching); -ENOMEM, -EMFILE, -ENFILE; what waitid or pidfd_open says
- * where a filter refuses it.
+ * -ENOTSUP (mode ALL needs no watching); -ENOMEM, -EMFILE, -ENFILE; -EBADF the host has closed the
+ * reaper's descriptors; -EAGAIN earlier children of that pid were reaped meanwhile, time and again;
+ * what waitid or pidfd_open says where a filter refuses it.
  */
 EXITBUS_API int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid);
 
@@ -598,8 +602,8 @@ struct exitbus_spawn_options {
  * setsid, setpgid returned (-ENOENT, -EACCES, -EPERM, -EBADF …),
  *   -ETXTBSY the program is open for writing. A process that another thread is starting may hold a
  *      copy of a descriptor that was just closed here: a caller that writes programs tries again,
- *   -EINTR the child was killed before it had started the program,
- *   -EAGAIN, -ENOMEM, -EMFILE, -ENFILE, -ESHUTDOWN, -ENOTSUP as for exitbus_reaper_start(),
+ *   -EINTR the child was killed before it had started the program, -EAGAIN, -ENOMEM, -EMFILE,
+ *   -ENFILE, -ENOSPC, -ESHUTDOWN, -ENOTSUP as for exitbus_reaper_start(),
  *   -EXDEV an ALL reaper of this process publishes on another bus.
  * After unshare(CLONE_NEWPID) a process can't start threads any more: there the bus needs a reaper
  * that was started before, or a polled one. Else -EINVAL, step REAPER.

@@ -103,8 +103,9 @@ static void span_cover(uint32_t number)
     do {
         uint32_t count = (uint32_t)old > number ? (uint32_t)old : number + 1;
         wanted = ((old >> 32) + 1) << 32 | count;
-        /* Acquire and release; pairs with span_lower(), and with epoch_span() for the chunk. */
-    } while (!cas_weak_acq_rel(&span, &old, wanted));
+        /* Release; pairs with span_lower(), and with epoch_span(). The values before it are read-
+         * modify-writes, too, so who reads this one acquires them all. */
+    } while (!cas_weak_release(&span, &old, wanted));
 }
 
 static uint32_t owner_thread(uint64_t owner)
@@ -119,7 +120,7 @@ static void span_lower(void)
     uint64_t old = load_acquire(&span);
     while ((uint32_t)old > 0 && !owner_thread(load_acquire(&record_at((uint32_t)old - 1)->owner))) {
         uint64_t wanted = ((old >> 32) + 1) << 32 | ((uint32_t)old - 1);
-        if (cas_acq_rel_else_acquire(&span, &old, wanted))
+        if (cas_release_else_acquire(&span, &old, wanted))
             old = wanted;
     }
 }
@@ -167,7 +168,7 @@ static struct epoch_record *take_over(uint32_t thread)
     for (unsigned chunk = 0; chunk < CHUNKS; chunk++) {
         struct epoch_record *records = chunk_at(chunk);
         for (uint32_t i = 0; records && i < chunk_size(chunk); i++) {
-            uint64_t owner = load_acquire(&records[i].owner);
+            uint64_t owner = load_relaxed(&records[i].owner);
             if (!owner_thread(owner) || !sys_thread_ended(owner_thread(owner)) ||
                 !record_take(&records[i], owner, thread))
                 continue;

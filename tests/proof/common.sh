@@ -3,9 +3,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../support/setup.sh"
 set -euo pipefail
 mkdir -p "$root/build"
-test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev libjs-chart.js jq patch"
+test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev libjs-chart.js jq patch mandoc"
 # The suites of 15-faults.
-fault_suites="faults|calls|helping|late|hostile|fork|process_limits|stepping"
+fault_suites="faults|syscall_faults|helping|regressions|adversaries|fork|process_limits|stepping"
 
 fail() {
     echo "FAILED: $*" >&2

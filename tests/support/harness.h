@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the unit tests are written in: Criterion, or, where Criterion does not start (it can't under
+ * What the suites are written in: Criterion, or, where Criterion does not start (it can't under
  * ThreadSanitizer), the small runner in plain_runner.c. Either runs each test in a process of its
  * own, so a test's children are its own.
  *

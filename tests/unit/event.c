@@ -247,3 +247,39 @@ TEST(event, statuses_as_the_kernel_gives_them)
     check_equal(event.exit_code, 137);
     check_equal(event.flags, 0);
 }
+
+/* ------------------------------------------------------------------------------------- siginfo */
+
+TEST(event, siginfo_says_what_the_status_says)
+{
+    for (int code = 0; code < 256; code++) {
+        siginfo_t info = {.si_code = CLD_EXITED, .si_status = code};
+        struct exitbus_event event = {.kind = EXITBUS_EVENT_PID};
+        check(event_from_siginfo(&event, &info));
+        check_equal(event.exit_code, code);
+        check_equal(event.status, W_EXITCODE(code, 0));
+        check_equal(event.flags, 0);
+    }
+    for (int signal = 1; signal <= SIGRTMAX; signal++) {
+        for (int core = 0; core < 2; core++) {
+            siginfo_t info = {.si_code = core ? CLD_DUMPED : CLD_KILLED, .si_status = signal};
+            struct exitbus_event event = {.kind = EXITBUS_EVENT_PID};
+            check(event_from_siginfo(&event, &info));
+            check_equal(event.exit_code, 128 + signal);
+            check_equal(event.status, signal | (core ? WCOREFLAG : 0));
+            check_equal(event.flags, core ? EXITBUS_EVENT_CORE_DUMPED : 0);
+        }
+    }
+}
+
+TEST(event, siginfo_of_no_exit_changes_nothing)
+{
+    const int codes[] = {CLD_STOPPED, CLD_CONTINUED, CLD_TRAPPED, 0};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        siginfo_t info = {.si_code = codes[i], .si_status = SIGSTOP};
+        struct exitbus_event event = full_event(EXITBUS_EVENT_PID);
+        const struct exitbus_event before = event;
+        check(!event_from_siginfo(&event, &info));
+        check(memcmp(&event, &before, sizeof event) == 0);
+    }
+}

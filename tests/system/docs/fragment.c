@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The surroundings of a code block in the documents that is no program by itself. The block is put
+ * in the place of FRAGMENT, among declarations of the names that the text uses. A block that has a
+ * main() is compiled as it is printed.
+ */
+#include <errno.h>
+#include <exitbus/exitbus.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+void handle(const struct exitbus_event *event);
+void *my_allocate(void *context, size_t size, size_t alignment);
+void my_release(void *context, void *address, size_t size);
+void fragment(struct exitbus *bus, struct exitbus_subscription *sub);
+
+void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
+{
+    char *argv[] = {"true", NULL};
+    struct exitbus_subscription *subscription;
+    struct exitbus_reaper *reaper;
+    struct exitbus_event event;
+    struct rusage usage;
+    pid_t pid;
+    int status;
+    (void)argv, (void)subscription, (void)bus, (void)sub, (void)reaper, (void)event, (void)usage;
+    (void)pid, (void)status;
+    {
+FRAGMENT
+    }
+}

@@ -251,7 +251,7 @@ TEST(receive, pending)
     fixture_end(&fixture);
 }
 
-/* ----------------------------------------------------------------------------------- receive_pid */
+/* ---------------------------------------------------------------------------------- receive_pid */
 
 TEST(receive, receive_pid_counts_what_it_discards)
 {

@@ -425,9 +425,9 @@ static void *spawn_and_stop(void *argument)
 }
 
 /*
- * epoll names a child whose spawn was stopped before it had handed the child over: its exit comes all
- * the same, once, and so do those of others. The spawn that goes on finds that it has nothing to
- * hand over any more.
+ * epoll names a child whose spawn was stopped before it had handed the child over: its exit comes
+ * all the same, once, and so do those of others. The spawn that goes on finds that it has nothing
+ * to hand over any more.
  */
 static void run_stopped_handover(uint32_t flags)
 {

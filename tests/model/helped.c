@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The order alone: whoever publishes a batch, and is helped, finds all of it delivered on return. */
+/* The order alone: a publisher of a batch that is helped finds all of it delivered on return. */
 #include "order_test.h"
 
 static void *helper(void *nothing)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * For tests of the order alone (lib/bus/order.h), with something far smaller than a bus behind it: an
- * array in which each event must be the one that it has been from the first, and in which those
+ * For tests of the order alone (lib/bus/order.h), with something far smaller than a bus behind it:
+ * an array in which each event must be the one that it has been from the first, and in which those
  * before it must be seen. So far more of the executions of order.c are within reach.
  */
 #ifndef ORDER_TEST_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Threads' records (lib/memory/epoch.h): a thread that ends leaves its record to another; where there is
- * none left more are listed, while others walk the list.
+ * Threads' records (lib/memory/epoch.h): a thread that ends leaves its record to another; where
+ * there is none left more are listed, while others walk the list.
  */
 #include "memory/epoch.h"
 

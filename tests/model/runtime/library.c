@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What the library stands on, for the model: blocks of memory that come back the moment their grace
- * period ends, last in first out; system calls; grace periods; and what is left out (reapers, forks).
+ * period ends, last in first out; system calls; grace periods; and what is left out (reapers,
+ * forks).
  */
 #include "base/barrier.h"
 #include "base/sys.h"
@@ -331,7 +332,7 @@ int64_t sys_clock_ns(clockid_t clock)
 
 void (*exitbus_probe_hook)(enum probe step); /* of platform.h; some tests stop threads there */
 
-/* -------------------------------------------------------------------------------- what is left out */
+/* ----------------------------------------------------------------------------- what is left out */
 
 void reaper_forget_parent(void)
 {

@@ -7,7 +7,8 @@
 
 #include "../model.h"
 
-#define pthread_create(thread, attributes, body, argument) model_thread_start(thread, body, argument)
+#define pthread_create(thread, attributes, body, argument)                                         \
+    model_thread_start(thread, body, argument)
 #define pthread_join(thread, result) model_thread_join(thread)
 #define pthread_once(once, function) model_once(once, function)
 #define pthread_key_create(key, at_end) ((void)(key), model_key_create(at_end))

@@ -190,7 +190,7 @@ struct subject {
 #else
 #define SUBJECT_EXPORT
 #endif
-/* So that a definition need only be `const struct subject exitbus_stress_subject`. */
+/* Declared here, so a definition need only be `const struct subject exitbus_stress_subject`. */
 extern SUBJECT_EXPORT const struct subject exitbus_stress_subject;
 
 #define SUBJECT_HEAD(subject_name, subject_summary)                                                \

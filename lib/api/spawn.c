@@ -99,8 +99,8 @@ static const struct cause causes[] = {
      "the bus belongs to the parent process: not usable after fork"},
     {EXITBUS_SPAWN_STEP_ARGUMENTS, ESHUTDOWN, "the bus is closed"},
     {EXITBUS_SPAWN_STEP_REAPER, EINVAL,
-     "no reaper runs, and no thread can be started for one: after unshare(CLONE_NEWPID) the bus needs "
-     "a reaper from before, or a polled one"},
+     "no reaper runs, and no thread can be started for one: after unshare(CLONE_NEWPID) the bus "
+     "needs a reaper from before, or a polled one"},
     {EXITBUS_SPAWN_STEP_REAPER, EAGAIN, "no thread can be started for the reaper"},
     {EXITBUS_SPAWN_STEP_REAPER, ENOTSUP,
      "SIGCHLD is ignored or has SA_NOCLDWAIT: set it to SIG_DFL, or use an ALL reaper"},

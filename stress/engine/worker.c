@@ -190,7 +190,7 @@ static void *worker_main(void *argument)
     struct worker *worker = argument;
     self = worker;
 #ifdef __SANITIZE_THREAD__
-    /* ThreadSanitizer holds signals back from a thread that is inside a call: here, for ever. */
+    /* It holds signals back from a thread that is stopped or sleeps in a call: here, for ever. */
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Polled grace periods (lib/memory/epoch.h): one thread reads and writes, in sections, what another
- * makes unreachable and uses anew as soon as it is told that nobody can be at it any more.
+ * makes unreachable, and uses anew as soon as the grace period is over.
  */
 #include "memory/epoch.h"
 

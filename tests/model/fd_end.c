@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Unsubscribe closes the descriptor at once, but never while a publisher is about to write. */
+/* Unsubscribe closes the descriptor at once, but never when a publisher is about to write there. */
 #include "model_test.h"
 
 static struct exitbus *bus;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Threads' records (lib/memory/epoch.h): a thread that ends leaves its record to another; where
+ * Threads' records (lib/memory/epoch.h): a thread that ends leaves its record to another. Where
  * there is none left more are listed, while others walk the list.
  */
 #include "memory/epoch.h"

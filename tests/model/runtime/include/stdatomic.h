@@ -52,11 +52,11 @@ typedef enum {
 #define atomic_init(object, value)                                                                 \
     model_init((void *)(uintptr_t)(object), sizeof *(object), model_bits_as(object, value))
 #define atomic_load_explicit(object, order)                                                        \
-    model_value(MODEL_TYPE(object), model_load((const void *)(uintptr_t)(object), sizeof *(object),\
-                                               order, MODEL_HERE(object)))
+    model_value(MODEL_TYPE(object), model_load((const void *)(uintptr_t)(object),                  \
+                                               sizeof *(object), order, MODEL_HERE(object)))
 #define atomic_store_explicit(object, value, order)                                                \
-    model_store((void *)(uintptr_t)(object), sizeof *(object), model_bits_as(object, value), order,\
-                MODEL_HERE(object))
+    model_store((void *)(uintptr_t)(object), sizeof *(object), model_bits_as(object, value),       \
+                order, MODEL_HERE(object))
 #define model_rmw_(object, kind, bits, order, site)                                                \
     model_value(MODEL_TYPE(object), model_rmw((void *)(uintptr_t)(object), sizeof *(object), kind, \
                                               bits, order, site))

@@ -75,15 +75,15 @@ static uint32_t generations; /* of this process and its ancestors; guarded by th
 
 static struct fork_guard *guard_map(void)
 {
-    struct fork_guard *guard = load_acquire(&fork_guard);
+    struct fork_guard *guard = load_relaxed(&fork_guard);
     if (guard)
         return guard;
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
     struct fork_guard *fresh = fork_guard_map(size);
     if (!fresh)
         return NULL;
-    /* Release: another thread sees the page zeroed. The loser of a race unmaps its own. */
-    if (cas_release_else_acquire(&fork_guard, &guard, fresh))
+    /* Relaxed: the kernel has zeroed the page. The loser of a race unmaps its own. */
+    if (cas_relaxed(&fork_guard, &guard, fresh))
         return fresh;
     fork_guard_unmap(fresh, size);
     return guard;

@@ -29,7 +29,7 @@ static void bus_free_later(struct rcu_head *rcu)
 {
     struct exitbus *bus = container_of(reclaim_callback_begin(rcu), struct exitbus, free_reclaim);
     if (memory_callbacks(&bus->core.memory) > 0)
-        reclaim_later(&bus->free_reclaim, bus_free_later); /* behind them */
+        reclaim_defer(&bus->free_reclaim, bus_free_later); /* behind them */
     else
         bus_free(bus);
 }
@@ -39,7 +39,7 @@ static void bus_last_reference(struct bus_core *core)
 {
     struct exitbus *bus = container_of(core, struct exitbus, core);
     if (memory_callbacks(&core->memory) > 0)
-        reclaim_later(&bus->free_reclaim, bus_free_later);
+        reclaim_defer(&bus->free_reclaim, bus_free_later);
     else
         bus_free(bus);
 }
@@ -77,7 +77,7 @@ void bus_destroy(struct exitbus *bus)
     core_close_subscriptions(core);
     reclaim_leave();
     reclaim_wait();
-    memory_end(&core->memory);
+    memory_stop_trimming(&core->memory);
     memory_wait_callbacks(&core->memory);
     core_release(core);
 }

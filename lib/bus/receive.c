@@ -27,7 +27,7 @@ static void one_shot_taken(struct exitbus_subscription *sub, bool counted)
     barrier_light(); /* the close before the look; pairs with wakeup_announce */
     uint32_t sleepers = load_relaxed(&sub->wake_receiver.sleepers);
     if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->wake_receiver)))
-        wakeup_closed(&sub->wake_publisher, &sub->wake_receiver);
+        wakeup_notify_closed(&sub->wake_publisher, &sub->wake_receiver);
     subscription_unlink(sub); /* after that, for a helper of the publisher may do it as well */
     fetch_add_relaxed(&sub->core->delivered, 1);
 }

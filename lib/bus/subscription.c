@@ -57,7 +57,7 @@ static void subscription_free(struct rcu_head *rcu)
     struct bus_core *core = sub->core;
     wakeup_destroy(&sub->wake_receiver);
     queue_destroy(&sub->head, &core->memory);
-    memory_give(&core->memory,
+    memory_free(&core->memory,
                 subscription_has_ids(sub) ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS, sub);
     memory_callback_end(&core->memory);
     core_release(core);
@@ -67,8 +67,8 @@ void subscription_release(struct exitbus_subscription *sub)
 {
     if (fetch_sub_acq_rel(&sub->references, 1) != 1)
         return;
-    wakeup_end(&sub->wake_publisher, &sub->wake_receiver);
-    memory_later(&sub->core->memory, &sub->block.reclaim, subscription_free);
+    wakeup_fd_close_when_unused(&sub->wake_publisher, &sub->wake_receiver);
+    memory_defer(&sub->core->memory, &sub->block.reclaim, subscription_free);
 }
 
 /* A reference from inside a read-side section; false if the last one is gone. */
@@ -89,7 +89,7 @@ int subscription_create(struct bus_core *core, const struct exitbus_topic *topic
     if (result < 0)
         return result;
     struct exitbus_subscription *sub =
-        memory_take(&core->memory, ids ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS);
+        memory_alloc(&core->memory, ids ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS);
     if (!sub)
         return -ENOMEM;
     queue_init(&sub->tail, &sub->head, &sub->first);
@@ -120,7 +120,7 @@ void subscription_close(struct exitbus_subscription *sub)
 {
     queue_close(&sub->head);
     probe(PROBE_UNSUBSCRIBE_CLOSED);
-    wakeup_closed(&sub->wake_publisher, &sub->wake_receiver);
+    wakeup_notify_closed(&sub->wake_publisher, &sub->wake_receiver);
     probe(PROBE_UNSUBSCRIBE_WOKEN);
 }
 

@@ -43,9 +43,9 @@
 #endif
 #define CHUNKS 20
 
-struct epoch_record epoch_nobody = {.number = EPOCH_NO_NUMBER};
-struct epoch_record epoch_stranger = {.number = EPOCH_NO_NUMBER};
-_Thread_local struct epoch_record *epoch_own = &epoch_nobody;
+struct epoch_record epoch_no_record = {.number = EPOCH_NO_NUMBER};
+struct epoch_record epoch_shared_record = {.number = EPOCH_NO_NUMBER};
+_Thread_local struct epoch_record *epoch_own = &epoch_no_record;
 
 static _Atomic(struct epoch_record *) chunks[CHUNKS];
 /* The low half: one more than the highest number in use. The high half counts changes. */
@@ -103,8 +103,9 @@ static void span_cover(uint32_t number)
     do {
         uint32_t count = (uint32_t)old > number ? (uint32_t)old : number + 1;
         wanted = ((old >> 32) + 1) << 32 | count;
-        /* Acquire and release; pairs with span_lower(), and with epoch_span() for the chunk. */
-    } while (!cas_weak_acq_rel(&span, &old, wanted));
+        /* Release; pairs with span_lower(), and with epoch_span(). The values before it are read-
+         * modify-writes, too, so who reads this one acquires them all. */
+    } while (!cas_weak_release(&span, &old, wanted));
 }
 
 static uint32_t owner_thread(uint64_t owner)
@@ -119,7 +120,7 @@ static void span_lower(void)
     uint64_t old = load_acquire(&span);
     while ((uint32_t)old > 0 && !owner_thread(load_acquire(&record_at((uint32_t)old - 1)->owner))) {
         uint64_t wanted = ((old >> 32) + 1) << 32 | ((uint32_t)old - 1);
-        if (cas_acq_rel_else_acquire(&span, &old, wanted))
+        if (cas_release_else_acquire(&span, &old, wanted))
             old = wanted;
     }
 }
@@ -152,7 +153,7 @@ static void record_leave_section(struct epoch_record *record)
 static void leave_record(void *record)
 {
     epoch_ending = true;
-    epoch_own = &epoch_stranger;
+    epoch_own = &epoch_shared_record;
     if (!((struct epoch_record *)record)->usable)
         return; /* the parent's */
     record_leave_section(record);
@@ -167,7 +168,7 @@ static struct epoch_record *take_over(uint32_t thread)
     for (unsigned chunk = 0; chunk < CHUNKS; chunk++) {
         struct epoch_record *records = chunk_at(chunk);
         for (uint32_t i = 0; records && i < chunk_size(chunk); i++) {
-            uint64_t owner = load_acquire(&records[i].owner);
+            uint64_t owner = load_relaxed(&records[i].owner);
             if (!owner_thread(owner) || !sys_thread_ended(owner_thread(owner)) ||
                 !record_take(&records[i], owner, thread))
                 continue;
@@ -213,51 +214,51 @@ static void register_thread(void)
     }
     if (own)
         span_cover(own->number);
-    epoch_own = own ? own : &epoch_stranger;
+    epoch_own = own ? own : &epoch_shared_record;
 }
 
-/* -------------------------------------------------------------------------------- strangers */
+/* ------------------------------------------------------------------------------ shared record */
 
-static _Atomic uint64_t strangers[2];
-static _Atomic uint32_t strangers_count_in; /* which of them */
+static _Atomic uint64_t shared_counts[2];
+static _Atomic uint32_t shared_current; /* which of them */
 static _Thread_local struct {
     uint32_t depth, counted_in;
-} strange __attribute__((tls_model("initial-exec")));
+} own_shared __attribute__((tls_model("initial-exec")));
 
-static bool strangers_in(unsigned which)
+static bool shared_inside(unsigned which)
 {
-    return load_acquire(&strangers[which]) != 0;
+    return load_acquire(&shared_counts[which]) != 0;
 }
 
 void epoch_enter_first(void)
 {
-    if (epoch_own != &epoch_stranger) {
+    if (epoch_own != &epoch_shared_record) {
         register_thread();
-        if (epoch_own != &epoch_stranger) {
+        if (epoch_own != &epoch_shared_record) {
             epoch_enter();
             return;
         }
     }
-    if (strange.depth++ > 0)
+    if (own_shared.depth++ > 0)
         return;
-    strange.counted_in = load_relaxed(&strangers_count_in);
-    fetch_add_relaxed(&strangers[strange.counted_in], 1);
+    own_shared.counted_in = load_relaxed(&shared_current);
+    fetch_add_relaxed(&shared_counts[own_shared.counted_in], 1);
     fence_seq_cst(); /* in place of barrier_light, as in epoch_enter */
 }
 
-void epoch_leave_strange(void)
+void epoch_leave_shared(void)
 {
-    if (epoch_own != &epoch_stranger || --strange.depth > 0)
+    if (epoch_own != &epoch_shared_record || --own_shared.depth > 0)
         return; /* the former: it was entered before a fork */
-    if (!strangers_in(strange.counted_in))
+    if (!shared_inside(own_shared.counted_in))
         return; /* likewise */
-    /* Release; pairs with strangers_in(). */
-    fetch_sub_release(&strangers[strange.counted_in], 1);
+    /* Release; pairs with shared_inside(). */
+    fetch_sub_release(&shared_counts[own_shared.counted_in], 1);
 }
 
 bool epoch_inside(void)
 {
-    return (epoch_own->usable ? epoch_own->depth : strange.depth) > 0;
+    return (epoch_own->usable ? epoch_own->depth : own_shared.depth) > 0;
 }
 
 /* --------------------------------------------------------------------------- begin, prepare */
@@ -270,7 +271,7 @@ int epoch_begin(bool forked)
         for (unsigned i = 0; i < CHUNKS; i++)
             store_relaxed(&chunks[i], NULL);
         for (unsigned i = 0; i < 2; i++)
-            store_relaxed(&strangers[i], 0);
+            store_relaxed(&shared_counts[i], 0);
         store_relaxed(&span, 0);
     }
     if (!has_key)
@@ -280,7 +281,7 @@ int epoch_begin(bool forked)
 
 int epoch_prepare(void)
 {
-    if (!epoch_own->usable && strange.depth == 0)
+    if (!epoch_own->usable && own_shared.depth == 0)
         register_thread();
     return epoch_own->usable || epoch_ending ? 0 : -ENOMEM;
 }
@@ -319,7 +320,7 @@ bool epoch_grace_begin(struct epoch_grace *grace)
 {
     grace->count = 0;
     /* Unreachable before the look at the numbers; pairs with epoch_enter. */
-    if (!barrier_try() || strangers_in(0) || strangers_in(1))
+    if (!barrier_try() || shared_inside(0) || shared_inside(1))
         return false;
     const struct epoch_record *record;
     uint32_t number = 0;
@@ -362,9 +363,9 @@ void epoch_wait(void)
         while (sections_of(record) == sections)
             nap(&naps);
     for (unsigned twice = 0; twice < 2; twice++) {
-        uint32_t which = load_relaxed(&strangers_count_in);
-        store_relaxed(&strangers_count_in, 1 - which);
-        while (strangers_in(which))
+        uint32_t which = load_relaxed(&shared_current);
+        store_relaxed(&shared_current, 1 - which);
+        while (shared_inside(which))
             nap(&naps);
     }
 }

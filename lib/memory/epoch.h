@@ -32,7 +32,7 @@ struct epoch_record {
 
 /* This thread's record; one that is not usable before its first section, and a stranger's. */
 extern _Thread_local struct epoch_record *epoch_own __attribute__((tls_model("initial-exec")));
-extern struct epoch_record epoch_nobody, epoch_stranger;
+extern struct epoch_record epoch_no_record, epoch_shared_record;
 /* Our destructor has run for this thread. */
 extern _Thread_local bool epoch_ending __attribute__((tls_model("initial-exec")));
 
@@ -47,7 +47,7 @@ int epoch_prepare(void);
 
 /* What enter and leave do for a thread without a usable record. */
 void epoch_enter_first(void);
-void epoch_leave_strange(void);
+void epoch_leave_shared(void);
 
 #define EPOCH_NO_NUMBER UINT32_MAX
 
@@ -80,7 +80,7 @@ static inline void epoch_leave(void)
 {
     struct epoch_record *own = epoch_own;
     if (unlikely(!own->usable)) {
-        epoch_leave_strange();
+        epoch_leave_shared();
         return;
     }
     if (unlikely(--own->depth > 0))

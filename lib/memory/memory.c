@@ -79,8 +79,8 @@ static struct slab *slab_new(struct memory *memory, struct pool *pool)
     slab->pool = pool;
     slab->size = size;
     slab->capacity = (uint32_t)((size - sizeof *slab) / pool->block_size);
-    slab->found = 0;
-    slab->hollow = 0;
+    slab->free_seen = 0;
+    slab->purged = 0;
     atomic_init(&slab->cut, 1); /* the first block is for the caller */
     return slab;
 }
@@ -88,7 +88,7 @@ static struct slab *slab_new(struct memory *memory, struct pool *pool)
 void slab_unmap(struct memory *memory, struct slab *slab)
 {
     /* Hollow blocks do not count as held. */
-    fetch_add_relaxed(&memory->bytes, slab->hollow * slab->pool->block_size);
+    fetch_add_relaxed(&memory->bytes, slab->purged * slab->pool->block_size);
     memory_unmap(memory, slab, slab->size);
 }
 
@@ -148,7 +148,7 @@ void pool_push(struct pool *pool, struct block *first, struct block *last, size_
     while (!cas_weak_release(&pool->free, &top, first));
 }
 
-void *memory_take(struct memory *memory, unsigned class)
+void *memory_alloc(struct memory *memory, unsigned class)
 {
     struct pool *pool = &memory->pools[class];
     struct block *block = pop_free(pool);
@@ -176,7 +176,7 @@ void *memory_take(struct memory *memory, unsigned class)
     }
 }
 
-void memory_give(struct memory *memory, unsigned class, void *block)
+void memory_free(struct memory *memory, unsigned class, void *block)
 {
     struct pool *pool = &memory->pools[class];
     out_of_bounds((struct block *)block + 1, pool->block_size - sizeof(struct block));
@@ -184,9 +184,9 @@ void memory_give(struct memory *memory, unsigned class, void *block)
     trim_maybe(memory);
 }
 
-void memory_end(struct memory *memory)
+void memory_stop_trimming(struct memory *memory)
 {
-    store_release(&memory->ending, true);
+    store_release(&memory->trim_stopped, true);
 }
 
 /* ------------------------------------------------------------------------------ begin and end */

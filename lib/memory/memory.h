@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The memory of one bus: a lock-free pool of equal blocks for each of a few sizes, cut from slabs.
- * memory_take() never calls malloc: it pops a free block, or cuts one from the current slab, or
+ * memory_alloc() never calls malloc: it pops a free block, or cuts one from the current slab, or
  * asks the allocator (by default mmap, which takes no lock in user space) for a slab (G4).
  *
  * A block that anybody else may have seen comes back only after a grace period (memory_retire, or
- * memory_give in a reclaim callback). That makes reuse safe for readers, and it is also what keeps
+ * memory_free in a reclaim callback). That makes reuse safe for readers, and it is also what keeps
  * the lock-free stack of free blocks free of the ABA problem: whoever has read its top is inside a
  * read-side section, so that block can't have left and come back.
  *
@@ -57,8 +57,8 @@ struct chain {
 struct limbo {
     _Alignas(CACHE_LINE) _Atomic uint32_t busy; /* somebody is at it; guards what has no atomic */
     _Atomic uint32_t occupied;                  /* there is something to come back */
-    _Atomic uint32_t watched;                   /* a callback is on its way */
-    bool graced;                                /* a grace period for `waiting` has begun */
+    _Atomic uint32_t poll_scheduled;            /* a callback is on its way */
+    bool grace_begun;                           /* a grace period for `waiting` has begun */
     struct chain open[MEMORY_CLASSES_MAX];
     struct chain waiting[MEMORY_CLASSES_MAX];
     struct epoch_grace grace;
@@ -74,7 +74,7 @@ struct memory {
     /* Words, since not every machine exchanges single bytes. */
     _Atomic uint32_t trimming;   /* one trim at a time */
     _Atomic uint32_t trim_again; /* something has come back since the last look */
-    _Atomic bool ending;         /* no new looks */
+    _Atomic bool trim_stopped;   /* no new looks */
     unsigned trim_looks;         /* owned by the trim in progress, like those below */
     unsigned trim_idle_looks;    /* since anything came back, or went */
     size_t trim_next;            /* the pool to look at next: each gets its turn */
@@ -92,7 +92,7 @@ void memory_init(struct memory *memory, const struct exitbus_allocator *allocato
                  const size_t *block_sizes, size_t classes);
 
 /* Begin no further callbacks of the memory's own accord. */
-void memory_end(struct memory *memory);
+void memory_stop_trimming(struct memory *memory);
 
 /* Give everything back. Nobody may be using it and no callback may be on its way. */
 void memory_destroy(struct memory *memory);
@@ -101,16 +101,16 @@ void memory_destroy(struct memory *memory);
  * A block of a class, aligned to CACHE_LINE, holding leftovers; NULL if there is no memory. Only
  * inside a read-side section. Lock-free.
  */
-void *memory_take(struct memory *memory, unsigned class);
+void *memory_alloc(struct memory *memory, unsigned class);
 
-/* What memory_take is likely to give next: an address to fetch into the cache, nothing more. */
+/* What memory_alloc is likely to give next: an address to fetch into the cache, nothing more. */
 static inline const void *memory_peek(const struct memory *memory, unsigned class)
 {
     return load_relaxed(&memory->pools[class].free);
 }
 
 /* Make a block free. Only if nobody else can have seen it, or after a grace period. Lock-free. */
-void memory_give(struct memory *memory, unsigned class, void *block);
+void memory_free(struct memory *memory, unsigned class, void *block);
 
 /*
  * Make a block of `class` free after a grace period, soon. Fewer than a batch may stay behind,
@@ -119,10 +119,10 @@ void memory_give(struct memory *memory, unsigned class, void *block);
  */
 void memory_retire(struct memory *memory, unsigned class, void *block);
 
-/* Like reclaim_later(), but memory_destroy() can be told to wait: see memory_callbacks(). */
-void memory_later(struct memory *memory, struct reclaim_head *head,
+/* Like reclaim_defer(), but memory_destroy() can be told to wait: see memory_callbacks(). */
+void memory_defer(struct memory *memory, struct reclaim_head *head,
                   void (*callback)(struct rcu_head *));
-/* Ends a callback of memory_later(); the memory may be gone when this returns. */
+/* Ends a callback of memory_defer(); the memory may be gone when this returns. */
 void memory_callback_end(struct memory *memory);
 static inline size_t memory_callbacks(struct memory *memory)
 {

@@ -13,20 +13,20 @@
 #define SLAB_LARGE ((size_t)2 << 20)
 #define SLAB_LARGE_FROM ((size_t)16 << 20)
 
-/* slab->found, once the trim in progress has decided: */
-#define SLAB_GOES UINT32_MAX           /* all of it goes back */
-#define SLAB_HOLLOWED (UINT32_MAX - 1) /* its free pages do */
+/* slab->free_seen, once the trim in progress has decided: */
+#define SLAB_UNMAP UINT32_MAX       /* all of it goes back */
+#define SLAB_PURGE (UINT32_MAX - 1) /* its free pages do */
 
 struct slab {
     struct slab *next; /* in memory->slabs; later in trim_slabs */
     struct memory *memory;
     struct pool *pool;
     size_t size;
-    uint32_t capacity;        /* blocks that fit */
-    _Atomic uint32_t cut;     /* blocks cut so far; may overshoot */
-    uint32_t found;           /* free blocks counted by the trim in progress, or as above */
-    uint32_t hollow;          /* blocks whose pages have gone back: they are free, and in no list */
-    struct slab *hollow_next; /* in the trim in progress */
+    uint32_t capacity;       /* blocks that fit */
+    _Atomic uint32_t cut;    /* blocks cut so far; may overshoot */
+    uint32_t free_seen;      /* free blocks counted by the trim in progress, or as above */
+    uint32_t purged;         /* blocks whose pages have gone back: they are free, and in no list */
+    struct slab *purge_next; /* in the trim in progress */
     _Alignas(CACHE_LINE) char blocks[];
 };
 

@@ -2,7 +2,7 @@
 /*
  * The worker: see reclaim.h.
  *
- *   - reclaim_later() pushes onto a stack; the worker takes all of it with one exchange, waits for
+ *   - reclaim_defer() pushes onto a stack; the worker takes all of it with one exchange, waits for
  *     a grace period, and calls the callbacks, the oldest first. Then it naps for some 10 ms, so
  * that many share a grace period. If there is nothing it sleeps, and at rest nothing runs.
  *   - The worker says that it sleeps or naps before it looks at the stack for the last time; a
@@ -13,7 +13,7 @@
  *     thread that is stopped by exit like any other.
  *   - A forked child has no worker. Its first bus starts one, which begins with an empty stack.
  *
- * Memory is handed on by the stack: reclaim_later() releases, the worker acquires.
+ * Memory is handed on by the stack: reclaim_defer() releases, the worker acquires.
  */
 #include "memory/reclaim.h"
 #include "base/fork_guard.h"
@@ -223,7 +223,7 @@ static void push(struct reclaim_head *head, void (*callback)(struct rcu_head *),
     wake_worker(at_once);
 }
 
-void reclaim_later(struct reclaim_head *head, void (*callback)(struct rcu_head *))
+void reclaim_defer(struct reclaim_head *head, void (*callback)(struct rcu_head *))
 {
     tsan_released(&reclaim_grace_periods);
     push(head, callback, false);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Deferred freeing (G6). Memory that another thread may still touch goes through reclaim_later(),
+ * Deferred freeing (G6). Memory that another thread may still touch goes through reclaim_defer(),
  * and comes out in a callback on the worker, a thread of our own, after a grace period: when every
  * section of the library that could have seen it has ended (epoch.h), and every read-side section
  * of the caller's own (liburcu, flavour bp), so that a subscription may be looked up in one.
@@ -10,7 +10,7 @@
  * 0.13.3 on liburcu's destructor waits for call_rcu's thread, which a forked child does not have.
  *
  * ThreadSanitizer does not see fences; the annotations here tell it: what happened in a section
- * that ended before a grace period, and before reclaim_later(), happened before the callback. Uses:
+ * that ended before a grace period, and before reclaim_defer(), happened before the callback. Uses:
  * platform, epoch, fork_guard.
  */
 #ifndef EXITBUS_RECLAIM_H
@@ -29,7 +29,7 @@
 /* Its address stands for the grace periods, in what ThreadSanitizer is told. */
 extern char reclaim_grace_periods;
 
-/* Part of anything that can be given to reclaim_later(). Other threads never look at it. */
+/* Part of anything that can be given to reclaim_defer(). Other threads never look at it. */
 struct reclaim_head {
     struct rcu_head
         rcu; /* liburcu's type, so that the model checker's fits; its code is not used */
@@ -71,7 +71,7 @@ bool reclaim_inside(void);
  * which this was. Non-blocking and without malloc. The callback must begin with
  * reclaim_callback_begin().
  */
-void reclaim_later(struct reclaim_head *head, void (*callback)(struct rcu_head *));
+void reclaim_defer(struct reclaim_head *head, void (*callback)(struct rcu_head *));
 
 static inline struct reclaim_head *reclaim_callback_begin(struct rcu_head *rcu)
 {
@@ -79,7 +79,7 @@ static inline struct reclaim_head *reclaim_callback_begin(struct rcu_head *rcu)
     return container_of(rcu, struct reclaim_head, rcu);
 }
 
-/* Wake the worker, as a thread stopped behind its reclaim_later() might not have done. */
+/* Wake the worker, as a thread stopped behind its reclaim_defer() might not have done. */
 void reclaim_hurry(void);
 
 /* Wait for a grace period. Not inside a section. */

@@ -48,7 +48,7 @@ static void chain_free(struct memory *memory, unsigned class, struct chain *chai
 }
 
 /* A chain of its own comes back by the worker, too: its first block's head is for that. */
-static void chain_freed_late(struct rcu_head *rcu)
+static void chain_free_deferred(struct rcu_head *rcu)
 {
     struct block *first = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
     struct memory *memory = first->slab->memory;
@@ -58,12 +58,12 @@ static void chain_freed_late(struct rcu_head *rcu)
     memory_callback_end(memory);
 }
 
-static void chain_later(struct memory *memory, struct chain *chain)
+static void chain_defer(struct memory *memory, struct chain *chain)
 {
     if (!chain->first)
         return;
     store_relaxed(&chain->last->chain, NULL);
-    memory_later(memory, &chain->first->reclaim, chain_freed_late);
+    memory_defer(memory, &chain->first->reclaim, chain_free_deferred);
     *chain = (struct chain){0};
 }
 
@@ -72,11 +72,11 @@ static void chain_later(struct memory *memory, struct chain *chain)
 static bool limbo_enter(struct limbo *limbo)
 {
     /* Acquire: pairs with limbo_leave, for what the flag guards. Sequentially consistent: if
-     * limbo_look can't enter, whoever leaves after that sees that there is no look. */
+     * limbo_scheduled_poll can't enter, whoever leaves after that sees that there is no look. */
     return !load_seq_cst(&limbo->busy) && !exchange_seq_cst(&limbo->busy, 1);
 }
 
-static void limbo_watch(struct memory *memory);
+static void limbo_schedule_poll(struct memory *memory);
 
 /* Leave, and see to it that somebody looks again if there is something to come back. */
 static void limbo_leave(struct memory *memory, bool occupied)
@@ -84,7 +84,7 @@ static void limbo_leave(struct memory *memory, bool occupied)
     store_relaxed(&memory->limbo.occupied, occupied);
     store_seq_cst(&memory->limbo.busy, 0);
     if (occupied)
-        limbo_watch(memory);
+        limbo_schedule_poll(memory);
 }
 
 static bool limbo_has_open(const struct limbo *limbo)
@@ -103,7 +103,7 @@ static bool limbo_open_grace(struct memory *memory)
     bool begun = epoch_grace_begin(&limbo->grace);
     for (unsigned i = 0; i < MEMORY_CLASSES_MAX; i++) {
         if (!begun) {
-            chain_later(memory, &limbo->open[i]);
+            chain_defer(memory, &limbo->open[i]);
             continue;
         }
         limbo->waiting[i] = limbo->open[i];
@@ -116,22 +116,22 @@ static bool limbo_open_grace(struct memory *memory)
 static bool limbo_free(struct memory *memory)
 {
     struct limbo *limbo = &memory->limbo;
-    if (!limbo->graced || !epoch_grace_over(&limbo->grace))
+    if (!limbo->grace_begun || !epoch_grace_over(&limbo->grace))
         return false;
     for (unsigned i = 0; i < MEMORY_CLASSES_MAX; i++)
         if (limbo->waiting[i].first)
             chain_free(memory, i, &limbo->waiting[i]);
-    limbo->graced = false;
+    limbo->grace_begun = false;
     return true;
 }
 
 /* And begin a grace period for what has come since. True if there is still something to come. */
-static bool limbo_go_on(struct memory *memory)
+static bool limbo_advance(struct memory *memory)
 {
     limbo_free(memory);
-    if (!memory->limbo.graced)
-        memory->limbo.graced = limbo_open_grace(memory);
-    return memory->limbo.graced;
+    if (!memory->limbo.grace_begun)
+        memory->limbo.grace_begun = limbo_open_grace(memory);
+    return memory->limbo.grace_begun;
 }
 
 /* Begins none: publishers call this, and should not pay for a membarrier. */
@@ -141,25 +141,26 @@ bool limbo_poll(struct memory *memory)
     if (!load_relaxed(&limbo->occupied) || !limbo_enter(limbo))
         return false;
     bool freed = limbo_free(memory);
-    limbo_leave(memory, limbo->graced || limbo_has_open(limbo));
+    limbo_leave(memory, limbo->grace_begun || limbo_has_open(limbo));
     return freed;
 }
 
-static void limbo_look(struct rcu_head *rcu)
+static void limbo_scheduled_poll(struct rcu_head *rcu)
 {
     struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, limbo.reclaim);
     /* First, so that whoever leaves limbo from here on sees to it that there is another look. */
-    store_seq_cst(&memory->limbo.watched, 0);
+    store_seq_cst(&memory->limbo.poll_scheduled, 0);
     if (limbo_enter(&memory->limbo))
-        limbo_leave(memory, limbo_go_on(memory));
+        limbo_leave(memory, limbo_advance(memory));
     trim_maybe(memory);
     memory_callback_end(memory);
 }
 
-static void limbo_watch(struct memory *memory)
+static void limbo_schedule_poll(struct memory *memory)
 {
-    if (!load_seq_cst(&memory->limbo.watched) && !exchange_seq_cst(&memory->limbo.watched, 1))
-        memory_later(memory, &memory->limbo.reclaim, limbo_look);
+    if (!load_seq_cst(&memory->limbo.poll_scheduled) &&
+        !exchange_seq_cst(&memory->limbo.poll_scheduled, 1))
+        memory_defer(memory, &memory->limbo.reclaim, limbo_scheduled_poll);
 }
 
 /* -------------------------------------------------------------------------------------- retire */
@@ -178,7 +179,7 @@ static void retire_batch(struct memory *memory, unsigned class)
     if (!chain.first)
         return;
     if (!limbo_enter(limbo)) {
-        chain_later(memory, &chain);
+        chain_defer(memory, &chain);
         return;
     }
     struct chain *open = &limbo->open[class];
@@ -188,7 +189,7 @@ static void retire_batch(struct memory *memory, unsigned class)
         chain.count += open->count;
     }
     *open = chain;
-    limbo_leave(memory, limbo_go_on(memory));
+    limbo_leave(memory, limbo_advance(memory));
 }
 
 void retire_rest(struct memory *memory)
@@ -216,11 +217,11 @@ void memory_retire(struct memory *memory, unsigned class, void *address)
 
 /* ------------------------------------------------------------------------------------ callbacks */
 
-void memory_later(struct memory *memory, struct reclaim_head *head,
+void memory_defer(struct memory *memory, struct reclaim_head *head,
                   void (*callback)(struct rcu_head *))
 {
     fetch_add_relaxed(&memory->callbacks, 1);
-    reclaim_later(head, callback);
+    reclaim_defer(head, callback);
 }
 
 /*

@@ -63,7 +63,7 @@ static void trim_unmap(struct rcu_head *rcu)
 }
 
 /* Every block of the slab is in trim_blocks, so nobody uses it. */
-static void trim_take_slab(struct memory *memory, struct slab *slab)
+static void trim_remove_slab(struct memory *memory, struct slab *slab)
 {
     struct pool *pool = memory->trim_pool;
     struct slab *current = slab; /* fully cut, and others may still be reading that */
@@ -81,17 +81,17 @@ static uint32_t slab_cut(const struct slab *slab)
 }
 
 /*
- * What becomes of a slab, of whose blocks `found` are free: SLAB_GOES (it is then taken out of the
- * pool), SLAB_HOLLOWED, or 0: its free blocks stay in the pool.
+ * What becomes of a slab, of whose blocks `found` are free: SLAB_UNMAP (it is then taken out of the
+ * pool), SLAB_PURGE, or 0: its free blocks stay in the pool.
  */
 static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *kept)
 {
     struct pool *pool = memory->trim_pool;
-    uint32_t cut = slab_cut(slab), in_use = cut - slab->found - slab->hollow;
+    uint32_t cut = slab_cut(slab), in_use = cut - slab->free_seen - slab->purged;
     if (in_use > 0 && (slab->size == SLAB_SMALL || !memory->own_allocator ||
                        in_use > slab->capacity / TRIM_USED_ONE_IN))
         return 0;
-    size_t free = in_use > 0 ? slab->found * pool->block_size : slab->size;
+    size_t free = in_use > 0 ? slab->free_seen * pool->block_size : slab->size;
     if (*kept + free <= memory->trim_keep) {
         *kept += free;
         return 0;
@@ -99,20 +99,20 @@ static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *ke
     if (cut < slab->capacity) {
         probe(PROBE_TRIM_DECIDING);
         struct slab *current = slab;
-        /* Acquire: pairs with the CAS in memory_take, by somebody who has found it fully cut. */
+        /* Acquire: pairs with the CAS in memory_alloc, by somebody who has found it fully cut. */
         if (cas_acquire_else_acquire(&pool->current, &current, NULL))
             return 0; /* somebody may be about to cut from it: next time */
         if (slab_cut(slab) != cut)
             return 0; /* somebody has, and then replaced it */
     }
     if (in_use > 0)
-        return SLAB_HOLLOWED;
-    trim_take_slab(memory, slab);
-    return SLAB_GOES;
+        return SLAB_PURGE;
+    trim_remove_slab(memory, slab);
+    return SLAB_UNMAP;
 }
 
 /* Whole pages that lie in blocks `from` to `to` of a slab; the last one ends with the slab. */
-static void give_pages(struct slab *slab, uint32_t from, uint32_t to)
+static void purge_pages(struct slab *slab, uint32_t from, uint32_t to)
 {
     uintptr_t begin = (uintptr_t)slab_block(slab, from);
     uintptr_t end =
@@ -126,55 +126,55 @@ static void give_pages(struct slab *slab, uint32_t from, uint32_t to)
 
 /* What a block that has just been found hollow names as its slab. Not NULL: that is what it names
  * between being cut and being somebody's. */
-static struct slab hollow_mark;
+static struct slab purged_mark;
 
 /* Give back the pages of blocks that have just been marked, and of those that were never cut. */
-static void slab_hollow_out(struct slab *slab)
+static void slab_purge(struct slab *slab)
 {
     (void)madvise(slab, slab->size, MADV_NOHUGEPAGE); /* or they might come back as one */
     uint32_t cut = slab_cut(slab), run = 0;
     for (uint32_t i = 0; i < cut; i++) {
-        if (slab_block(slab, i)->slab == &hollow_mark)
+        if (slab_block(slab, i)->slab == &purged_mark)
             continue;
-        give_pages(slab, run, i);
+        purge_pages(slab, run, i);
         run = i + 1;
     }
-    give_pages(slab, run, slab->capacity);
+    purge_pages(slab, run, slab->capacity);
 }
 
 static void trim_sort(struct rcu_head *rcu)
 {
     struct memory *memory = container_of(reclaim_callback_begin(rcu), struct memory, trim_reclaim);
     for (struct block *b = memory->trim_blocks; b; b = load_relaxed(&b->chain))
-        b->slab->found++;
+        b->slab->free_seen++;
 
     size_t kept = 0;
-    struct slab *hollowed = NULL;
+    struct slab *to_purge = NULL;
     struct block *next;
     for (struct block *b = memory->trim_blocks; b; b = next) {
         next = load_relaxed(&b->chain);
         struct slab *slab = b->slab;
-        if (slab->found > 0 && slab->found < SLAB_HOLLOWED) { /* its first block */
-            slab->found = trim_decide(memory, slab, &kept);
-            if (slab->found == SLAB_HOLLOWED) {
-                slab->hollow_next = hollowed;
-                hollowed = slab;
+        if (slab->free_seen > 0 && slab->free_seen < SLAB_PURGE) { /* its first block */
+            slab->free_seen = trim_decide(memory, slab, &kept);
+            if (slab->free_seen == SLAB_PURGE) {
+                slab->purge_next = to_purge;
+                to_purge = slab;
             }
         }
-        if (slab->found == SLAB_HOLLOWED) {
-            b->slab = &hollow_mark;
-            slab->hollow++;
+        if (slab->free_seen == SLAB_PURGE) {
+            b->slab = &purged_mark;
+            slab->purged++;
             fetch_sub_relaxed(&memory->bytes, memory->trim_pool->block_size);
-        } else if (slab->found == 0) {
+        } else if (slab->free_seen == 0) {
             pool_push(memory->trim_pool, b, b, 1);
         }
     }
-    for (; hollowed; hollowed = hollowed->hollow_next) {
-        slab_hollow_out(hollowed);
-        hollowed->found = 0;
+    for (; to_purge; to_purge = to_purge->purge_next) {
+        slab_purge(to_purge);
+        to_purge->free_seen = 0;
     }
     memory->trim_blocks = NULL;
-    memory_later(memory, &memory->trim_reclaim, trim_unmap);
+    memory_defer(memory, &memory->trim_reclaim, trim_unmap);
     memory_callback_end(memory);
 }
 
@@ -193,7 +193,7 @@ static bool trim_begin(struct memory *memory, struct pool *pool)
     for (struct block *b = memory->trim_blocks; b; b = load_relaxed(&b->chain))
         taken++;
     fetch_sub_relaxed(&pool->free_count, taken);
-    memory_later(memory, &memory->trim_reclaim, trim_sort);
+    memory_defer(memory, &memory->trim_reclaim, trim_sort);
     return true;
 }
 
@@ -230,8 +230,8 @@ static void trim_go_on(struct memory *memory)
     if (exchange_relaxed(&memory->trim_again, 0))
         memory->trim_idle_looks = 0;
     if (memory->trim_idle_looks < TRIM_LOOKS && has_surplus(memory) &&
-        !load_acquire(&memory->ending)) {
-        memory_later(memory, &memory->trim_reclaim, trim_look);
+        !load_acquire(&memory->trim_stopped)) {
+        memory_defer(memory, &memory->trim_reclaim, trim_look);
     } else {
         memory->trim_idle_looks = 0;
         /* Release: hands the trim_ fields to the next trim. */
@@ -247,5 +247,5 @@ void trim_maybe(struct memory *memory)
         store_relaxed(&memory->trim_again, 1);
     /* Acquire: takes over the trim_ fields from the last trim. */
     if (!load_relaxed(&memory->trimming) && !exchange_acquire(&memory->trimming, 1))
-        memory_later(memory, &memory->trim_reclaim, trim_look);
+        memory_defer(memory, &memory->trim_reclaim, trim_look);
 }

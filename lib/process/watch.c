@@ -133,7 +133,7 @@ static void child_watch_destroy(struct watch_set *set, struct child_watch *watch
 struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, bool spawned)
 {
     reclaim_enter();
-    struct child_watch *watch = memory_take(&set->bus->core.memory, WATCH_CLASS);
+    struct child_watch *watch = memory_alloc(&set->bus->core.memory, WATCH_CLASS);
     reclaim_leave();
     if (!watch)
         return NULL;

@@ -67,7 +67,7 @@ static struct segment *segment_new(const struct segment *last, struct memory *me
     while (growth[step].class < SEGMENT_CLASS_126 &&
            (growth[step].capacity < wanted || growth[step].capacity < cells))
         step++;
-    struct segment *segment = memory_take(memory, growth[step].class);
+    struct segment *segment = memory_alloc(memory, growth[step].class);
     if (!segment)
         return NULL;
     if (unlikely(segment->base == BASE_UNKNOWN))

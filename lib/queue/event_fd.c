@@ -131,7 +131,7 @@ static inline bool fd_change(struct wake_publisher *publisher, uint64_t *word, u
 }
 
 /* After a change to `word`: close the descriptor if that was its end. See 9. */
-static inline void fd_close_at_end(struct wake_receiver *receiver, uint64_t word)
+static inline void fd_close_if_unused(struct wake_receiver *receiver, uint64_t word)
 {
     if (likely(!(word & FD_ENDED)) || word & FD_UNCOUNTED)
         return;
@@ -203,7 +203,7 @@ void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *rec
         if (next == word)
             return;
         if (fd_change(publisher, &word, next)) {
-            fd_close_at_end(receiver, next);
+            fd_close_if_unused(receiver, next);
             return;
         }
     }
@@ -239,7 +239,7 @@ static void fd_leave(struct wake_publisher *publisher, struct wake_receiver *rec
         if (signalled && fd_same_version(word, announced))
             next |= FD_SIGNALLED;
     } while (!fd_change(publisher, &word, next));
-    fd_close_at_end(receiver, next);
+    fd_close_if_unused(receiver, next);
 }
 
 bool wakeup_fd_clear(struct wake_publisher *publisher, struct wake_receiver *receiver,
@@ -339,7 +339,7 @@ int wakeup_fd(struct wake_publisher *publisher, struct wake_receiver *receiver)
     return fd_number(fd);
 }
 
-void wakeup_end(struct wake_publisher *publisher, struct wake_receiver *receiver)
+void wakeup_fd_close_when_unused(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
     if (!wakeup_fd_used(receiver))
         return;
@@ -348,5 +348,5 @@ void wakeup_end(struct wake_publisher *publisher, struct wake_receiver *receiver
     do
         ended = word | FD_CLOSED | FD_ENDED;
     while (!fd_change(publisher, &word, ended));
-    fd_close_at_end(receiver, ended);
+    fd_close_if_unused(receiver, ended);
 }

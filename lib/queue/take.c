@@ -194,7 +194,7 @@ void queue_destroy(struct queue_head *head, struct memory *memory)
         struct segment *next = load_relaxed(&segment->next);
         if (segment->class < SEGMENT_CLASSES) {
             segment->base = BASE_UNKNOWN;
-            memory_give(memory, segment->class, segment);
+            memory_free(memory, segment->class, segment);
         }
         segment = next;
     }

@@ -22,7 +22,7 @@ void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *
         event_fd_signal(publisher, receiver, false);
 }
 
-void wakeup_closed(struct wake_publisher *publisher, struct wake_receiver *receiver)
+void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
     barrier_light(); /* the close before the look; pairs with each barrier_heavy */
     if (event_count_may_sleep(publisher))

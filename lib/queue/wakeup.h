@@ -37,7 +37,7 @@ struct wake_receiver {         /* on the receivers' line */
 void wakeup_init(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
 /* The last reference is gone: close the eventfd, if nobody is using it. */
-void wakeup_end(struct wake_publisher *publisher, struct wake_receiver *receiver);
+void wakeup_fd_close_when_unused(struct wake_publisher *publisher, struct wake_receiver *receiver);
 /* Close it if that has not been done. A grace period later. */
 void wakeup_destroy(struct wake_receiver *receiver);
 
@@ -61,7 +61,7 @@ static inline void wakeup_notify(struct wake_publisher *publisher, struct wake_r
 }
 
 /* After the queue was closed: wake everybody, and leave the eventfd readable for good. */
-void wakeup_closed(struct wake_publisher *publisher, struct wake_receiver *receiver);
+void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
 /*
  * The sleeper's side: announce, then look at the queue once more, then sleep on what announce

@@ -181,7 +181,7 @@ TEST(process_limits, callbacks_come_in_order_after_the_sections)
     __atomic_store_n(&exitbus_test_syscall, count_naps, __ATOMIC_RELEASE);
     reclaim_enter();
     for (size_t i = 0; i < 1000; i++)
-        reclaim_later(&heads[i], expect_next);
+        reclaim_defer(&heads[i], expect_next);
     await(atomic_load(&naps) >= 3 || atomic_load(&called) > 0); /* it waits for this section */
     check_equal(atomic_load(&called), 0);
     reclaim_leave();

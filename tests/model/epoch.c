@@ -8,8 +8,8 @@
 #include <assert.h>
 #include <pthread.h>
 
-#ifndef STRANGER /* whether the visitor has no record of its own */
-#define STRANGER 0
+#ifndef SHARED_RECORD /* whether the visitor has no record of its own */
+#define SHARED_RECORD 0
 #endif
 #ifndef ENDS /* whether its thread ends in the middle of a section */
 #define ENDS 0
@@ -29,7 +29,7 @@ static bool reused;
 /* Thread-local variables are one for all in the model: who is meant is said before each call. */
 static struct epoch_record *register_thread(void)
 {
-    epoch_own = &epoch_nobody;
+    epoch_own = &epoch_no_record;
     epoch_ending = false;
     epoch_prepare();
     return epoch_own;
@@ -72,7 +72,7 @@ static void *retire(void *own)
     enter(own); /* a receiver is inside one itself when it retires */
     struct block *found = atomic_exchange_explicit(&place, NULL, memory_order_acq_rel);
     bool begun = epoch_grace_begin(&grace);
-    assert(begun || STRANGER);
+    assert(begun || SHARED_RECORD);
     leave(own);
     for (int i = 0; i < LOOKS && begun && !reused; i++) {
         if (epoch_grace_over(&grace)) {
@@ -94,7 +94,7 @@ int main(void)
     }
     atomic_init(&block.state, OLD);
     atomic_init(&place, &block);
-    pthread_create(&threads[0], NULL, visit, STRANGER ? &epoch_stranger : records[0]);
+    pthread_create(&threads[0], NULL, visit, SHARED_RECORD ? &epoch_shared_record : records[0]);
     pthread_create(&threads[1], NULL, retire, records[1]);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);

@@ -13,7 +13,7 @@ enum { USERS = 2 };
 /* Thread-local variables are one for all in the model: so it is said anew whose turn it is. */
 static void *use(void *nothing)
 {
-    epoch_own = &epoch_nobody;
+    epoch_own = &epoch_no_record;
     epoch_ending = false;
     epoch_prepare();
     struct epoch_record *own = epoch_own;

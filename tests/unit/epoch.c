@@ -185,7 +185,7 @@ TEST(epoch, a_thread_that_ended_inside_has_left)
 }
 
 /* No key is left that would tell of a thread's end: while such threads are inside, none begins. */
-TEST(epoch, strangers)
+TEST(epoch, shared_record)
 {
     pthread_key_t key;
     while (pthread_key_create(&key, NULL) == 0)
@@ -196,7 +196,7 @@ TEST(epoch, strangers)
     for (size_t i = 0; i < 2; i++) {
         visitor_start(&visitors[i], 1);
         visitor_step(&visitors[i]);
-        check(visitors[i].record == &epoch_stranger);
+        check(visitors[i].record == &epoch_shared_record);
     }
     check(!epoch_grace_begin(&grace));
     visitor_step(&visitors[0]);
@@ -210,13 +210,13 @@ TEST(epoch, strangers)
         visitor_end(&visitors[i]);
 }
 
-/* However many strangers come and go, the worker's wait for them ends. */
-static _Atomic bool strangers_go_on;
+/* However many threads of the shared record come and go, the worker's wait for them ends. */
+static _Atomic bool shared_go_on;
 
-static void *be_strange(void *entered)
+static void *use_shared_record(void *entered)
 {
-    epoch_own = &epoch_stranger;
-    while (atomic_load(&strangers_go_on)) {
+    epoch_own = &epoch_shared_record;
+    while (atomic_load(&shared_go_on)) {
         epoch_enter();
         atomic_fetch_add((_Atomic unsigned *)entered, 1);
         epoch_leave();
@@ -224,19 +224,19 @@ static void *be_strange(void *entered)
     return NULL;
 }
 
-TEST(epoch, strangers_that_never_rest)
+TEST(epoch, shared_record_never_at_rest)
 {
     enum { THREADS = 4 };
     pthread_t threads[THREADS];
     static _Atomic unsigned entered;
     check_ok(reclaim_init());
-    atomic_store(&strangers_go_on, true);
+    atomic_store(&shared_go_on, true);
     for (size_t i = 0; i < THREADS; i++)
-        threads[i] = thread_start(be_strange, &entered);
+        threads[i] = thread_start(use_shared_record, &entered);
     await(atomic_load(&entered) > THREADS);
     for (unsigned i = 0; i < 20; i++)
         reclaim_wait();
-    atomic_store(&strangers_go_on, false);
+    atomic_store(&shared_go_on, false);
     for (size_t i = 0; i < THREADS; i++)
         thread_join(threads[i]);
 }
@@ -277,7 +277,7 @@ static void memory_begin(struct memory *memory)
 
 static void memory_done(struct memory *memory)
 {
-    memory_end(memory);
+    memory_stop_trimming(memory);
     memory_wait_callbacks(memory);
     memory_destroy(memory);
     check_equal(atomic_load(&memory->bytes), 0);
@@ -287,7 +287,7 @@ static void take_and_retire_batch(struct memory *memory, void **blocks)
 {
     reclaim_enter();
     for (size_t i = 0; i < BATCH; i++)
-        check((blocks[i] = memory_take(memory, CLASS)));
+        check((blocks[i] = memory_alloc(memory, CLASS)));
     for (size_t i = 0; i < BATCH; i++)
         memory_retire(memory, CLASS, blocks[i]);
     reclaim_leave();
@@ -305,7 +305,7 @@ static bool among(void *const *blocks, const void *wanted)
 static bool take_one_of(struct memory *memory, void *const *blocks)
 {
     reclaim_enter();
-    void *block = memory_take(memory, CLASS);
+    void *block = memory_alloc(memory, CLASS);
     reclaim_leave();
     check(block);
     return among(blocks, block);
@@ -371,7 +371,7 @@ TEST(epoch, a_lost_holder_keeps_nobody_looking)
     memory_begin(&memory);
     reclaim_enter();
     for (size_t i = 0; i < BATCH; i++)
-        check((blocks[i] = memory_take(&memory, CLASS)));
+        check((blocks[i] = memory_alloc(&memory, CLASS)));
     for (size_t i = 0; i < BATCH; i++)
         memory_retire(&memory, CLASS, blocks[i]);
     check(atomic_load(&memory.limbo.occupied));
@@ -391,10 +391,10 @@ TEST(epoch, the_last_blocks_come_back_when_there_is_nothing_else)
     account_init(&account);
     memory_init(&memory, &account.allocator, sizes, CLASSES);
     reclaim_enter();
-    check((blocks[0] = memory_take(&memory, CLASS)));
+    check((blocks[0] = memory_alloc(&memory, CLASS)));
     atomic_store(&account.refuse, true);
     size_t count = 1;
-    while (count < MANY && (blocks[count] = memory_take(&memory, CLASS)))
+    while (count < MANY && (blocks[count] = memory_alloc(&memory, CLASS)))
         count++;
     reclaim_leave();
     check(count < MANY);
@@ -406,7 +406,7 @@ TEST(epoch, the_last_blocks_come_back_when_there_is_nothing_else)
         void *block = NULL;
         while (!block) { /* at the latest after a grace period */
             reclaim_enter();
-            block = memory_take(&memory, CLASS);
+            block = memory_alloc(&memory, CLASS);
             reclaim_leave();
         }
     }

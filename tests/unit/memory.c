@@ -34,7 +34,7 @@ static void fixture_begin(struct fixture *fixture, bool counted)
 
 static void fixture_end(struct fixture *fixture)
 {
-    memory_end(&fixture->memory);
+    memory_stop_trimming(&fixture->memory);
     memory_wait_callbacks(&fixture->memory);
     memory_destroy(&fixture->memory);
     check_equal(atomic_load(&fixture->memory.bytes), 0);
@@ -49,7 +49,7 @@ static size_t bytes_of(struct fixture *fixture)
 static void *take(struct fixture *fixture, unsigned class)
 {
     reclaim_enter();
-    void *block = memory_take(&fixture->memory, class);
+    void *block = memory_alloc(&fixture->memory, class);
     reclaim_leave();
     return block;
 }
@@ -97,7 +97,7 @@ TEST(memory, what_is_given_is_taken_again)
     void *first = take(&fixture, SMALL);
     size_t allocations = atomic_load(&fixture.account.allocations);
     for (unsigned i = 0; i < 10000; i++) {
-        memory_give(&fixture.memory, SMALL, first);
+        memory_free(&fixture.memory, SMALL, first);
         check(take(&fixture, SMALL) == first);
     }
     check_equal(atomic_load(&fixture.account.allocations), allocations);
@@ -171,7 +171,7 @@ static void *take_and_retire(void *argument)
         size_t count = 1 + random_below(&random, 8);
         reclaim_enter();
         for (size_t i = 0; i < count; i++) {
-            blocks[i] = memory_take(memory, SMALL);
+            blocks[i] = memory_alloc(memory, SMALL);
             must(blocks[i]);
             fill(blocks[i], SMALL_BYTES, number << 48 | (uint64_t)round << 16 | i << 8);
         }
@@ -218,7 +218,7 @@ static void give_back(bool counted, bool by_retiring)
             if (by_retiring)
                 memory_retire(&fixture.memory, LARGE, blocks[i]);
             else
-                memory_give(&fixture.memory, LARGE, blocks[i]);
+                memory_free(&fixture.memory, LARGE, blocks[i]);
         }
         /* The last slab is being cut from, and may be one of 2 MiB. */
         await(bytes_of(&fixture) <= LITTLE + ((size_t)2 << 20));
@@ -253,12 +253,12 @@ TEST(memory, every_pool_has_its_turn)
     }
     for (size_t i = 0; i < MANY; i++) {
         if (i % 90 != 0) /* about two in each slab stay */
-            memory_give(&fixture.memory, SMALL, small[i]);
-        memory_give(&fixture.memory, LARGE, large[i]);
+            memory_free(&fixture.memory, SMALL, small[i]);
+        memory_free(&fixture.memory, LARGE, large[i]);
     }
     await(bytes_of(&fixture) <= MANY * SMALL_BYTES + LITTLE + ((size_t)2 << 20));
     for (size_t i = 0; i < MANY; i += 90)
-        memory_give(&fixture.memory, SMALL, small[i]);
+        memory_free(&fixture.memory, SMALL, small[i]);
     fixture_end(&fixture);
 }
 
@@ -271,9 +271,9 @@ TEST(memory, surplus_goes_back_while_some_is_in_use)
     for (size_t i = 0; i < MANY; i++)
         blocks[i] = take(&fixture, LARGE);
     for (size_t i = 0; i < MANY; i++)
-        memory_give(&fixture.memory, LARGE, blocks[i]);
+        memory_free(&fixture.memory, LARGE, blocks[i]);
     while (bytes_of(&fixture) > LITTLE + ((size_t)2 << 20))
-        memory_give(&fixture.memory, LARGE, take(&fixture, LARGE));
+        memory_free(&fixture.memory, LARGE, take(&fixture, LARGE));
     fixture_end(&fixture);
 }
 
@@ -290,13 +290,13 @@ TEST(memory, slabs_in_use_stay)
     /* One block in ninety stays: in about every sixth slab. */
     for (size_t i = 0; i < MANY; i++)
         if (i % 90 != 0)
-            memory_give(&fixture.memory, LARGE, blocks[i]);
+            memory_free(&fixture.memory, LARGE, blocks[i]);
     await(bytes_of(&fixture) <= full / 2);
     for (size_t i = 0; i < MANY; i += 90)
         check(filled(blocks[i], LARGE_BYTES, i << 32));
     check(bytes_of(&fixture) >= MANY / 90 * LARGE_BYTES);
     for (size_t i = 0; i < MANY; i += 90)
-        memory_give(&fixture.memory, LARGE, blocks[i]);
+        memory_free(&fixture.memory, LARGE, blocks[i]);
     await(bytes_of(&fixture) <= LITTLE);
     fixture_end(&fixture);
 }
@@ -324,13 +324,13 @@ TEST(memory, free_pages_of_large_slabs_in_use_go_back)
         }
         for (size_t i = 0; i < 4 * MANY; i++)
             if (i % STAYS_ONE_IN != 0)
-                memory_give(&fixture.memory, LARGE, blocks[i]);
+                memory_free(&fixture.memory, LARGE, blocks[i]);
         for (size_t i = 2 * MANY; i < 4 * MANY; i += STAYS_ONE_IN / 2)
             if (i % STAYS_ONE_IN != 0)
                 await(page_is_gone(blocks[i]));
         for (size_t i = 0; i < 4 * MANY; i += STAYS_ONE_IN) {
             check(filled(blocks[i], LARGE_BYTES, i << 32));
-            memory_give(&fixture.memory, LARGE, blocks[i]);
+            memory_free(&fixture.memory, LARGE, blocks[i]);
         }
     }
     fixture_end(&fixture);
@@ -372,13 +372,13 @@ TEST(memory, slab_that_is_cut_from_meanwhile_stays)
     size_t full = bytes_of(&fixture);
     __atomic_store_n(&exitbus_probe_hook, take_to_the_end, __ATOMIC_RELEASE);
     for (size_t i = BLOCKS; i-- > 0;) /* so that the last slab comes last */
-        memory_give(&fixture.memory, LARGE, blocks[i]);
+        memory_free(&fixture.memory, LARGE, blocks[i]);
     await(atomic_load(&meanwhile.count) > 0 && bytes_of(&fixture) < full);
     reclaim_wait();
     __atomic_store_n(&exitbus_probe_hook, NULL, __ATOMIC_RELEASE);
     for (size_t i = 0; i < atomic_load(&meanwhile.count); i++) {
         check(filled(meanwhile.blocks[i], LARGE_BYTES, i << 32));
-        memory_give(&fixture.memory, LARGE, meanwhile.blocks[i]);
+        memory_free(&fixture.memory, LARGE, meanwhile.blocks[i]);
     }
     fixture_end(&fixture);
 }
@@ -465,7 +465,7 @@ TEST(memory, out_of_memory)
     for (unsigned i = 0; i < 3; i++)
         check(!take(&fixture, SMALL));
     check(!take(&fixture, LARGE));
-    memory_give(&fixture.memory, SMALL, block);
+    memory_free(&fixture.memory, SMALL, block);
     check(take(&fixture, SMALL) == block);
     fixture_end(&fixture);
 }

@@ -396,9 +396,9 @@ TEST(order, the_end_of_all_seqs)
 }
 
 /* From here on as a thread for which there was no record, or as one that has one. */
-static void be_stranger(bool stranger)
+static void use_shared_record(bool shared)
 {
-    epoch_own = stranger ? &epoch_stranger : &epoch_nobody;
+    epoch_own = shared ? &epoch_shared_record : &epoch_no_record;
 }
 
 static void mark_shared_slot(struct fixture *fixture, size_t slot_bytes, unsigned index, bool taken)
@@ -413,7 +413,7 @@ TEST(order, threads_without_a_number_share_slots)
     static struct fixture fixture;
     fixture_begin(&fixture, 100);
     uint64_t seq;
-    be_stranger(true);
+    use_shared_record(true);
     check_equal(publish(&fixture, 1, 1, 1, &seq), 0);
     size_t slot_bytes = atomic_load(&fixture.memory.bytes) / ORDER_SHARED_SLOTS;
     for (unsigned i = 0; i < ORDER_SHARED_SLOTS; i++) {
@@ -428,7 +428,7 @@ TEST(order, threads_without_a_number_share_slots)
     check_equal(seq, 2 + ORDER_SHARED_SLOTS);
     for (unsigned i = 0; i < ORDER_SHARED_SLOTS; i++)
         mark_shared_slot(&fixture, slot_bytes, i, i != 7);
-    be_stranger(false);
+    use_shared_record(false);
     atomic_store(&fixture.account.refuse, true);
     check_equal(publish(&fixture, 1, 91, 1, &seq),
                 0); /* has a number, but no memory for its slot */

@@ -32,7 +32,7 @@ static void fixture_begin(struct fixture *fixture)
 static void fixture_end(struct fixture *fixture)
 {
     queue_destroy(&fixture->head, &fixture->memory);
-    memory_end(&fixture->memory);
+    memory_stop_trimming(&fixture->memory);
     memory_wait_callbacks(&fixture->memory);
     memory_destroy(&fixture->memory);
     check_equal(atomic_load(&fixture->memory.bytes), 0);

@@ -65,7 +65,7 @@ static bool lacks_memory(struct memory *memory)
     return !token;
 }
 
-void *memory_take(struct memory *memory, unsigned class)
+void *memory_alloc(struct memory *memory, unsigned class)
 {
     if (lacks_memory(memory))
         return NULL;
@@ -81,7 +81,7 @@ void *memory_take(struct memory *memory, unsigned class)
     return block;
 }
 
-void memory_give(struct memory *memory, unsigned class, void *address)
+void memory_free(struct memory *memory, unsigned class, void *address)
 {
     struct block *block = address;
     block->reclaim.rcu.next = (void *)free_blocks[class];
@@ -94,7 +94,7 @@ static struct memory *the_memory; /* there is one bus in a test */
 static void retired(struct rcu_head *rcu)
 {
     struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
-    memory_give(the_memory, (unsigned)(uintptr_t)block->slab - 1, block);
+    memory_free(the_memory, (unsigned)(uintptr_t)block->slab - 1, block);
 }
 
 void memory_retire(struct memory *memory, unsigned class, void *address)
@@ -102,14 +102,14 @@ void memory_retire(struct memory *memory, unsigned class, void *address)
     struct block *block = address;
     (void)class;
     the_memory = memory;
-    reclaim_later(&block->reclaim, retired);
+    reclaim_defer(&block->reclaim, retired);
 }
 
-void memory_later(struct memory *memory, struct reclaim_head *head,
+void memory_defer(struct memory *memory, struct reclaim_head *head,
                   void (*callback)(struct rcu_head *))
 {
     atomic_fetch_add_explicit(&memory->callbacks, 1, memory_order_relaxed);
-    reclaim_later(head, callback);
+    reclaim_defer(head, callback);
 }
 
 void memory_callback_end(struct memory *memory)
@@ -122,7 +122,7 @@ void memory_wait_callbacks(struct memory *memory)
     (void)memory;
 }
 
-void memory_end(struct memory *memory)
+void memory_stop_trimming(struct memory *memory)
 {
     (void)memory;
 }
@@ -165,7 +165,7 @@ bool reclaim_inside(void)
     return rcu_read_ongoing();
 }
 
-void reclaim_later(struct reclaim_head *head, void (*callback)(struct rcu_head *))
+void reclaim_defer(struct reclaim_head *head, void (*callback)(struct rcu_head *))
 {
     call_rcu(&head->rcu, callback);
 }

@@ -76,8 +76,7 @@ static inline bool fork_guard_stale(uint32_t generation)
 /* Returns true in a process that was forked off a generation and has begun none of its own. */
 static inline bool fork_guard_in_child(void)
 {
-    /* Acquire, but nothing pairs with it: the kernel has zeroed the page. */
-    const struct fork_guard *guard = load_acquire(&fork_guard);
+    const struct fork_guard *guard = load_relaxed(&fork_guard);
     return guard && load_relaxed(&guard->generation) == 0;
 }
 

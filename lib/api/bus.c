@@ -15,10 +15,10 @@ static int process_begin(bool forked)
     return reclaim_begin(forked);
 }
 
-/* Begin in this process, once: what its threads need to use the library. */
+/* Begin in this process, once: what threads need in order to use the library. Returns 0, -errno. */
 static int process_init(void)
 {
-    /* Before any lock of ours: the loader's lock may be held by a constructor that comes here. */
+    /* Before any lock of ours, because a constructor that calls us may hold the loader's lock. */
     pin_library();
     return fork_guard_begin(process_begin);
 }
@@ -51,7 +51,7 @@ int exitbus_destroy(struct exitbus *bus)
     if (!bus)
         return 0;
     CHECK_GENERATION(&bus->core);
-    if (bus == load_relaxed(&default_bus)) /* only compared */
+    if (bus == load_relaxed(&default_bus)) /* Relaxed: only compared */
         return -EPERM;
     int cancelling = cancel_disable();
     int result = destroy(bus);
@@ -70,10 +70,11 @@ struct exitbus *exitbus_default(void)
         errno = -result;
         return NULL;
     }
-    /* In a forked child it takes the place of the parent's. */
+    /* Release, and acquire where it fails; pairs with the load above: the bus is visible as made.
+     * In a forked child the new bus takes the place of the parent's. */
     if (cas_release_else_acquire(&default_bus, &bus, fresh))
         return fresh;
-    bus_free(fresh); /* another was faster; nobody has seen this one */
+    bus_free(fresh); /* another thread was faster, and no thread has seen this one */
     return bus;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The two checks that each public call begins with. They return from the function that they stand
- * in, with the error.
+ * The two checks that each public call begins with. A check that fails returns its error from the
+ * function that it stands in.
  */
 #ifndef EXITBUS_CHECK_H
 #define EXITBUS_CHECK_H
@@ -17,7 +17,7 @@
             return -EINVAL;                                                                        \
     } while (0)
 
-/* Of a bus's core: was it made by this process? */
+/* The process that made the bus of this core is this one, and not a parent. */
 #define CHECK_GENERATION(core)                                                                     \
     do {                                                                                           \
         if (unlikely(fork_guard_stale((core)->generation)))                                        \

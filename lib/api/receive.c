@@ -20,7 +20,7 @@ ssize_t exitbus_receive_batch(struct exitbus_subscription *sub, struct exitbus_e
     return subscription_receive(sub, events, capacity, timeout_ns);
 }
 
-/* Can the subscription have no other events than those of this process? */
+/* Returns whether all events of the subscription are of this process. */
 static bool is_of_pid(const struct exitbus_subscription *sub, pid_t pid)
 {
     return sub->kind == EXITBUS_TOPIC_PID && sub->pid == pid;

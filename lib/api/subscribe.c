@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The public calls for subscriptions, but for receiving. */
+/* The public calls for subscriptions, except those that receive. */
 #include "api/check.h"
 #include "bus/bus.h"
 

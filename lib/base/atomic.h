@@ -2,14 +2,13 @@
 /*
  * Atomic operations by name: OPERATION_ORDER(object, …), with C11's meaning.
  *
- *   - A compare-and-swap is cas_ORDER(object, expected, desired). It is strong, and its order on
- *     failure is relaxed; cas_ORDER_else_ORDER names that of a failure, too, and cas_weak_… may
- *     fail though the value was as expected.
- *   - The model checker brings a <stdatomic.h> of its own, so each operation here becomes a step of
- *     the explorer, named by the line that uses it. These are macros for that reason.
- *   - ThreadSanitizer does not see fences. tsan_released() and tsan_acquired() tell it of the one
- *     order that rests on them: what happened before a grace period (memory/reclaim.h).
- * Uses nothing of the library.
+ *   - cas_ORDER(object, expected, desired) is a strong compare-and-swap, and relaxed where it
+ *     fails. cas_ORDER_else_ORDER names the order of a failure as well. cas_weak_… may fail
+ *     although the value was as expected.
+ *   - They are macros because the model checker brings a <stdatomic.h> of its own: so each
+ *     operation is a step of the explorer, and has the name of the line that uses it.
+ *   - ThreadSanitizer ignores fences. tsan_released() and tsan_acquired() tell it the one order
+ *     that rests on fences: what happens before a grace period (memory/reclaim.h).
  */
 #ifndef EXITBUS_ATOMIC_H
 #define EXITBUS_ATOMIC_H
@@ -97,7 +96,7 @@
                                           memory_order_relaxed)
 
 #define fence_seq_cst() atomic_thread_fence(memory_order_seq_cst)
-/* Keeps the compiler from moving accesses; the processor may. */
+/* Keeps the compiler from moving accesses, but not the processor. */
 #define compiler_fence() atomic_signal_fence(memory_order_seq_cst)
 
 #if defined(__SANITIZE_THREAD__)

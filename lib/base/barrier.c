@@ -6,8 +6,8 @@
 _Atomic bool barrier_asymmetric;
 
 /*
- * From when on every light side can be taken to have seen that the switch was cleared. 0: it was
- * not cleared since barrier_init(); UNKNOWN: it is being cleared.
+ * CLOCK_MONOTONIC time in ns from which every light side has seen that the switch is cleared.
+ * 0: it was not cleared since barrier_init(). UNKNOWN: a thread is clearing it. By heavy sides.
  */
 #define UNKNOWN INT64_MAX
 static _Atomic int64_t settled_at;
@@ -20,8 +20,8 @@ void barrier_init(void)
 }
 
 /*
- * Fences from here on. The time begins behind the switch. A thread that is stopped in here delays
- * nobody: the next one does all of it, too.
+ * Switch both sides to fences. The time begins behind the switch. A thread that is stopped in here
+ * delays no other: the next one does all of it as well.
  */
 static void switch_to_fences(void)
 {
@@ -33,7 +33,7 @@ static void switch_to_fences(void)
                              sys_clock_ns(CLOCK_MONOTONIC) + BARRIER_SETTLE_NS);
 }
 
-/* The time for which fences do not do yet; 0 or less: they do. */
+/* Returns for how many ns fences are not enough yet; 0 or less: they are enough. */
 static int64_t unsettled_ns(void)
 {
     if (load_seq_cst(&settled_at) == UNKNOWN)
@@ -42,7 +42,7 @@ static int64_t unsettled_ns(void)
     return at == 0 ? 0 : at - sys_clock_ns(CLOCK_MONOTONIC);
 }
 
-/* 0 or less: done. */
+/* Try the heavy side once. Returns 0 or less: done; else after how many ns to try again. */
 static int64_t attempt(void)
 {
     fence_seq_cst();
@@ -66,6 +66,6 @@ bool barrier_try(void)
 void barrier_heavy(void)
 {
     int64_t missing;
-    while ((missing = attempt()) > 0) /* by the clock, so it ends even if no sleep works */
+    while ((missing = attempt()) > 0) /* ends by the clock, even if every sleep fails */
         sys_nap(missing);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * No call of the library is a cancellation point, though some wait in functions that are: between
- * disable and restore a pthread_cancel() of the thread waits, too.
+ * No call of the library is a cancellation point, although some wait in functions that are. Between
+ * disable and restore a pthread_cancel() of this thread waits as well.
  */
 #ifndef EXITBUS_CANCEL_H
 #define EXITBUS_CANCEL_H

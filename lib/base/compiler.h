@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What every part assumes of the compiler and the machine: cache lines, branch hints, internal
- * checks. Uses nothing of the library.
+ * checks.
  */
 #ifndef EXITBUS_COMPILER_H
 #define EXITBUS_COMPILER_H
@@ -21,8 +21,9 @@ _Static_assert(CK_MD_CACHELINE == 64, "shared structs are laid out for 64-byte l
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /*
- * Fetch a cache line for writing. Compilers turn __builtin_prefetch(…, 1) into a fetch for reading
- * unless told that the processor is a recent one; where prefetchw is not known it does nothing.
+ * Fetch a cache line for writing. Compilers turn __builtin_prefetch(…, 1) into a fetch for reading,
+ * unless they are told that the processor is a recent one. A processor without prefetchw ignores
+ * it.
  */
 static inline void prefetch_for_write(const void *address)
 {
@@ -36,7 +37,7 @@ static inline void prefetch_for_write(const void *address)
 #define container_of(pointer, type, member)                                                        \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
-/* An internal invariant. On wherever tests run; a release build does not evaluate it. */
+/* An internal invariant. Builds with EXITBUS_CHECKS test it; a release build does not. */
 #ifdef EXITBUS_CHECKS
 #define invariant(condition)                                                                       \
     do {                                                                                           \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Notices a forked child: see fork_guard.h. */
+/* Forked children: see fork_guard.h. */
 #include "base/fork_guard.h"
 #include "base/sys.h"
 
@@ -13,17 +13,17 @@ _Atomic(struct fork_guard *) fork_guard;
 
 /* -------------------------------------------------------------------- memory wiped by a fork */
 
-/* What the handler has to zero, where the kernel does not. Entries are never reused. */
+/* What the handler zeroes where the kernel does not. Entries are never reused. */
 #define REGIONS_MAX 64
 static struct {
-    _Atomic(void *) address; /* NULL: not used, or unmapped */
+    _Atomic(void *) address; /* NULL: not used, or unmapped; by the threads that map */
     size_t size;
 } regions[REGIONS_MAX];
 static _Atomic uint32_t region_count;
 static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
 static bool has_handler;
 
-/* In the child, whose only thread this is. */
+/* Zero the regions. Context: in the child, whose only thread this is. */
 static void wipe_regions(void)
 {
     for (size_t i = 0; i < REGIONS_MAX; i++) {
@@ -71,7 +71,7 @@ void fork_guard_unmap(void *address, size_t size)
 
 /* --------------------------------------------------------------------------------- generations */
 
-static uint32_t generations; /* of this process and its ancestors; guarded by the lock */
+static uint32_t generations; /* of this process and its ancestors; with the lock */
 
 static struct fork_guard *guard_map(void)
 {
@@ -120,7 +120,7 @@ int fork_guard_begin(int (*begin)(bool forked))
     fork_guard_lock();
     if (load_relaxed(&guard->generation) == 0) {
         result = begin(generations > 0);
-        if (result == 0) /* Release: what begin() has done is visible to threads that skip it */
+        if (result == 0) /* Release; pairs with the load above: what begin() did is visible */
             store_release(&guard->generation, ++generations);
     }
     fork_guard_unlock();

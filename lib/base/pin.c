@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Keeps the code of the library mapped: see pin.h. */
+/* The library stays mapped: see pin.h. */
 #include "base/pin.h"
 #include "base/atomic.h"
 
@@ -8,17 +8,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Absent from a program that is linked statically, which nobody unloads. */
+/* Absent from a program that is linked statically, which can't be unloaded. */
 extern int dladdr1(const void *, Dl_info *, void **, int) __attribute__((weak));
 extern void *dlopen(const char *, int) __attribute__((weak));
 
 /*
- * The worker and the end of each thread that was in the library run its code: what contains it must
- * stay mapped. The shared library is linked so (-z nodelete); the archive may be part of a plugin.
+ * The worker, and the end of each thread that was in the library, run its code. So what contains
+ * that code must stay mapped. The shared library is linked so (-z nodelete); the archive may be
+ * part of a plugin.
  */
 void pin_library(void)
 {
-    static _Atomic bool pinned; /* and a forked child inherits that */
+    static _Atomic bool pinned; /* set once; a forked child inherits it */
     if (exchange_relaxed(&pinned, true))
         return;
     struct link_map *map = NULL;

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Keeps the code of the library mapped. */
+/* Keeps the code of the library mapped until the process ends. */
 #ifndef EXITBUS_PIN_H
 #define EXITBUS_PIN_H
 
-/* Once in each process; may be repeated. Context: takes the loader's lock, so none of ours is held. */
+/*
+ * Pin what contains this code, once in each process; later calls do nothing. Context: takes the
+ * loader's lock, so no lock of ours is held.
+ */
 void pin_library(void);
 
 #endif

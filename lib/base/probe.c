@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The test hook of probe.h; only in builds for tests. */
+/* The test hook of probe.h. Only builds for tests have it. */
 #include "base/probe.h"
 
 #ifdef EXITBUS_TEST_HOOKS

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Probes: named places in the library at which a test can stop, fail or delay a thread. A release
- * build has none of them. Uses nothing of the library.
+ * build has none of them.
  */
 #ifndef EXITBUS_PROBE_H
 #define EXITBUS_PROBE_H
 
 /*
- * The places between two effects on shared memory. In a build with EXITBUS_TEST_HOOKS a test can
- * set a function that is called at each of them and stops the thread, fails it, or yields.
+ * The places, each between two effects on shared memory. In a build with EXITBUS_TEST_HOOKS a test
+ * sets a function, which is called at each place and stops the thread, fails it, or yields.
  */
 enum probe {
     PROBE_PUBLISH_SLOT_CLAIMED,

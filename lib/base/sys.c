@@ -39,7 +39,7 @@ static int injected(long number)
 }
 #endif
 
-/* Keeps the caller's errno: errors travel in the result. */
+/* Returns a result or -errno, and leaves the caller's errno as it was. */
 static long call(long number, long a, long b, long c, long d, long e, long f)
 {
     int fault = injected(number);
@@ -55,8 +55,8 @@ static long call(long number, long a, long b, long c, long d, long e, long f)
 }
 
 /*
- * A call that a signal interrupted is made again, but not for ever: a filter (seccomp) may answer
- * EINTR every time. The calls made through here do not sleep, so a second try nearly always does.
+ * Make a call again that a signal has interrupted, but not for ever: a filter (seccomp) may answer
+ * EINTR every time. Calls made through here do not sleep, so a second try nearly always succeeds.
  */
 #define TRIES 1000
 
@@ -78,9 +78,9 @@ int sys_above_stdio(int fd)
 }
 
 /*
- * ThreadSanitizer holds a signal back until the thread comes to a function that it intercepts, and
- * knows nothing of a thread that sleeps in a system call of ours: it would sleep through the
- * SIGCHLD that it waits for. In such a build, and in no other, sleeps are cut into slices.
+ * ThreadSanitizer holds a signal back until the thread calls a function that it intercepts. Our own
+ * system calls are none, so a thread that sleeps in one would sleep through the SIGCHLD that it
+ * waits for. In such a build, and in no other, sleeps are cut into slices.
  */
 #if defined(__SANITIZE_THREAD__)
 #define SLICE_MS 10
@@ -98,8 +98,9 @@ static void take_signals(void)
 #endif
 
 /*
- * After a futex wait that the kernel refused (a filter put on later): wait some milliseconds by
- * other means, so that the caller's loop neither spins nor outlasts its deadline.
+ * Wait some milliseconds by other means, after the kernel has refused a futex wait (a filter put on
+ * later). So the caller's loop neither spins nor outlasts its deadline.
+ * Returns -EINTR or -ETIMEDOUT.
  */
 static int refused_wait(const struct timespec *deadline)
 {
@@ -131,7 +132,7 @@ int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadli
             return result == -ETIMEDOUT ? -EINTR : wait_result(result, deadline);
         }
     }
-    /* The bitset form takes an absolute CLOCK_MONOTONIC time, so EINTR does not lengthen it. */
+    /* The bitset form takes an absolute CLOCK_MONOTONIC time, so EINTR does not make it longer. */
     return wait_result(call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value,
                             (long)deadline, 0, (long)FUTEX_BITSET_MATCH_ANY),
                        deadline);
@@ -139,7 +140,7 @@ int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadli
 
 void sys_futex_wake_all(uint32_t *word)
 {
-    /* The kernel fails it only for a bad address. Tries are bounded: a filter may refuse it. */
+    /* The kernel fails it only for a bad address. A filter may refuse it, so tries are bounded. */
     for (int tries = 0; tries < TRIES; tries++)
         if (call(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0) >= 0)
             return;
@@ -238,7 +239,7 @@ int sys_pidfd_open(pid_t pid)
 
 int sys_close(int fd)
 {
-    /* Linux has closed the descriptor even when close says EINTR: never retried. */
+    /* Linux has closed the descriptor even when close says EINTR, so it is never retried. */
     return (int)call(SYS_close, fd, 0, 0, 0, 0, 0);
 }
 
@@ -248,11 +249,11 @@ int sys_waitid(int id_type, int id, siginfo_t *info, int options, struct rusage 
     return (int)call_again(SYS_waitid, id_type, id, (long)info, options, (long)usage, 0);
 }
 
-/* Linux 6.15 and later: PIDFD_GET_INFO's layout up to the exit code, which older headers lack. */
+/* PIDFD_GET_INFO's layout up to the exit code (Linux 6.15 and later), which older headers lack. */
 struct pidfd_info_exit {
     uint64_t mask;
     uint64_t cgroup_id;
-    uint32_t ids[11]; /* pid, tgid, ppid, then the user and group ids */
+    uint32_t ids[11]; /* pid, tgid, ppid; then the user and group ids */
     int32_t exit_code;
 };
 #define PIDFD_INFO_MASK_EXIT (1UL << 3)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Threads of the library's own. Whichever thread of the host happens to make one, it blocks all
- * signals, runs under SCHED_OTHER, and may run wherever the process's first thread may.
- * Uses nothing of the library.
+ * The library's own threads. Each blocks all signals, runs under SCHED_OTHER, and may run wherever
+ * the first thread of the process may. It does not matter which thread of the host has made it.
  */
 #ifndef EXITBUS_THREAD_H
 #define EXITBUS_THREAD_H
@@ -11,13 +10,16 @@
 #include <stdbool.h>
 
 /*
- * Start one, which calls thread_begin() first of all; `thread` may be NULL: it is detached. 0,
- * -EAGAIN: there are no threads to be had; or -EINVAL: not in this process, after
+ * Start a thread, which calls thread_begin() first of all. If `thread` is NULL it is detached.
+ * Returns 0; -EAGAIN: there are no threads to be had; or -EINVAL: not in this process, after
  * unshare(CLONE_NEWPID).
  */
 int thread_start(pthread_t *thread, void *(*run)(void *), void *argument);
 
-/* By the thread itself. What can't be set is left as it is. `name` is at most 15 bytes. */
+/*
+ * Prepare the calling thread; `name` has at most 15 bytes. What can't be set stays as it is.
+ * Context: in the new thread.
+ */
 void thread_begin(const char *name);
 
 #endif

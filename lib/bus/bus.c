@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A bus: its begin, its end, and publishing on it. What has an algorithm to it is in order.c and
- * deliver.c.
+ * A bus: its begin, its end, and publishing on it. The algorithms are in order.c and deliver.c.
  *
- * The end. bus_destroy() runs behind the store of `closed`. It closes what is in the registry, and
- * waits for a grace period, after which no publish is in progress. A subscribe links its
- * subscription first and then looks at `closed`, so one of the two closes a subscription that comes
- * at that moment. The memory goes with the last reference (the handle, each subscription), once no
- * reclaim callback is on its way.
+ * Why the end is right
+ *  1. bus_destroy() runs behind the store of `closed`. It closes what is in the registry, and waits
+ *     for a grace period. After that no publish is in progress.
+ *  2. A subscribe links its subscription, and then looks at `closed`. So a subscription that comes
+ *     while the bus ends is closed by one of the two.
+ *  3. The memory goes with the last reference (the handle's, or a subscription's), once no reclaim
+ *     callback is on its way.
  */
 #include "bus/bus.h"
 #include "base/fork_guard.h"
@@ -18,7 +19,7 @@
 
 void bus_free(struct exitbus *bus)
 {
-    struct memory memory = bus->core.memory; /* the bus itself lies in what it is about to free */
+    struct memory memory = bus->core.memory; /* a copy: the bus lies in what it is about to free */
     order_destroy(&bus->core.order);
     registry_destroy(&bus->core.registry, &bus->core.memory);
     memory_destroy(&bus->core.memory);
@@ -34,7 +35,7 @@ static void bus_free_later(struct rcu_head *rcu)
         bus_free(bus);
 }
 
-/* In destroy, or in the callback that frees the last subscription. */
+/* Context: in destroy, or in the callback that frees the last subscription. */
 static void bus_last_reference(struct bus_core *core)
 {
     struct exitbus *bus = container_of(core, struct exitbus, core);
@@ -71,7 +72,7 @@ int bus_create(const struct exitbus_allocator *allocator, struct exitbus **bus)
 void bus_destroy(struct exitbus *bus)
 {
     struct bus_core *core = &bus->core;
-    /* `closed` before the look at the registry; pairs with the fence in subscription_activate. */
+    /* `closed` before the look at the registry; pairs with subscription_activate()'s fence. */
     fence_seq_cst();
     reclaim_enter();
     core_close_subscriptions(core);

@@ -17,7 +17,7 @@ const size_t core_block_sizes[CORE_CLASSES] = {
 
 void core_release(struct bus_core *core)
 {
-    /* Release, and acquire for the last: its owner frees what the others have used. */
+    /* Release and acquire; pairs with itself: the last owner frees what the others have used. */
     if (fetch_sub_acq_rel(&core->references, 1) == 1)
         core->last_reference(core);
 }

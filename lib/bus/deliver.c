@@ -1,34 +1,37 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Delivery: one event to every subscription that matches it. Any number of threads deliver the same
- * event at once, and never two different ones (order.c).
+ * event at once, and never two different ones (order.c, 1).
  */
 #include "bus/core.h"
 #include "bus/subscription.h"
 #include "queue/append.h"
 
-/* True if a one-shot subscription takes event seq. */
+/* Returns whether a one-shot subscription takes event `seq`. */
 static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
 {
-    /* Relaxed: only the number itself matters; what is below `seq` is known by the order word. */
+    /* Relaxed: only the number matters. What is below `seq` is visible through the order word. */
     uint64_t event = load_relaxed(&sub->one_shot_seq);
     if (event == 0 && cas_relaxed(&sub->one_shot_seq, &event, seq))
         return true;
     if (event == seq)
         return true;
     if (event < seq)
-        subscription_unlink(sub); /* it has had its event */
+        subscription_unlink(sub); /* it had its event before */
     return false;
 }
 
-/* The hub is given, since the subscription's own pointer to it lies on the receivers' line. */
+/*
+ * Deliver to one subscription. `core` is an argument, because the subscription's own pointer lies
+ * on the receivers' line. Returns 0 or -ENOMEM.
+ */
 static inline int deliver_one(struct bus_core *core, struct exitbus_subscription *sub, uint64_t seq,
                               const struct record *record)
 {
     /*
-     * Relaxed: an event from first_seq on was ordered after the decider's read-modify-write of the
-     * order word, which whoever delivers it has therefore acquired; from an event below it nothing
-     * follows here.
+     * Relaxed. An event from first_seq on was ordered behind the decider's read-modify-write of the
+     * order word, so each thread that delivers it has acquired the decision. An event below it is
+     * not delivered, and nothing else follows from it here.
      */
     uint64_t first_seq = load_relaxed(&sub->first_seq);
     if (unlikely(first_seq == 0))
@@ -55,7 +58,7 @@ static int deliver_list(struct bus_core *core, const registry_list *list, uint64
     struct registry_node *next;
     for (struct registry_node *node = registry_first(list); node; node = next) {
         next = registry_next(node);
-        if (next) /* while this one is written */
+        if (next) /* fetched while this one is written */
             queue_prefetch(&subscription_of_node(next)->tail);
         int delivered = deliver_one(core, subscription_of_node(node), seq, record);
         if (unlikely(delivered < 0))
@@ -72,7 +75,7 @@ static int deliver_pid(struct bus_core *core, pid_t pid, uint64_t seq, const str
         struct exitbus_subscription *sub = subscription_of_node(node);
         if (sub->kind != EXITBUS_TOPIC_PID || sub->pid != pid)
             continue;
-        queue_prefetch_all(&sub->tail); /* it may be one of very many, and in no cache */
+        queue_prefetch_all(&sub->tail); /* it may be one of very many, and lie in no cache */
         int delivered = deliver_one(core, sub, seq, record);
         if (unlikely(delivered < 0))
             result = delivered;

@@ -1,43 +1,32 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The total order and helping: see order.h.
+ * The total order and helping: see order.h. docs/design.md, "One order", argues what follows.
  *
  *     order->word = { seq of the latest event, slot that describes it, done }
  *
- * Publish: write the events into one's slot, then take a turn:
- *   - while the latest event is not done, finish it (help): distribute it from its slot and CAS its
- *     done bit;
- *   - CAS {s, any, …} to {s + count, own slot, not done}. Success is the moment of publish: the
- *     events now have their places, and will be delivered whatever becomes of this thread;
- *   - distribute them, and note in the slot that this turn is finished.
- * A turn is done when its owner has noted it in the slot, or a helper by the done bit. So at most
- * one turn is open at a time, everything below it is complete everywhere, and everybody who
- * distributes works on the same seq. Values of the word never repeat. The CAS is the only locked
- * instruction of a publish; each one waits until the cells written before have reached the cache.
+ * How it works
+ *   - A publisher writes its events into its slot. While the latest turn is not done, it finishes
+ *     that turn (help). Then it opens its own: a CAS from {s, any, …} to {s + count, slot, open}.
+ *   - That CAS is the moment of publish. The events have their places in the order from then on,
+ *     and are delivered whatever becomes of this thread.
+ *   - The publisher delivers its events, and notes in the slot that the turn is done. A helper
+ *     delivers them from the slot, and sets the done bit of the word.
+ *   - A thread has a slot of its own, by its number (epoch.h). A thread without a number, or
+ *     without memory for that slot, claims one of a few shared slots for each publish.
+ *   - A turn that lacks memory for some queue stays open, and `stalled` holds its word.
  *
- * What hands on what: `done_seq` is stored, and the done bit set, with release after the
- * distribution; who opens the next turn has read either with acquire, and opens it with release. So
- * whoever reads the word with acquire sees the queues with all events below the open turn in them.
- * That is who opens a turn (by its CAS) and who helps (by the last look before).
+ * Why it is right
+ *  1. At most one turn is open, because a turn opens only behind the latest one's end. So all
+ *     threads that deliver work on one turn, and all events below it are complete everywhere.
+ *  2. A value of the word never comes back, because seq grows and the done bit is only set.
+ *  3. A thread that reads the word with acquire sees all events below the open turn in the queues.
+ *  4. A copy of a slot is whole if the turn is open after it, because each newer word in it carries
+ *     the end of the turn with it.
+ *  5. The note of a stalled turn stays until that turn is done or a later one is noted. A receiver
+ *     that waits for an event of the turn is woken behind the note, and looks.
  *
- * Helpers read a slot that its owner, or the next one, may be rewriting for the next publish. The
- * writer does that only after the turn was done, as it knows, and writes count and words with
- * release; a helper reads them with acquire and then looks again whether the turn is open: had it
- * read a newer one of them, it would see that it is done. So if the turn is open the copy is whole.
- *
- * Slots. Each thread has one for itself, by its number (epoch.h), in all buses; the next thread
- * with that number takes it over, and with it, as any publish does with its slot, the duty to
- * finish a turn that was left open with it. Threads without a number, or without memory for the
- * slots of their range, share a few, which they claim for the time of a publish.
- *
- * Out of memory. A distribution that lacks memory for one queue goes on with the others, and leaves
- * the turn open. Its events are ordered and will be delivered, so its publish has succeeded. The
- * next publish tries first, and fails with -ENOMEM, unordered, if it can't; an idle receive tries,
- * too (order->stalled tells it to). Nobody who waits for an event of the turn sleeps while that is
- * set: first it is set, then they are woken, also those whose own queues lack nothing, since their
- * event may stand behind the one that does. It holds the word of the turn, and only ever gives way
- * to that of a later one, or to 0 by somebody who has seen that very note and then that its turn is
- * done. So the note of an open turn stays, whoever is late or stopped for ever.
+ * It relies on queue_append() for appending an event twice without effect, and on epoch.h for
+ * handing on a number together with what its last owner wrote.
  */
 #include "bus/order.h"
 
@@ -50,9 +39,9 @@
 #define SEQ_MAX (((uint64_t)1 << (64 - WORD_SEQ_SHIFT)) - 1)
 
 /*
- * How long to let another publisher finish by itself before helping, in pauses of 10 to 40 ns:
- * about what a publish to some tens of subscriptions takes. Helping sooner only moves its cache
- * lines.
+ * How long to let another publisher finish by itself before we help, in pauses of 10 to 40 ns. That
+ * is about what a publish to some tens of subscriptions takes. Helping sooner only moves that
+ * publisher's cache lines.
  */
 #ifndef HELP_AFTER_PAUSES
 #define HELP_AFTER_PAUSES 40
@@ -64,17 +53,17 @@
 
 #define RECORD_WORDS (RECORD_CELLS_MAX * CELL_WORDS)
 
-/* A copy of the record that helpers may read while the owner writes. */
+/* A record that helpers may read while its owner writes: a copy of it is checked, not locked. */
 struct shared_record {
     _Atomic uint64_t words[RECORD_WORDS];
 };
 
 struct slot {
-    _Alignas(CACHE_LINE) _Atomic uint32_t claimed; /* of a shared one: by a publish */
-    _Atomic uint32_t count;                        /* events in this publish */
-    _Atomic uint64_t done_seq; /* the last seq of the latest turn that its owner has finished */
-    _Atomic(struct shared_record *) batch; /* for count > 1; kept for the next batch */
-    struct shared_record single;           /* for count == 1 */
+    _Alignas(CACHE_LINE) _Atomic uint32_t claimed; /* of a shared one: 1 during a publish */
+    _Atomic uint32_t count;                        /* events in this publish; by the owner */
+    _Atomic uint64_t done_seq; /* last seq of the latest turn that was finished by its owner */
+    _Atomic(struct shared_record *) batch; /* for count > 1; by the owner; lives with the bus */
+    struct shared_record single;           /* for count == 1; by the owner */
 };
 
 static inline uint64_t word_seq(uint64_t word)
@@ -118,12 +107,12 @@ static size_t chunk_bytes(unsigned chunk)
 static struct slot *slot_at(struct order *order, uint32_t index)
 {
     unsigned chunk = chunk_of(index);
-    /* Acquire: pairs with the release in chunk_get. */
+    /* Acquire; pairs with chunk_get(). */
     struct slot *slots = load_acquire(&order->chunks[chunk]);
     return slots + (index - chunk_start(chunk));
 }
 
-/* The chunk, made if need be; NULL: no memory. */
+/* Returns the chunk, which is made if need be; NULL: no memory. */
 static struct slot *chunk_get(struct order *order, unsigned chunk)
 {
     struct slot *slots = load_acquire(&order->chunks[chunk]);
@@ -132,14 +121,14 @@ static struct slot *chunk_get(struct order *order, unsigned chunk)
     struct slot *fresh = memory_map(order->memory, chunk_bytes(chunk), CACHE_LINE);
     if (!fresh)
         return NULL;
-    memset((void *)fresh, 0, chunk_bytes(chunk)); /* not claimed, nothing finished, no batch */
+    memset((void *)fresh, 0, chunk_bytes(chunk)); /* not claimed, nothing done, no batch */
     if (cas_release_else_acquire(&order->chunks[chunk], &slots, fresh))
         return fresh;
     memory_unmap(order->memory, fresh, chunk_bytes(chunk));
     return slots;
 }
 
-/* One of the shared slots. */
+/* Claim one of the shared slots. Returns 0; -EAGAIN: all are in use; or -ENOMEM. */
 static int slot_claim(struct order *order, uint32_t *index, struct slot **slot)
 {
     struct slot *slots = chunk_get(order, 0);
@@ -147,7 +136,7 @@ static int slot_claim(struct order *order, uint32_t *index, struct slot **slot)
         return -ENOMEM;
     for (uint32_t i = 0; i < ORDER_SHARED_SLOTS; i++) {
         uint32_t nobody = 0;
-        /* Acquire: pairs with slot_release; the last publish through it is over. */
+        /* Acquire; pairs with slot_release(): the last publish through this slot is over. */
         if (load_relaxed(&slots[i].claimed) == 0 && cas_acquire(&slots[i].claimed, &nobody, 1)) {
             *index = i;
             *slot = &slots[i];
@@ -157,7 +146,7 @@ static int slot_claim(struct order *order, uint32_t *index, struct slot **slot)
     return -EAGAIN;
 }
 
-/* The slot of this thread for this publish. */
+/* Find the slot of this thread for this publish. Returns 0, -EAGAIN or -ENOMEM. */
 static inline int slot_get(struct order *order, uint32_t *index, struct slot **slot)
 {
     uint32_t number = ORDER_THREAD_NUMBER();
@@ -179,13 +168,13 @@ static inline void slot_release(struct slot *slot, uint32_t index)
         store_release(&slot->claimed, 0);
 }
 
-/* Encode an event, and note it for helpers. */
+/* Encode an event into `record`, and store a copy for helpers. */
 static inline void record_store(struct shared_record *to, const struct exitbus_event *event,
                                 struct record *record)
 {
     event_encode(event, record);
     unsigned words = record_cells(record->words[0]) * CELL_WORDS;
-    /* Release: pairs with the acquire in record_load; see "helpers read a slot" above. */
+    /* Release; pairs with record_load(): a newer word has the end of the turn before with it. */
     UNROLL_WORDS
     for (unsigned w = 0; w < CELL_WORDS; w++)
         store_release(&to->words[w], record->words[w]);
@@ -197,13 +186,13 @@ static void record_load(const struct shared_record *from, struct record *record)
 {
     record->words[0] = load_acquire(&from->words[0]);
     unsigned words = record_cells(record->words[0]) * CELL_WORDS;
-    if (words > RECORD_WORDS) /* a torn copy, which the caller is going to reject */
+    if (words > RECORD_WORDS) /* a torn copy, which the caller rejects */
         words = RECORD_WORDS;
     for (unsigned w = 1; w < words; w++)
         record->words[w] = load_acquire(&from->words[w]);
 }
 
-/* `only` is then the record, if there is but one. */
+/* Describe a publish in its slot. If it has a single event, *only is then the record. */
 static int slot_fill(struct order *order, struct slot *slot, const struct exitbus_event *events,
                      size_t count, struct record *only)
 {
@@ -217,7 +206,7 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
             store_relaxed(&slot->batch, records);
         }
     }
-    /* Release: who reads this count sees `batch`, and that the turn before was done. */
+    /* Release; pairs with turn_walk(): `batch`, and the end of the turn before, are visible. */
     store_release(&slot->count, (uint32_t)count);
     for (size_t i = 0; i < count; i++)
         record_store(&records[i], &events[i], only);
@@ -228,27 +217,30 @@ static int slot_fill(struct order *order, struct slot *slot, const struct exitbu
 
 static inline bool turn_done(struct order *order, uint64_t word)
 {
-    /* Acquire: pairs with turn_mark_done. */
+    /* Acquire; pairs with turn_mark_done(). */
     return word & WORD_DONE ||
            load_acquire(&slot_at(order, word_slot(word))->done_seq) >= word_seq(word);
 }
 
-/* Is this turn the latest, and not done? If not, its distribution is known to the caller. */
+/*
+ * Returns whether this turn is the latest and not done. If it is not, its events are visible to the
+ * caller in every queue.
+ */
 static inline bool turn_is_open(struct order *order, uint64_t word)
 {
     uint64_t latest = load_relaxed(&order->word);
     if (likely(latest == word))
         return !turn_done(order, word);
-    /* Acquire: pairs with turn_mark_helped, or with whoever opened a later turn. The owner of a batch
-     * that was helped returns from here, and is to find the events in its own queue. */
+    /* Acquire; pairs with turn_mark_helped(), and with turn_open() of a later turn. The owner of a
+     * batch that was helped returns from here, and must find the events in its own queue. */
     (void)load_acquire(&order->word);
     return false;
 }
 
 /*
  * Go through the events of an open turn, as its slot has them: deliver each, or only wake the
- * receivers that it is for. Returns 0 if all were delivered, by this thread or by others; -ENOMEM if
- * some queue lacks one.
+ * receivers that it is for.
+ * Returns 0: all are delivered, by this thread or by others; or -ENOMEM: some queue lacks one.
  */
 static int turn_walk(struct order *order, uint64_t word, bool wake_only)
 {
@@ -258,18 +250,18 @@ static int turn_walk(struct order *order, uint64_t word, bool wake_only)
     for (uint32_t i = 0; i < count; i++) {
         struct record record;
         record_load(&records[i], &record);
-        /* Open: the slot still describes this turn, and count and record are whole. */
+        /* Still open: the slot describes this turn, and count and record are whole. */
         if (!turn_is_open(order, word))
             return 0;
         uint64_t seq = word_seq(word) - (count - 1) + i;
         int result = order->deliver(order->context, wake_only ? ORDER_WAKE_ONLY : seq, &record);
-        if (result < 0) /* the next event may not come before this one */
+        if (result < 0) /* no queue may get the next event before this one */
             return result;
     }
     return 0;
 }
 
-/* Deliver a turn as its slot has it: by a helper, or by the owner of a batch. */
+/* Deliver a turn as its slot has it. Context: by a helper, or by the owner of a batch. */
 static int turn_deliver(struct order *order, uint64_t word)
 {
     int result = turn_walk(order, word, false);
@@ -277,10 +269,12 @@ static int turn_deliver(struct order *order, uint64_t word)
     return result;
 }
 
-/* Deliver our own turn. A single event is still in our hands, so it is not read back from the slot.
- * We need not check for a faster helper: queue_append() finds an event that is already there. */
+/*
+ * Deliver our own turn. A single event is still in our hands, so it is not read back from the slot.
+ * We need not check for a faster helper: queue_append() finds an event that is already there.
+ */
 static inline int turn_deliver_own(struct order *order, uint64_t word, size_t count,
-                                 const struct record *only)
+                                   const struct record *only)
 {
     if (unlikely(count > 1))
         return turn_deliver(order, word);
@@ -289,40 +283,40 @@ static inline int turn_deliver_own(struct order *order, uint64_t word, size_t co
     return result;
 }
 
-/* By a turn's owner: its distribution has come to its end. */
+/* End a turn. Context: by its owner, behind the delivery. */
 static inline void turn_mark_done(struct slot *slot, uint64_t word)
 {
-    /* Release: hands the filled queues to the next turn. */
+    /* Release; pairs with turn_done(): hands the filled queues to the next turn. */
     store_release(&slot->done_seq, word_seq(word));
     probe(PROBE_PUBLISH_DONE);
 }
 
-/* By a helper. True if this call did it. */
+/* End a turn. Returns true if this call did it. Context: by a helper, behind the delivery. */
 static bool turn_mark_helped(struct order *order, uint64_t word)
 {
-    /* Release: as in turn_mark_done. */
+    /* Release; pairs with turn_open() and turn_is_open(), as in turn_mark_done(). */
     bool closed = cas_release(&order->word, &word, word | WORD_DONE);
     probe(PROBE_PUBLISH_DONE);
     return closed;
 }
 
 /*
- * Note that a turn lacks memory, and tell those who wait for its events: each time, since whoever
- * was the first to note it may have been stopped before it told them.
+ * Note that a turn lacks memory, and wake the receivers that wait for its events. Each thread that
+ * finds the turn so wakes them, because the first one may be stopped between the note and the wake.
  */
 static void turn_stall(struct order *order, uint64_t word)
 {
     uint64_t noted = load_relaxed(&order->stalled);
-    /* Release: pairs with the acquire in order_finish_stalled. */
+    /* Release; pairs with order_finish_stalled(). */
     while (word_seq(noted) <= word_seq(word) && !cas_weak_release(&order->stalled, &noted, word))
         continue;
-    /* The note before the look for sleepers; pairs with barrier_heavy in wakeup.c. */
+    /* The note before the look for sleepers; pairs with barrier_heavy() in wakeup_announce(). */
     fence_seq_cst();
     probe(PROBE_ORDER_STALLED);
     (void)turn_walk(order, word, true);
 }
 
-/* Finish a turn that was left open. 0, or -ENOMEM if it stays open. */
+/* Finish a turn that was left open. Returns 0; or -ENOMEM: it stays open. */
 static int turn_help(struct order *order, uint64_t word)
 {
     int result = turn_deliver(order, word);
@@ -335,13 +329,15 @@ static int turn_help(struct order *order, uint64_t word)
 
 _Static_assert(HELP_AFTER_PAUSES > 0, "a helper acquires the turn while it waits");
 
-/* Wait a little for an open turn to be done, and then help. *word is then the latest. */
+/*
+ * Wait a little for an open turn to end, then help. *word is then the latest. Returns 0 or -ENOMEM.
+ */
 static int turn_await(struct order *order, uint64_t *word)
 {
     uint64_t open = *word;
     for (int i = 0; i < HELP_AFTER_PAUSES; i++) {
         ck_pr_stall();
-        /* Acquire: pairs with the turn CAS, for the slot, and with what it acquired itself. */
+        /* Acquire; pairs with turn_open(): the slot, and all events below the turn, are visible. */
         *word = load_acquire(&order->word);
         if (*word != open || turn_done(order, open))
             return 0;
@@ -351,10 +347,10 @@ static int turn_await(struct order *order, uint64_t *word)
     return result;
 }
 
-/* Open a turn for `count` events: *turn is then its word. */
+/* Open a turn for `count` events; *turn is then its word. Returns 0, -ENOMEM or -EOVERFLOW. */
 static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t *turn)
 {
-    /* Acquire, here and where the CAS fails: the slot that the word names must be there. */
+    /* Acquire, also where the CAS fails; pairs with turn_open(): the slot it names is there. */
     uint64_t word = load_acquire(&order->word);
     for (;;) {
         if (!turn_done(order, word)) {
@@ -366,7 +362,8 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
         *turn = word_make(word_seq(word) + count, slot);
-        /* Release: hands the slot's content to helpers. Acquire: pairs with turn_mark_helped. */
+        /* Release; pairs with turn_await(): hands the slot's content to helpers.
+         * Acquire; pairs with turn_mark_helped(). */
         if (cas_acq_rel_else_acquire(&order->word, &word, *turn))
             return 0;
     }
@@ -374,10 +371,12 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
 
 /* --------------------------------------------------------------------------------- publish */
 
-/* A turn that is still open with this slot: finish it, before the slot is written. */
+/*
+ * Finish a turn that is still open with this slot, before the slot is written. Returns 0, -ENOMEM.
+ */
 static inline int slot_settle(struct order *order, uint32_t index)
 {
-    /* Relaxed: what a turn of one's own slot needs is known. */
+    /* Relaxed: the turns of this slot happen before this publish, so none of them is missed. */
     uint64_t word = load_relaxed(&order->word);
     if (likely(word_slot(word) != index || turn_done(order, word)))
         return 0;
@@ -417,15 +416,15 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
 
 int order_finish_stalled(struct order *order)
 {
-    /* Acquire: pairs with turn_stall, for the word, which is then that of this turn or later. */
+    /* Acquire; pairs with turn_stall(): the word read below is of this turn or a later one. */
     uint64_t stalled = load_acquire(&order->stalled);
     if (stalled == 0)
         return 0;
-    /* Acquire: as in turn_await. */
+    /* Acquire; pairs with turn_open(), as in turn_await(). */
     uint64_t word = load_acquire(&order->word);
     int result = turn_done(order, word) ? 0 : turn_help(order, word);
     probe(PROBE_ORDER_UNSTALLING);
-    /* Release: pairs with order_stalled. Fails if a later turn has been found to lack memory. */
+    /* Release; pairs with order_stalled(). Fails if a later turn was noted meanwhile. */
     if (result == 0)
         cas_release(&order->stalled, &stalled, 0);
     return result;
@@ -434,8 +433,8 @@ int order_finish_stalled(struct order *order)
 uint64_t order_latest(struct order *order)
 {
     /*
-     * A read-modify-write: it reads the last value there is, and every later turn acquires what
-     * this thread has released with it. It takes nothing over itself.
+     * Release; pairs with turn_open(). A read-modify-write rather than a load: it returns the
+     * newest value, and every later turn sees what this thread wrote before. It acquires nothing.
      */
     return word_seq(fetch_add_release(&order->word, 0));
 }
@@ -453,7 +452,7 @@ void order_init(struct order *order, struct memory *memory, order_deliver *deliv
 
 void order_destroy(struct order *order)
 {
-    /* Relaxed, all of it: nobody else is there any more, and the caller knows that. */
+    /* Relaxed throughout: no other thread uses the order any more, and their uses happen before. */
     for (unsigned chunk = 0; chunk < ORDER_CHUNKS; chunk++) {
         struct slot *slots = load_relaxed(&order->chunks[chunk]);
         if (!slots)

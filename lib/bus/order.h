@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The total order of events (G2), and helping (G4). One 64-bit word is the only point where
- * publishers meet: {seq, slot, done}. The algorithm and the argument stand in order.c.
- * Knows nothing of who gets the events: it calls a deliver function. Uses: event, memory.
+ * The total order of events (G2), and helping (G4). Publishers meet in one 64-bit word only:
+ * {seq, slot, done}. The order does not say which subscriptions get an event: it calls a deliver
+ * function for that. The algorithm and its invariants are in order.c.
  */
 #ifndef EXITBUS_ORDER_H
 #define EXITBUS_ORDER_H
@@ -11,18 +11,19 @@
 #include "event/event.h"
 #include "memory/memory.h"
 
-/* 16 bits of the order word, less one value that keeps the count itself representable. */
+/* Slots that a bus can have: the order word has 16 bits for one, and the count must fit as well. */
 #define ORDER_SLOTS_MAX 65535
 #define ORDER_SHARED_SLOTS 16
-#define ORDER_CHUNKS 13 /* 16, 16, 32, 64 … */
+#define ORDER_CHUNKS 13 /* of 16, 16, 32, 64 … slots */
 
 struct slot;
 
 /*
- * Put event `seq` into every matching queue and wake the receivers. Must be idempotent, and is
- * called by any number of threads at once for one seq, but never for two. 0, or -ENOMEM: some queue
- * still lacks it. For ORDER_WAKE_ONLY append nothing: an event like this lacks memory, and whoever tries
- * to receive one may be able to finish it, and nobody else may come; so wake them.
+ * Put event `seq` into every matching queue, and wake the receivers.
+ * With ORDER_WAKE_ONLY for `seq` append nothing, and only wake them: an event like this one lacks
+ * memory. A receiver that looks may be able to finish it, and no other thread may come.
+ * Returns 0; or -ENOMEM: some queue still lacks the event.
+ * Context: any number of threads at once for one seq, never for two; so it must be idempotent.
  */
 #define ORDER_WAKE_ONLY 0
 typedef int order_deliver(void *context, uint64_t seq, const struct record *record);
@@ -32,8 +33,8 @@ struct order {
     _Alignas(CACHE_LINE) order_deliver *deliver;
     void *context;
     struct memory *memory;
-    _Atomic uint64_t stalled; /* a turn that lacked memory, as the word was then; 0: none */
-    _Atomic uint64_t helped;
+    _Atomic uint64_t stalled; /* word of a turn that lacked memory, 0: none; by the threads in it */
+    _Atomic uint64_t helped;  /* turns that helpers have finished; written by helpers */
     _Atomic(struct slot *) chunks[ORDER_CHUNKS];
 };
 
@@ -41,30 +42,37 @@ void order_init(struct order *order, struct memory *memory, order_deliver *deliv
 void order_destroy(struct order *order);
 
 /*
- * Order `count` checked events, consecutively, and deliver them. `first_seq` receives the first
- * one's seq. 0: ordered, and delivered or (no memory) sure to be. -ENOMEM, -EAGAIN, -EOVERFLOW:
- * nothing was ordered. Inside a read-side section. Lock-free.
+ * Order `count` checked events, one behind the other, and deliver them. *first_seq is then the seq
+ * of the first.
+ * Returns 0: the events are ordered, and delivered, or sure to be once there is memory; or -ENOMEM,
+ * -EAGAIN, -EOVERFLOW: nothing was ordered. Context: in a section; lock-free.
  */
 int order_publish(struct order *order, const struct exitbus_event *events, size_t count,
                   uint64_t *first_seq);
 
-/* seq of the latest event. With a read-modify-write: see "start" in subscription.c. */
+/*
+ * Read the seq of the latest event, by a read-modify-write: see subscription_decide_start().
+ * Context: lock-free.
+ */
 uint64_t order_latest(struct order *order);
-/* The same for statistics. */
+/* Read the same for statistics, without a read-modify-write. */
 uint64_t order_count(const struct order *order);
 
 /*
- * Was an event left unfinished for lack of memory? Whoever reads that there is none knows of those
- * that have been finished.
+ * Returns whether some turn was left open for lack of memory. A thread that reads that there is
+ * none sees every such turn finished before.
  */
 static inline bool order_stalled(const struct order *order)
 {
-    /* Acquire: pairs with the CAS in order_finish_stalled. Also behind a sleeper's barrier_heavy,
-     * which pairs with the fence in turn_stall. */
+    /* Acquire; pairs with order_finish_stalled(). A sleeper looks behind its barrier_heavy(), which
+     * pairs with the fence in turn_stall(). */
     return unlikely(load_acquire(&order->stalled) != 0);
 }
 
-/* Try to finish it. 0: nothing lacks memory any more; -ENOMEM. Inside a read-side section. */
+/*
+ * Try to finish it. Returns 0: nothing lacks memory any more; or -ENOMEM. Context: in a section;
+ * lock-free.
+ */
 int order_finish_stalled(struct order *order);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Receiving: try, and sleep while there is nothing. See subscription.h for what the functions
- * promise, queue/event_count.c and queue/event_fd.c for why no wake-up is lost.
+ * Receiving: try, and sleep while there is nothing. subscription.h says what the functions promise;
+ * queue/event_count.c and queue/event_fd.c argue why no wake-up is lost.
  */
 #include "base/sys.h"
 #include "bus/subscription.h"
@@ -10,7 +10,7 @@
 
 #define NS_PER_S 1000000000LL
 
-/* Or something that a receive can try to finish. */
+/* Returns whether there is an event, or a stalled turn that a receive can try to finish. */
 static bool something_to_receive(const void *context)
 {
     const struct exitbus_subscription *sub = context;
@@ -18,32 +18,32 @@ static bool something_to_receive(const void *context)
 }
 
 /*
- * A one-shot subscription has closed itself: wake who else may wait, since its publisher may have
- * been stopped before it did. `counted`: whether the caller is one of the sleepers that are
- * counted.
+ * Finish a receive of a one-shot subscription, which has closed its queue: wake other receivers,
+ * because the publisher may be stopped before it wakes them. `counted`: the caller is one of the
+ * sleepers that are counted.
  */
 static void one_shot_taken(struct exitbus_subscription *sub, bool counted)
 {
-    barrier_light(); /* the close before the look; pairs with wakeup_announce */
+    barrier_light(); /* the close before the look; pairs with wakeup_announce() */
     uint32_t sleepers = load_relaxed(&sub->wake_receiver.sleepers);
     if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->wake_receiver)))
         wakeup_notify_closed(&sub->wake_publisher, &sub->wake_receiver);
-    subscription_unlink(sub); /* after that, for a helper of the publisher may do it as well */
+    subscription_unlink(sub); /* last, because a publisher may do it as well */
     fetch_add_relaxed(&sub->core->delivered, 1);
 }
 
-/* One try. Inside a read-side section. */
+/* Try once. Returns how many, -EAGAIN, -ENOMEM or -ESHUTDOWN. Context: in a section. */
 static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
                            size_t capacity, bool counted)
 {
-    bool one_shot = queue_one_shot(&sub->head); /* not from sub->flags: the publishers' line */
+    bool one_shot = queue_one_shot(&sub->head); /* sub->flags lies on the publishers' line */
     struct memory *memory = &sub->core->memory;
     bool rearmed = false;
     for (;;) {
-        /* A publisher may have taken it out of the registry, so destroy did not meet it there. */
+        /* destroy does not meet a one-shot that a publisher has taken out of the registry. */
         if (one_shot && load_acquire(&sub->core->closed))
             queue_close(&sub->head);
-        bool stalled = order_stalled(&sub->core->order); /* first: others may finish it meanwhile */
+        bool stalled = order_stalled(&sub->core->order); /* first: others may finish it */
         ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
         if (unlikely(stalled && count == -EAGAIN)) {
             int finished = order_finish_stalled(&sub->core->order);
@@ -51,8 +51,8 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
             if (count == -EAGAIN && finished < 0) {
                 if (rearmed || !wakeup_fd_clearable(&sub->wake_receiver))
                     return finished;
-                wakeup_fd_rearm(
-                    &sub->wake_publisher); /* what comes next is an edge, as after -EAGAIN */
+                /* The next publish makes an edge, as it does after -EAGAIN. */
+                wakeup_fd_rearm(&sub->wake_publisher);
                 rearmed = true;
                 continue;
             }
@@ -66,12 +66,12 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
             !wakeup_fd_clear(&sub->wake_publisher, &sub->wake_receiver, something_to_receive,
                              sub) &&
             none)
-            continue; /* others have come in between */
+            continue; /* events have come in between */
         return count;
     }
 }
 
-/* By a thread that is counted as a sleeper. */
+/* Try once in a section of its own. Context: by a thread that is counted as a sleeper. */
 static ssize_t try_receive_section(struct exitbus_subscription *sub, struct exitbus_event *events,
                                    size_t capacity)
 {
@@ -89,7 +89,7 @@ static int64_t deadline_after(int64_t timeout_ns)
     return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
 }
 
-/* Sleep until there is something. The caller's thread holds a reference. */
+/* Sleep until there is something, or until the deadline. Context: blocks; with a reference. */
 static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus_event *events,
                                 size_t capacity, int64_t deadline_ns)
 {
@@ -104,7 +104,7 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
         if (count != -EAGAIN)
             break;
         bool timed_out = wakeup_sleep(&sub->wake_receiver, epoch, until) == -ETIMEDOUT;
-        /* Before the next announcement, which interrupts the core of whoever has woken us. */
+        /* Before the next announcement, which interrupts the core of the thread that woke us. */
         count = try_receive_section(sub, events, capacity);
         if (count == -EAGAIN && timed_out)
             count = -ETIMEDOUT;
@@ -154,7 +154,7 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
             return 0;
         }
         ++*discarded;
-        /* A queue that is never empty must not keep us beyond the timeout. */
+        /* A queue that never gets empty must not keep us beyond the timeout. */
         if (timeout_ns > 0 && sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
             return -ETIMEDOUT;
     }
@@ -174,10 +174,10 @@ size_t subscription_pending(struct exitbus_subscription *sub)
 {
     reclaim_enter();
     size_t pending = 0;
-    /* A one-shot that a publisher has taken out of the registry is not met by destroy. */
+    /* destroy does not meet a one-shot that a publisher has taken out of the registry. */
     bool gone = (sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && load_acquire(&sub->core->closed);
     if (!gone && !queue_closed(&sub->head)) {
-        uint64_t taken = queue_taken(&sub->head); /* first: so the difference can't be negative */
+        uint64_t taken = queue_taken(&sub->head); /* first, so the difference can't be negative */
         pending = (size_t)(queue_appended(&sub->tail) - taken);
     }
     reclaim_leave();

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The subscriber lists: see registry.h. The list is Harris's, with insertion only at the head and
- * RCU instead of hazard pointers: a node's memory stays while anybody may hold it, so following a
- * marked node's `next` is safe, and no address comes back (no ABA) within a read-side section.
+ * The subscriber lists: see registry.h. The list is Harris's, with insertion only at the head, and
+ * with RCU instead of hazard pointers.
  *
- * What hands on what: the head of a list is only changed by read-modify-writes, so whoever reads it
- * with acquire knows of all nodes that were inserted up to then, each with release. A node's `next`
- * only ever leads to nodes that were inserted before it. So nothing else on a list has to release
- * or acquire anything: marks and unlinked nodes are only told apart, and a CAS or a fetch_or works
- * on the latest value whatever its order.
+ * Why it is right
+ *  1. A node's memory stays for as long as a reader may hold it. So following the `next` of a
+ *     marked node is safe, and no address comes back within a section (no ABA).
+ *  2. Only read-modify-writes change the head of a list, and an insert is one with release. So a
+ *     thread that reads the head with acquire sees all nodes inserted up to then.
+ *  3. A node's `next` leads only to nodes that were inserted before that node. So 2 covers the
+ *     whole walk, and no other access to a list needs an order.
+ *  4. Marks and removals only decide whether a node is skipped. A CAS and a fetch_or work on the
+ *     newest value, whatever their order is.
  */
 #include "bus/registry.h"
 
@@ -21,7 +24,7 @@ int registry_init(struct registry *registry, struct memory *memory)
     registry->directory = memory_map(memory, size, CACHE_LINE);
     if (!registry->directory)
         return -ENOMEM;
-    if (!memory->own_allocator) /* fresh pages are zero, and stay untouched */
+    if (!memory->own_allocator) /* mmap's pages are zero, and stay untouched */
         memset((void *)registry->directory, 0, size);
     return 0;
 }
@@ -54,8 +57,8 @@ void registry_announce(struct registry *registry, enum exitbus_topic_kind kind)
                               : kind == EXITBUS_TOPIC_CONTAINER ? &registry->containers
                               : kind == EXITBUS_TOPIC_EXEC      ? &registry->execs
                                                                 : NULL;
-    /* Who must see it is told of it by the order word, as of the node itself. Acquire and release:
-     * also if it was another subscriber who has set it. */
+    /* Acquire and release, with each other: another subscriber may have set the flag. A publisher
+     * that must see it acquires it through the order word, like the node itself. */
     if (announced && !load_acquire(announced))
         store_release(announced, true);
 }
@@ -65,23 +68,23 @@ void registry_insert(registry_list *list, struct registry_node *node)
     uintptr_t first = load_relaxed(list);
     do
         store_relaxed(&node->next, first);
-    /* Release: pairs with the walkers' acquire, for everything in the node. */
+    /* Release; pairs with registry_first(), for everything in the node. */
     while (!cas_weak_release(list, &first, (uintptr_t)node));
 }
 
-/* Unlink every marked node, from the head to the end. Starts over when a link changed under it. */
+/* Unlink every marked node, from the head to the end. Starts over if a link changes meanwhile. */
 static void unlink_marked(registry_list *list)
 {
 again:;
     _Atomic uintptr_t *link = list;
-    /* Acquire: pairs with registry_insert, as for the walkers. */
+    /* Acquire; pairs with registry_insert(). */
     uintptr_t here = load_acquire(link);
     while (here) {
         struct registry_node *node = (struct registry_node *)here;
         uintptr_t next = load_relaxed(&node->next);
         if (next & REGISTRY_MARK) {
             probe(PROBE_REGISTRY_UNLINKING);
-            /* Fails if the node before was marked, or another was linked in or out here. */
+            /* Fails if the node before was marked, or if this link was changed meanwhile. */
             if (!cas_relaxed(link, &here, next & ~REGISTRY_MARK))
                 goto again;
             here = next & ~REGISTRY_MARK;
@@ -94,7 +97,7 @@ again:;
 
 bool registry_remove(registry_list *list, struct registry_node *node)
 {
-    /* From here on walkers skip it, and its `next` never changes again. */
+    /* From here on walkers skip the node, and its `next` does not change any more. */
     bool first = !(fetch_or_relaxed(&node->next, REGISTRY_MARK) & REGISTRY_MARK);
     probe(PROBE_REGISTRY_MARKED);
     unlink_marked(list);

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The RCU-protected subscriber lists, found in O(1) by topic: one list for each of the broad topics
- * (all, any pid, any exec) and a directory of short lists for single pids, containers and execs.
+ * The lists of subscriptions, found in O(1) by topic.
  *
- * Each list is singly linked and lock-free: nodes enter at the head by CAS; leaving sets a mark in
- * the node's own `next`, then unlinks it (and any other marked node on the way). A reader inside a
- * read-side section sees every node that stays throughout. All calls must be made inside one.
+ * How it works
+ *   - Each broad topic (all, any pid, any exec) has a list. Topics of one pid, container or exec
+ *     share a directory of short lists.
+ *   - A list is singly linked and lock-free. A node enters at the head by CAS. A thread that
+ *     removes it marks the node's own `next`, then unlinks it, and other marked nodes on the way.
+ *   - The directory has a fixed size. It is mapped at the bus's creation, and touched only where it
+ *     is used. Pids index it directly; the kernel has at most 2^22 of them.
  *
- * The directory has a fixed size, is mapped and not touched until used, and never allocates: no
- * insert can fail, none waits for a resize, and so for no other thread (G4, G5, G8). Pids index it
- * directly, and the kernel has at most 2^22 of them. Uses: topic, memory.
+ * Why it is right
+ *  1. A reader sees every node that stays in its list throughout the reader's section.
+ *  2. Insert and remove allocate nothing, so they can't fail (G8). No call waits for a resize, and
+ *     so for no other thread (G4, G5).
+ *
+ * It relies on RCU: all calls that take a list are made in a section. See registry.c.
  */
 #ifndef EXITBUS_REGISTRY_H
 #define EXITBUS_REGISTRY_H
@@ -24,7 +30,7 @@
 #define REGISTRY_MARK ((uintptr_t)1)
 
 struct registry_node {
-    _Atomic uintptr_t next; /* address of the next node; the mark: this one has left */
+    _Atomic uintptr_t next; /* address of the next node; with the mark: this node has left */
 };
 
 typedef _Atomic uintptr_t registry_list;
@@ -34,25 +40,26 @@ struct registry {
     registry_list any_pid;
     registry_list any_exec;
     registry_list *directory;
-    /* Have there been single-topic subscriptions? Spares a publish the look into an untouched
-     * directory. Never taken back: publishers read this line, so nothing goes on writing it. */
+    /* Whether there was a subscription of the kind; by subscribers; never cleared. So a publish
+     * need not look into an untouched directory, and nothing goes on writing this line, which
+     * publishers read. */
     _Atomic bool pids;
     _Atomic bool containers;
     _Atomic bool execs;
 };
 
-/* 0 or -ENOMEM. */
+/* Make an empty registry. Returns 0 or -ENOMEM. */
 int registry_init(struct registry *registry, struct memory *memory);
 void registry_destroy(struct registry *registry, struct memory *memory);
 
-/* The list on which subscriptions of a topic are; `hash` for topics with ids. */
+/* Returns the list for subscriptions of a topic. `hash` is that of a topic with ids. */
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
                              uint64_t hash);
 
-/* There is going to be a subscription of this kind: before it is inserted. */
+/* Announce that there will be a subscription of this kind. Context: before it is inserted. */
 void registry_announce(struct registry *registry, enum exitbus_topic_kind kind);
 
-/* Has there been a subscription of the kind whose note this is? */
+/* Returns whether the kind that has this flag was announced. */
 static inline bool registry_has(const _Atomic bool *announced)
 {
     return load_relaxed(announced);
@@ -61,12 +68,13 @@ static inline bool registry_has(const _Atomic bool *announced)
 void registry_insert(registry_list *list, struct registry_node *node);
 
 /*
- * Take a node out: when this returns, no reader that begins afterwards meets it. May be called more
- * than once, by any threads; true for one of them. Lock-free, O(length of the list).
+ * Take a node out: a reader that begins after the return does not meet it.
+ * Returns true for one caller only. Context: may be called more than once, by any threads;
+ * lock-free, O(length of the list).
  */
 bool registry_remove(registry_list *list, struct registry_node *node);
 
-/* Walk a list: the first node that is still in it, and the one after a node. NULL at the end. */
+/* Returns the first node from `link` on that is still in its list; NULL: none. */
 static inline struct registry_node *registry_skip(uintptr_t link)
 {
     for (;;) {
@@ -81,7 +89,7 @@ static inline struct registry_node *registry_skip(uintptr_t link)
 
 static inline struct registry_node *registry_first(const registry_list *list)
 {
-    /* Acquire: pairs with registry_insert, for this node and all behind it (see registry.c). */
+    /* Acquire; pairs with registry_insert(), for this node and all behind it: see registry.c, 2. */
     return registry_skip(load_acquire(list));
 }
 

@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Subscriptions: see subscription.h.
+ * Subscriptions: see subscription.h. docs/design.md, "Subscriptions", argues 1 and 2 with pictures.
  *
- * Start. A subscription must get every event whose publish begins after subscribe has returned, all
- * helpers of an event must agree on whether it is for this subscription, and late helpers must not
- * hand it an event from before its time. So its first seq is decided once: the node is inserted,
- * then the order word is read by a read-modify-write, then `first_seq` goes from 0 to the seq above
- * it by CAS. A publisher or helper that meets a node with first_seq 0 does the last two steps itself; it
- * must not take the event in its hands for a measure, since that may be long past. The
- * read-modify-write makes every turn opened later see the node.
- *
- * One-shot. The event that it takes is decided by a CAS of `one_shot_seq`, likewise once for all
- * helpers. The receiver that takes it closes the queue with the same CAS, and takes the node out of
- * the registry; so does a publisher that meets it there with another event.
- *
- * Lifetime. `references` counts the handle and the threads that sleep; the last one sends the block
- * to a grace period, after which it is freed. A thread inside a read-side section may look at the
- * subscription without a reference, and take one if there is any left.
+ * Why it is right
+ *  1. Start. The first seq of a subscription is decided once for all threads: the node is inserted;
+ *     a read-modify-write reads the order word; a CAS puts the seq above it into `first_seq`. So
+ *     each event published after subscribe is at or above it, and each event from before is below.
+ *     A publisher that meets a node with first_seq 0 does the last two steps itself.
+ *  2. One-shot. A CAS of `one_shot_seq` decides which event it takes, once for all threads. The
+ *     receiver that takes the event closes the queue with the same CAS. That receiver removes the
+ *     node; so does a publisher that meets the node with a later event.
+ *  3. Lifetime. The last reference sends the block to a grace period, after which it is freed. A
+ *     thread in a section may look at it without a reference, and take one if any is left.
  */
 #include "bus/subscription.h"
 
@@ -35,10 +30,8 @@ uint64_t subscription_decide_start(struct exitbus_subscription *sub)
     uint64_t first_seq = order_latest(&sub->core->order) + 1;
     probe(PROBE_SUBSCRIBE_ORDER_READ);
     uint64_t undecided = 0;
-    /*
-     * Release, and acquire where another was faster: subscribe returns knowing the access to the
-     * order that decided, so what is published from then on is above it.
-     */
+    /* Release, and acquire where it fails; pairs with itself. So subscribe returns behind the read
+     * of the order word that decided, and what is published from then on is above it. */
     if (cas_release_else_acquire(&sub->first_seq, &undecided, first_seq))
         return first_seq;
     return undecided;
@@ -71,7 +64,7 @@ void subscription_release(struct exitbus_subscription *sub)
     memory_defer(&sub->core->memory, &sub->block.reclaim, subscription_free);
 }
 
-/* A reference from inside a read-side section; false if the last one is gone. */
+/* A reference taken in a section can't follow the last one: the count never leaves 0. */
 bool subscription_retain(struct exitbus_subscription *sub)
 {
     uint32_t count = load_relaxed(&sub->references);
@@ -145,7 +138,7 @@ static void count_in(struct exitbus_subscription *sub)
 void subscription_commit(struct exitbus_subscription *sub)
 {
     count_in(sub);
-    /* Insert before the look; pairs with the fence in bus.c's destroy, as in activate. */
+    /* The insert before the look; pairs with the fence in bus_destroy(), as in activate. */
     fence_seq_cst();
     if (unlikely(load_acquire(&sub->core->closed))) {
         reclaim_enter();
@@ -158,7 +151,7 @@ void subscription_abort(struct exitbus_subscription *sub)
 {
     reclaim_enter();
     subscription_close(sub);
-    subscription_unlink(sub); /* also if it is not there, or half-way in */
+    subscription_unlink(sub); /* also if the node is not there, or half-way in */
     subscription_release(sub);
     reclaim_leave();
 }
@@ -168,7 +161,7 @@ int subscription_activate(struct exitbus_subscription *sub)
     struct bus_core *core = sub->core;
     subscription_prepare(sub);
     subscription_link(sub);
-    /* Insert before the look; pairs with the fence in bus.c's destroy. */
+    /* The insert before the look; pairs with the fence in bus_destroy(). */
     fence_seq_cst();
     if (unlikely(load_acquire(&core->closed))) {
         subscription_close(sub);
@@ -187,7 +180,7 @@ void subscription_unsubscribe(struct exitbus_subscription *sub)
     subscription_unlink(sub);
     uint64_t taken = queue_taken(&sub->head);
     uint64_t appended = queue_appended(&sub->tail);
-    if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT)) /* which counts when it takes its event */
+    if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT)) /* a one-shot counts when it takes its event */
         fetch_add_relaxed(&core->delivered, taken);
     fetch_add_relaxed(&core->dropped, appended - taken);
     fetch_sub_relaxed(&core->subscriptions, 1);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Events as they travel: see event.h. */
+/* Records of events, and how a process has ended: see event.h. */
 #include "event/event.h"
 #include "base/sys.h"
 
 #include <errno.h>
 #include <sys/wait.h>
 
-/* Of a wait status: the process has left a core dump. */
+/* Bit of a wait status: the process has left a core dump. */
 #define CORE_FLAG 0x80
 #define KNOWN_FLAGS (EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_STATUS_LOST)
 
@@ -31,7 +31,7 @@ int event_check(const struct exitbus_event *event)
     return 0;
 }
 
-/* The word of a record that holds a field of the public struct. */
+/* Index of the word of a record that holds a field of the public struct. */
 #define WORD_OF(field) (offsetof(struct exitbus_event, field) / 8 - 1)
 
 static uint64_t with_sizes(uint64_t word, size_t container_size, size_t exec_size)
@@ -115,7 +115,7 @@ bool event_from_siginfo(struct exitbus_event *event, const siginfo_t *info)
     case CLD_DUMPED:
         return event_from_status(event, info->si_status | CORE_FLAG);
     default:
-        return false; /* stopped, or continued */
+        return false; /* it was stopped or continued */
     }
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Events as they travel: a record is one to six cells' worth of 64-bit words. The first seven words
- * are bytes 8 to 63 of the public struct (all but seq, which is the cell's tag); the ids of an exec
- * event follow in continuation cells, container id first, without NULs.
+ * Events on their way: a record is a run of 64-bit words that fill one to six cells.
+ *   - The first seven words are bytes 8 to 63 of the public struct: all but seq, which is the
+ *     cell's tag.
+ *   - The ids of an exec event follow in continuation cells: container id, then exec id, without
+ *     NULs.
  */
 #ifndef EXITBUS_EVENT_H
 #define EXITBUS_EVENT_H
@@ -17,12 +19,12 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define CELL_WORDS 7 /* of payload; the eighth is the tag */
+#define CELL_WORDS 7 /* of payload; the eighth word is the tag */
 #define CELL_PAYLOAD (CELL_WORDS * sizeof(uint64_t))
-/* The header and two ids of EXITBUS_ID_MAX bytes. */
+/* The fixed part, and two ids of EXITBUS_ID_MAX bytes. */
 #define RECORD_CELLS_MAX (1 + (2 * EXITBUS_ID_MAX + CELL_PAYLOAD - 1) / CELL_PAYLOAD)
 
-/* At -O2 gcc leaves a loop over the words of a cell a loop. */
+/* gcc at -O2 does not unroll a loop over the words of a cell by itself. */
 #define UNROLL_WORDS _Pragma("GCC unroll 7")
 
 struct record {
@@ -32,7 +34,7 @@ struct record {
 _Static_assert(offsetof(struct exitbus_event, pid) == 8, "the words begin behind seq");
 _Static_assert(offsetof(struct exitbus_event, container_id) == 64, "the fixed part is one line");
 
-/* Of a record's first word: has it ids? */
+/* Returns whether a record has ids, from its first word. */
 static inline bool word_has_ids(uint64_t first_word)
 {
     const uint8_t sizes[8] = {[offsetof(struct exitbus_event, container_id_size) - 8] = UINT8_MAX,
@@ -42,7 +44,7 @@ static inline bool word_has_ids(uint64_t first_word)
     return first_word & mask;
 }
 
-/* Cells of a record, from its first word. */
+/* Returns the number of a record's cells, from its first word. */
 static inline unsigned record_cells(uint64_t first_word)
 {
     if (likely(!word_has_ids(first_word)))
@@ -54,13 +56,13 @@ static inline unsigned record_cells(uint64_t first_word)
     return 1 + (unsigned)((size + CELL_PAYLOAD - 1) / CELL_PAYLOAD);
 }
 
-/* Without ids, and so in one cell: what nearly all are. */
+/* Returns whether a record has no ids, and so lies in one cell. Nearly all records do. */
 static inline bool record_is_single(const struct record *record)
 {
     return !word_has_ids(record->words[0]);
 }
 
-/* What a record says about the process that has exited. Ids are not terminated. */
+/* What a record says about the process that has exited. The ids lie in the record, without NULs. */
 struct record_key {
     uint8_t kind; /* enum exitbus_event_kind */
     uint8_t container_id_size;
@@ -70,42 +72,42 @@ struct record_key {
     const char *exec_id;
 };
 
-/* 0, or -EINVAL for an event that may not be published. */
+/* Returns 0; or -EINVAL for an event that may not be published. */
 int event_check(const struct exitbus_event *event);
 
-/* Encode an event that event_check() has passed; times that are 0 are filled in from the clocks. */
+/* Encode an event that event_check() has passed. A time of 0 is filled in from its clock. */
 void event_encode(const struct exitbus_event *event, struct record *record);
 
-/* The key, pointing into the record. */
+/* Returns the key, which points into the record. */
 struct record_key record_key(const struct record *record);
 
-/* Size of an id, or -EINVAL if it is NULL or too long. */
+/* Returns the bytes of an id; or -EINVAL if it is NULL or too long. */
 int event_id_size(const char *id);
 
-/* Fill the ids of an event whose fixed part is in place from the continuation words. */
+/* Fill in the ids from the continuation words. Context: the event's fixed part is in place. */
 void event_decode_ids(struct exitbus_event *event, const uint64_t *words);
 
 /*
- * How a process has ended, from what its waiter has: a code, nothing, a wait status, or the siginfo
- * of waitid(). Each sets exit_code, status and flags of an event. The last two return false, with
- * the event unchanged, if the process has not ended.
+ * Set exit_code, status and flags of an event from what its waiter has: a code, nothing, a wait
+ * status, or the siginfo of waitid(). The last two return false, and leave the event as it was, if
+ * the process has not ended.
  */
 static inline void event_from_code(struct exitbus_event *event, int exit_code)
 {
     event->exit_code = exit_code;
-    event->status = (exit_code & 0xff) << 8; /* as of a process that has called exit(code) */
+    event->status = (exit_code & 0xff) << 8; /* that of a process that has called exit(code) */
 }
 
 static inline void event_without_status(struct exitbus_event *event)
 {
     event->flags |= EXITBUS_EVENT_STATUS_LOST;
-    event->exit_code = event->status = -1; /* no status that wait(2) gives */
+    event->exit_code = event->status = -1; /* wait(2) gives no such status */
 }
 
 bool event_from_status(struct exitbus_event *event, int wait_status);
 bool event_from_siginfo(struct exitbus_event *event, const siginfo_t *info);
 
-/* Set what a process has used. */
+/* Set the times and the memory that a process has used. */
 void event_set_usage(struct exitbus_event *event, const struct rusage *usage);
 
 #endif

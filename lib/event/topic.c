@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What a subscription matches: see topic.h. Also the public constructors. */
+/* Topics: see topic.h. Also their public constructors. */
 #include "event/topic.h"
 
 #include <errno.h>
@@ -27,7 +27,7 @@ int topic_check(const struct exitbus_topic *topic, bool *has_ids)
     }
 }
 
-/* FNV-1a, then a finaliser, since the low bits choose the bucket. */
+/* FNV-1a; then a finaliser, because the low bits choose the bucket. */
 static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++)

@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What a subscription matches, as a key that compares fast. Ids are copied next to it by their
- * owner; the hash is taken once. Uses: event.
+ * What a subscription matches, as a key that compares fast. A subscription has a copy of its
+ * topic's ids, with their hash, which is computed once.
  */
 #ifndef EXITBUS_TOPIC_H
 #define EXITBUS_TOPIC_H
 
 #include "event/event.h"
 
-/* The ids of a topic that has any: container id, then exec id, without NULs. */
+/* The ids of a topic that has some. Constant once they are copied. */
 struct topic_ids {
     uint64_t hash;
     uint8_t container_id_size;
     uint8_t exec_id_size;
-    char bytes[2 * EXITBUS_ID_MAX];
+    char bytes[2 * EXITBUS_ID_MAX]; /* container id, then exec id, without NULs */
 };
 
-/* 0, or -EINVAL. Sets *has_ids for kinds that carry ids. */
+/* Check a topic. *has_ids says whether its kind has ids. Returns 0 or -EINVAL. */
 int topic_check(const struct exitbus_topic *topic, bool *has_ids);
 
 /* Copy the ids of a topic that has passed topic_check() with ids. */
 void topic_copy_ids(const struct exitbus_topic *topic, struct topic_ids *ids);
 
-/* Hash of a container's id, and that of one exec in it. */
+/* Return the hash of a container's id, and the hash of one exec in that container. */
 uint64_t topic_hash_container(const char *container_id, size_t size);
 uint64_t topic_hash_exec(uint64_t container_hash, const char *exec_id, size_t size);
 

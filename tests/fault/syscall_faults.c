@@ -361,7 +361,7 @@ static void each_fails_once(const long *calls, size_t count, bool copies)
 }
 
 #define EACH_FAILS_ONCE(name, copies, ...)                                                         \
-    TEST(syscall_faults, name)                                                                              \
+    TEST(syscall_faults, name)                                                                     \
     {                                                                                              \
         static const long calls[] = {__VA_ARGS__};                                                 \
         each_fails_once(calls, sizeof calls / sizeof calls[0], copies);                            \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Calls on a bus and on the reference, side by side: see calls.h. */
 #include "calls.h"
-#include "differential/reference.h"
-#include "differential/stage.h"
+#include "random/differential/reference.h"
+#include "random/differential/stage.h"
 
 #include <poll.h>
 #include <stdarg.h>

@@ -232,8 +232,8 @@ static void register_thread(void)
 /* ------------------------------------------------------------------------------ shared record */
 
 static _Atomic uint64_t shared_counts[2];
-static _Atomic uint32_t
-    shared_current; /* the count that new sections enter; written by the worker */
+/* The count that new sections enter; written by the worker. */
+static _Atomic uint32_t shared_current;
 static _Thread_local struct {
     uint32_t depth, counted_in;
 } own_shared __attribute__((tls_model("initial-exec")));

@@ -26,8 +26,8 @@
 #include <stdbool.h>
 
 struct epoch_record {
-    _Alignas(CACHE_LINE) _Atomic uint64_t
-        sections;    /* entries and exits, odd while inside; written by the owner */
+    /* Counts entries and exits, odd while inside; written by the owner. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t sections;
     uint32_t depth;  /* nesting; owner only */
     uint32_t usable; /* 1; 0 in a forked child, by the wipe; constant before it has an owner */
     uint32_t number; /* from 0 up; constant before it has an owner */

@@ -36,7 +36,7 @@
 
 /* The head of every block, at offset 0. */
 struct block {
-    struct slab *slab; /* written when the block is cut, then constant until it is purged */
+    struct slab *slab;             /* written when cut, and by a purge */
     _Atomic(struct block *) chain; /* next in a free list or in a retired batch */
     struct reclaim_head reclaim;
 };
@@ -48,9 +48,8 @@ struct pool {
     _Atomic size_t lowest_free; /* least free_count since the trim's last look */
     _Atomic size_t slab_bytes;
     size_t block_size;
-    /* Written by threads that retire blocks: */
-    _Alignas(CACHE_LINE) _Atomic(struct block *)
-        retired; /* blocks that wait until they make up a batch */
+    /* Written by threads that retire blocks, which wait here until they make up a batch. */
+    _Alignas(CACHE_LINE) _Atomic(struct block *) retired;
     _Atomic size_t retired_count;
 };
 
@@ -62,11 +61,11 @@ struct chain {
 
 /* Retired blocks that wait for a polled grace period: see retire.c. */
 struct limbo {
-    _Alignas(CACHE_LINE) _Atomic uint32_t
-        busy;                        /* 1 while a thread owns limbo; guards the plain fields */
+    /* 1 while a thread owns limbo; guards the plain fields. */
+    _Alignas(CACHE_LINE) _Atomic uint32_t busy;
     _Atomic uint32_t occupied;       /* 1 while blocks are in limbo; written by the owner */
     _Atomic uint32_t poll_scheduled; /* 1 while a callback is scheduled */
-    bool grace_begun; /* a grace period for `waiting` has begun; written by the owner */
+    bool grace_begun;                /* `waiting` has a grace period; written by the owner */
     struct chain open[MEMORY_CLASSES_MAX];
     struct chain waiting[MEMORY_CLASSES_MAX];
     struct epoch_grace grace;

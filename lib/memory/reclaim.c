@@ -45,8 +45,8 @@ char reclaim_grace_periods;
 
 enum { AWAKE, NAPPING, SLEEPING };
 
-static _Atomic(struct rcu_head *)
-    pushed;                    /* the newest first, linked by next.next; pushed by any thread */
+/* The newest first, linked by next.next; pushed by any thread. */
+static _Atomic(struct rcu_head *) pushed;
 static _Atomic uint32_t state; /* written by the worker only */
 static _Atomic uint32_t wakes; /* the futex that the worker sleeps on: a count of wake-ups */
 static _Atomic bool hurry;     /* set by a thread that needs the nap to end */

@@ -31,8 +31,8 @@ extern char reclaim_grace_periods;
 
 /* Part of any object that is passed to reclaim_defer(). Only reclaim.c accesses it. */
 struct reclaim_head {
-    struct rcu_head
-        rcu; /* liburcu's type, because the model checker has its own; liburcu's code is not used */
+    /* liburcu's type, because the model checker has its own; liburcu's code is not used. */
+    struct rcu_head rcu;
 };
 
 /* Prepare everything but the worker; the argument for fork_guard_begin(). Returns 0 or -ENOMEM. */

@@ -15,6 +15,7 @@
  *   G7 bounded by undelivered  memory follows live subscriptions and undelivered events
  *   G8 clean failure           a specific error and no effect; an exit is never dropped
  *   G9 fork-safe               in a forked child every call on its parent's bus fails with -ESTALE
+ *   G13 any event loop         no wake-up of a descriptor is lost, and hardly any is for nothing
  *
  * Conventions, unless a function says otherwise:
  *   - A function returns 0 (or a count) on success and a negative errno value on failure. A failed
@@ -118,9 +119,9 @@ struct exitbus_event {
 /*
  * Where a bus takes its memory from. Blocks are few and large (mostly 64 KiB and up). `alignment`
  * is a power of two, at most 2 MiB, and `size` a multiple of it. `allocate` returns NULL when there
- * is no memory. Publishers call it, too, when the bus's own pool is empty. So it must be
- * thread-safe, and lock-free if publish is to be lock-free. Neither function may call into the
- * library.
+ * is no memory. A forked child must be able to read it. Publishers call it, too, when the bus's own
+ * pool is empty. So it must be thread-safe, and lock-free if publish is to be lock-free. Neither
+ * function may call into the library.
  */
 struct exitbus_allocator {
     void *(*allocate)(void *context, size_t size, size_t alignment);
@@ -299,7 +300,8 @@ EXITBUS_API int exitbus_subscribe(struct exitbus *bus, struct exitbus_topic topi
  * with -ESHUTDOWN. Events that were not delivered are dropped, and counted by exitbus_stats().
  * NULL is a no-op.
  * Context: anywhere (G5): in a destructor, at thread exit, while other threads receive or publish,
- * inside a read-side section. Non-blocking. The memory is freed after a grace period (G6).
+ * inside a read-side section. Non-blocking. The memory is freed a grace period after the last
+ * reference is given up and the last sleeping receive has returned (G6).
  * The handle is spent, except for threads that hold a reference of their own: see
  * exitbus_subscription_ref().
  * Errors: -ESTALE.

@@ -8,7 +8,7 @@
  *   - A publisher writes its events into its slot. While the latest turn is not done, it finishes
  *     that turn (help). Then it opens its own: a CAS from {s, any, …} to {s + count, slot, open}.
  *   - That CAS is the moment of publish. The events have their places in the order from then on,
- *     and are delivered whatever becomes of this thread.
+ *     and are delivered: by this thread, or by the next publisher.
  *   - The publisher delivers its events, and notes in the slot that the turn is done. A helper
  *     delivers them from the slot, and sets the done bit of the word.
  *   - A thread has a slot of its own, by its number (epoch.h). A thread without a number, or
@@ -223,8 +223,8 @@ static inline bool turn_done(struct order *order, uint64_t word)
 }
 
 /*
- * Returns whether this turn is the latest and not done. If it is not, its events are visible to the
- * caller in every queue.
+ * Returns whether this turn is the latest and not done: a copy of its slot from before is whole. If
+ * it is not, its events are visible to the caller in every queue.
  */
 static inline bool turn_is_open(struct order *order, uint64_t word)
 {

@@ -208,6 +208,12 @@ int sys_epoll_add(int epoll_fd, int fd, bool once, uint64_t key)
     return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, fd, (long)&event, 0, 0);
 }
 
+int sys_epoll_modify(int epoll_fd, int fd, uint64_t key)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = key}};
+    return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_MOD, fd, (long)&event, 0, 0);
+}
+
 int sys_epoll_delete(int epoll_fd, int fd)
 {
     return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_DEL, fd, 0, 0, 0);

@@ -55,6 +55,8 @@ int sys_timerfd_arm(int fd, int64_t delay_ns);
 int sys_epoll_create(void);
 /* Wait for input on `fd`, under the name `key`. `once`: only one epoll_wait names it. */
 int sys_epoll_add(int epoll_fd, int fd, bool once, uint64_t key);
+/* Set what sys_epoll_add() has set. Returns 0 or -errno: `fd` is not in that epoll set. */
+int sys_epoll_modify(int epoll_fd, int fd, uint64_t key);
 int sys_epoll_delete(int epoll_fd, int fd);
 /*
  * Wait for up to `timeout_ms`; below 0: without a limit. Returns how many, or -EINTR, also without

@@ -144,6 +144,9 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
                              struct exitbus_event *event, uint64_t *discarded, int64_t timeout_ns)
 {
     int64_t deadline = deadline_after(timeout_ns);
+    /* A call that does not wait looks at what was there when it began, and no further. */
+    size_t pending = timeout_ns == 0 ? subscription_pending(sub) : 0;
+    size_t left = pending > 0 ? pending : 1;
     struct exitbus_event next;
     for (;;) {
         ssize_t count = receive_until(sub, &next, 1, deadline, timeout_ns != 0);
@@ -154,6 +157,8 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
             return 0;
         }
         ++*discarded;
+        if (timeout_ns == 0 && --left == 0)
+            return -EAGAIN;
         /* A queue that never gets empty must not keep us beyond the timeout. */
         if (timeout_ns > 0 && sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
             return -ETIMEDOUT;

@@ -67,10 +67,9 @@ static int publish_lost(struct watch_set *set, const struct child_watch *watch)
 {
     struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = watch_pid(watch)};
     int status, pidfd = watch_pidfd(watch);
-    if (pidfd < 0 || sys_pidfd_exit_status(pidfd, &status) != 0)
+    if (pidfd < 0 || sys_pidfd_exit_status(pidfd, &status) != 0 ||
+        !event_from_status(&event, status))
         event_without_status(&event);
-    else if (!event_from_status(&event, status))
-        return -EINVAL;
     return bus_publish(set->bus, &event, 1, NULL);
 }
 

@@ -24,7 +24,8 @@ struct handover {
 /*
  * Reserve all that the exit of a child will need. Nothing later fails for want of it.
  * Returns 0; or -errno, with nothing reserved. *step is the step that was begun last.
- * Context: may block for the start or the stop of a reaper, not for another spawn.
+ * Context: may block for the start or the stop of a reaper, and while another spawn
+ * looks for its reaper; not while another child is made.
  */
 int handover_reserve(struct handover *handover, struct exitbus *bus, bool subscribe,
                      enum exitbus_spawn_step *step);

@@ -62,6 +62,8 @@ static int dispose(struct exitbus_reaper *reaper, bool ended)
     int result = load_relaxed(&reaper->error);
     if (ended)
         reaper_destroy(reaper);
+    else if (reaper->own_set) /* which the thread does not look at any more */
+        watch_set_release(reaper->loop.set);
     return result;
 }
 
@@ -127,6 +129,23 @@ static void stop_others(const struct exitbus *bus)
 
 /* -------------------------------------------------------------------------------- start, stop */
 
+/*
+ * Take a reference to the bus before the wait for the lock, in which the bus may be destroyed.
+ * Returns 0 or -ESHUTDOWN. The section is seen by destroy, which waits for a grace period behind
+ * its store of `closed` before it gives its own reference up.
+ */
+static int bus_hold(struct exitbus *bus)
+{
+    int result = -ESHUTDOWN;
+    reclaim_enter();
+    if (!bus_closed(bus)) {
+        fetch_add_relaxed(&bus->core.references, 1);
+        result = 0;
+    }
+    reclaim_leave();
+    return result;
+}
+
 static int may_start(struct exitbus *bus, enum exitbus_reaper_mode mode)
 {
     if (bus_closed(bus))
@@ -167,9 +186,13 @@ static int start_locked(struct exitbus *bus, const struct exitbus_reaper_options
 int reaper_start(struct exitbus *bus, const struct exitbus_reaper_options *options,
                  struct exitbus_reaper **reaper)
 {
+    int result = bus_hold(bus);
+    if (result < 0)
+        return result;
     pthread_mutex_lock(&reaper_lock);
-    int result = start_locked(bus, options, reaper);
+    result = start_locked(bus, options, reaper);
     pthread_mutex_unlock(&reaper_lock);
+    core_release(&bus->core);
     return result;
 }
 
@@ -265,7 +288,6 @@ static int acquire_locked(struct exitbus *bus, struct watch_set **set)
         result = require_runner(bus);
     if (result < 0)
         return result;
-    fetch_add_relaxed(&bus->core.references, 1);
     *set = bus->children;
     watch_set_acquire(*set);
     return 0;
@@ -273,9 +295,14 @@ static int acquire_locked(struct exitbus *bus, struct watch_set **set)
 
 int reaper_set_acquire(struct exitbus *bus, struct watch_set **set)
 {
+    int result = bus_hold(bus);
+    if (result < 0)
+        return result;
     pthread_mutex_lock(&reaper_lock);
-    int result = acquire_locked(bus, set);
+    result = acquire_locked(bus, set);
     pthread_mutex_unlock(&reaper_lock);
+    if (result < 0)
+        core_release(&bus->core);
     return result;
 }
 

@@ -41,7 +41,8 @@ int reaper_poll(struct exitbus_reaper *reaper);
  * reaper_set_release() bus and set stay in memory, and a reaper collects from the set as long as
  * the bus is not closed.
  * Returns 0; -EXDEV; -ESHUTDOWN; or an error of reaper_start().
- * Context: may block for a start or a stop that is in progress, not for another spawn.
+ * Context: may block for a start or a stop that is in progress, and while another spawn
+ * looks for its reaper; not while another child is made.
  */
 int reaper_set_acquire(struct exitbus *bus, struct watch_set **set);
 

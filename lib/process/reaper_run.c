@@ -107,6 +107,18 @@ static bool thread_ended(struct exitbus_reaper *reaper, bool reachable)
     return false;
 }
 
+/*
+ * Returns whether the thread sleeps on the epoll set that its wake-up goes to. It does not if the
+ * host has closed that set: a new one may have the same number, and the sleeper keeps the old one.
+ * Nor does it if the numbers are the host's own files now.
+ */
+static bool waits_where_woken(const struct exitbus_reaper *reaper)
+{
+    const struct watch_set *set = reaper->loop.set;
+    return reaper->loop.wait_fd == set->epoll_fd && !set->repoll &&
+           sys_epoll_modify(set->epoll_fd, set->wake_fd, WATCH_KEY_WAKE) == 0;
+}
+
 static bool halt_thread(struct exitbus_reaper *reaper)
 {
     struct watch_set *set = reaper->loop.set;
@@ -115,7 +127,7 @@ static bool halt_thread(struct exitbus_reaper *reaper)
         reaper_note_error(reaper, result);
     if (result < 0 && watch_set_open(set) == 0) /* its epoll may still be there */
         result = watch_set_wake(set);
-    if (thread_ended(reaper, result == 0 && reaper->loop.wait_fd == set->epoll_fd)) {
+    if (thread_ended(reaper, result == 0 && waits_where_woken(reaper))) {
         pthread_join(reaper->thread, NULL);
         return true;
     }
@@ -158,6 +170,15 @@ static int become_subreaper(struct exitbus_reaper *reaper)
     return result;
 }
 
+/* Take our handler out. One that is still in progress keeps its descriptor open. */
+static void remove_handler(struct reaper_loop *loop)
+{
+    if (sigchld_remove())
+        return;
+    sys_epoll_delete(loop->set->epoll_fd, loop->signal_fd);
+    loop->signal_fd = -1;
+}
+
 /* Returns 0 or -errno; an error may leave descriptors open, for close_source(). */
 static int start_signals(struct exitbus_reaper *reaper)
 {
@@ -176,7 +197,7 @@ static int start_signals(struct exitbus_reaper *reaper)
         return result;
     result = become_subreaper(reaper);
     if (result < 0)
-        sigchld_remove();
+        remove_handler(loop);
     return result;
 }
 
@@ -186,10 +207,7 @@ static void stop_signals(struct exitbus_reaper *reaper)
     struct reaper_loop *loop = &reaper->loop;
     if (reaper->old_subreaper >= 0)
         prctl(PR_SET_CHILD_SUBREAPER, reaper->old_subreaper);
-    if (!sigchld_remove()) { /* a handler may still write there, so it stays open */
-        sys_epoll_delete(loop->set->epoll_fd, loop->signal_fd);
-        loop->signal_fd = -1;
-    }
+    remove_handler(loop);
     close_source(loop, &loop->signal_fd);
     close_source(loop, &loop->pending_fd);
 }
@@ -267,7 +285,8 @@ int reaper_create(struct exitbus *bus, const struct exitbus_reaper_options *opti
     int result = start_running(reaper);
     if (result < 0) {
         pthread_mutex_unlock(&reaper->gate);
-        if (!own_set && !bus->set_runner)
+        /* A spawn in progress goes on to use the descriptors of a set that is needed. */
+        if (!own_set && !bus->set_runner && !watch_set_needed(reaper->loop.set))
             watch_set_close(reaper->loop.set);
         reaper_destroy(reaper);
         return result;

@@ -85,7 +85,8 @@ void watch_set_release(struct watch_set *set);
 /* Does a spawned child, or a spawn in progress, need a reaper over this set? It may be NULL. */
 static inline bool watch_set_needed(const struct watch_set *set)
 {
-    return set && load_relaxed(&set->spawned) > 0;
+    /* Acquire; pairs with reaper_set_release(): a spawn that is over has done with the set. */
+    return set && load_acquire(&set->spawned) > 0;
 }
 
 /*

@@ -849,6 +849,61 @@ TEST(reaper_edges, destroy_during_a_spawn)
     fifo_remove(&fifo);
 }
 
+/* -------------------------------------------------- destroy before a call gets its lock */
+
+static _Thread_local bool stops_at_lock;
+static sem_t at_lock, go_on;
+
+int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    if (stops_at_lock) {
+        stops_at_lock = false;
+        sem_post(&at_lock);
+        while (sem_wait(&go_on) < 0)
+            continue;
+    }
+    return __real_pthread_mutex_lock(mutex);
+}
+
+static void *spawn_behind_a_lock(void *bus)
+{
+    char *argv[] = {TINY_CHILD, "0", NULL};
+    struct exitbus_spawn_options options = {.argv = argv};
+    pid_t pid;
+    stops_at_lock = true;
+    check_equal(exitbus_spawn(bus, &options, &pid, NULL), -ESHUTDOWN);
+    return NULL;
+}
+
+static void *start_behind_a_lock(void *bus)
+{
+    struct exitbus_reaper_options options = {.mode = EXITBUS_REAPER_WATCHED};
+    struct exitbus_reaper *reaper;
+    stops_at_lock = true;
+    check_equal(exitbus_reaper_start(bus, &options, &reaper), -ESHUTDOWN);
+    return NULL;
+}
+
+/* The call has begun, so the bus is there until it ends. */
+TEST(reaper_edges, destroy_before_a_call_has_its_lock)
+{
+    void *(*const calls[])(void *) = {spawn_behind_a_lock, start_behind_a_lock};
+    sem_init(&at_lock, 0, 0);
+    sem_init(&go_on, 0, 0);
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        struct exitbus *bus = bus_new();
+        pthread_t thread = thread_start(calls[i], bus);
+        while (sem_wait(&at_lock) < 0)
+            continue;
+        check_ok(exitbus_destroy(bus));
+        sem_post(&go_on);
+        must_equal(pthread_join(thread, NULL), 0);
+    }
+    check(!has_a_child());
+}
+
 /* ---------------------------------------------------------------------------- descriptors */
 
 /* The host closes all descriptors from 3 on: stop, destroy and poll say so, and end. */
@@ -919,8 +974,40 @@ static void closed_under_all(void)
     must_equal(exitbus_destroy(bus), 0);
 }
 
+/* The numbers that the host closed are its own files by now. */
+static void reused_under_destroy(void)
+{
+    struct exitbus *bus = bus_new();
+    pid_t pid = spawn_tiny(bus, "p", NULL);
+    close_ours();
+    for (int i = 0; i < 16; i++)
+        must(open("/dev/null", O_RDWR | O_CLOEXEC) >= 3);
+    must_equal(exitbus_destroy(bus), -EBADF);
+    kill(pid, SIGKILL);
+}
+
+/* With our descriptors at the lowest numbers, new ones get the numbers of those that were closed. */
+static void (*lowest_body)(void);
+static void at_the_lowest_numbers(void)
+{
+    close_ours();
+    lowest_body();
+}
+
+TEST(reaper_edges, host_closes_all_from_the_lowest)
+{
+    void (*const bodies[])(void) = {closed_under_watched, closed_under_implicit,
+                                    closed_under_destroy, closed_under_polled,
+                                    closed_under_all,     reused_under_destroy};
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        lowest_body = bodies[i];
+        check_equal(in_a_child(at_the_lowest_numbers), 0);
+    }
+}
+
 TEST(reaper_edges, host_closes_all)
 {
+    check_equal(in_a_child(reused_under_destroy), 0);
     check_equal(in_a_child(closed_under_watched), 0);
     check_equal(in_a_child(closed_under_implicit), 0);
     check_equal(in_a_child(closed_under_destroy), 0);

@@ -350,10 +350,10 @@ EXITBUS_API ssize_t exitbus_receive_batch(struct exitbus_subscription *subscript
 
 /*
  * Receive until the exit of process `pid` comes, and return that one. Events of others that are
- * received on the way are discarded, and *discarded counts them, also if none comes of `pid`. Without
- * `discarded` (NULL) the subscription must be to that one process (exitbus_topic_pid(pid)), where
- * there are no others: nothing is lost unless the caller is told.
- * `timeout_ns` is for the whole call, and as in exitbus_receive().
+ * received on the way are discarded, and *discarded counts them, also if none comes of `pid`.
+ * Without `discarded` (NULL) the subscription must be to that one process (exitbus_topic_pid(pid)),
+ * where there are no others: nothing is lost unless the caller is told. `timeout_ns` is for the
+ * whole call, and as in exitbus_receive().
  * Errors: as exitbus_receive(); -EINVAL also for pid <= 0, and for `discarded` NULL where others'
  * events may come.
  */

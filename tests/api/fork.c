@@ -182,7 +182,7 @@ static void use_own_bus(struct exitbus *bus)
     struct exitbus_subscription *pids = subscribe(bus, exitbus_topic_pid(9)), *spawned;
     for (int i = 0; i < 100; i++) {
         struct exitbus_subscription *more = subscribe(bus, exitbus_topic_all());
-#if defined(__SANITIZE_ADDRESS__) /* its allocator's locks may be held by threads that are not here */
+#if defined(__SANITIZE_ADDRESS__) /* whose allocator's locks a fork may leave locked */
         publish_and_end(bus);
 #else
         thread_join(thread_start(publish_and_end, bus));

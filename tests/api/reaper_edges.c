@@ -986,7 +986,7 @@ static void reused_under_destroy(void)
     kill(pid, SIGKILL);
 }
 
-/* With our descriptors at the lowest numbers, new ones get the numbers of those that were closed. */
+/* With our descriptors at the lowest numbers, new ones get those of the ones that were closed. */
 static void (*lowest_body)(void);
 static void at_the_lowest_numbers(void)
 {

@@ -45,7 +45,8 @@ void agreement_check(uint64_t place, const struct subject_event *event)
             return;
     }
     if (theirs >> 32 == mine >> 32 && theirs != mine)
-        verdict_violated(G2, "place %" PRIu64 " is one event here and another elsewhere", place);
+        verdict_violated(STRICT_FIFO, "place %" PRIu64 " is one event here and another elsewhere",
+                         place);
 }
 
 void agreement_set_place(const struct subject_event *event, uint64_t place)

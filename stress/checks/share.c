@@ -11,10 +11,10 @@ static void check_one(struct share *share, const struct subject_topic *topic,
 {
     unsigned p = event->producer;
     if (!subject_matches(topic, event))
-        verdict_violated(G1, "event %" PRIu64 " of producer %u on a topic of kind %d",
+        verdict_violated(NO_LOSS, "event %" PRIu64 " of producer %u on a topic of kind %d",
                          event->number, p, topic->kind);
     if (event->number == share->latest[p])
-        verdict_violated(G1, "event %" PRIu64 " of producer %u twice", event->number, p);
+        verdict_violated(NO_LOSS, "event %" PRIu64 " of producer %u twice", event->number, p);
     else if (event->number < share->latest[p])
         verdict_violated(PRODUCER_FIFO, "event %" PRIu64 " of producer %u after %" PRIu64,
                          event->number, p, share->latest[p]);
@@ -31,19 +31,19 @@ void share_check(struct share *share, const struct subject_topic *topic,
     for (size_t i = 0; i < count_; i++) {
         const struct subject_event *event = &events[i];
         if (event->seq != 0 && event->seq <= share->seq)
-            verdict_violated(G2, "seq %" PRIu64 " after %" PRIu64, event->seq, share->seq);
+            verdict_violated(STRICT_FIFO, "seq %" PRIu64 " after %" PRIu64, event->seq, share->seq);
         share->seq = event->seq;
         if (!synthetic_is(event))
             continue;
         if (synthetic_whole(event))
             check_one(share, topic, event);
         else
-            verdict_violated(G1, "event %" PRIu64 " (seq %" PRIu64 ") is torn or corrupt",
+            verdict_violated(NO_LOSS, "event %" PRIu64 " (seq %" PRIu64 ") is torn or corrupt",
                              event->number, event->seq);
     }
     share->events += count_;
-    verdict_held(G1, count_);
-    verdict_held(G2, count_);
+    verdict_held(NO_LOSS, count_);
+    verdict_held(STRICT_FIFO, count_);
     count(&world.deliveries, count_);
 }
 
@@ -66,7 +66,7 @@ static void judge_producer(const struct share *shares, size_t count_, unsigned p
     for (uint64_t n = first; n <= latest; n = synthetic_next(topic, p, n))
         due++;
     if (received != due)
-        verdict_violated(G1,
+        verdict_violated(NO_LOSS,
                          "%" PRIu64 " events of producer %u, of %" PRIu64 " from %" PRIu64
                          " to %" PRIu64 ", received by %zu threads together",
                          received, p, due, first, latest, count_);
@@ -76,5 +76,5 @@ void share_judge(const struct share *shares, size_t count_, const struct subject
 {
     for (unsigned p = 0; p < PRODUCERS_MAX; p++)
         judge_producer(shares, count_, p, topic);
-    verdict_held(G1, 1);
+    verdict_held(NO_LOSS, 1);
 }

@@ -34,7 +34,7 @@ static void check_gap(const struct stream *stream, const struct subject_event *e
     uint64_t expected =
         synthetic_next(&stream->topic, producer, before > 0 ? before : stream->must_have[producer]);
     if (before > 0 ? event->number != expected : event->number > expected)
-        verdict_violated(G1,
+        verdict_violated(NO_LOSS,
                          "event %" PRIu64 " of producer %u is missing: got %" PRIu64
                          " after %" PRIu64 ", on a topic of kind %d",
                          expected, producer, event->number, before, stream->topic.kind);
@@ -45,15 +45,15 @@ static void check_number(struct stream *stream, const struct subject_event *even
     unsigned producer = event->producer;
     uint64_t number = event->number, before = stream->latest[producer];
     if (!subject_matches(&stream->topic, event))
-        verdict_violated(G1, "event %" PRIu64 " of producer %u on a topic of kind %d", number,
+        verdict_violated(NO_LOSS, "event %" PRIu64 " of producer %u on a topic of kind %d", number,
                          producer, stream->topic.kind);
     else if (number <= stream->over[producer])
-        verdict_violated(G1,
+        verdict_violated(NO_LOSS,
                          "event %" PRIu64 " of producer %u, which was over (%" PRIu64
                          ") before the subscription began",
                          number, producer, stream->over[producer]);
     else if (number == before)
-        verdict_violated(G1, "event %" PRIu64 " of producer %u twice", number, producer);
+        verdict_violated(NO_LOSS, "event %" PRIu64 " of producer %u twice", number, producer);
     else if (number < before)
         verdict_violated(PRODUCER_FIFO, "event %" PRIu64 " of producer %u after %" PRIu64, number,
                          producer, before);
@@ -67,9 +67,9 @@ static void check_number(struct stream *stream, const struct subject_event *even
 static void check_seq(struct stream *stream, const struct subject_event *event)
 {
     if (event->seq <= stream->seq)
-        verdict_violated(G2, "seq %" PRIu64 " after %" PRIu64, event->seq, stream->seq);
+        verdict_violated(STRICT_FIFO, "seq %" PRIu64 " after %" PRIu64, event->seq, stream->seq);
     else if (stream->counts && event->seq != stream->seq + 1)
-        verdict_violated(G1, "seq %" PRIu64 " after %" PRIu64 " on a topic of everything",
+        verdict_violated(NO_LOSS, "seq %" PRIu64 " after %" PRIu64 " on a topic of everything",
                          event->seq, stream->seq);
     stream->seq = event->seq;
     agreement_check(event->seq, event);
@@ -85,7 +85,7 @@ static void check_place(struct stream *stream, const struct subject_event *event
     } else if (synthetic_is(event) && event->producer < PRODUCERS_MAX) {
         uint64_t place = agreement_place(event);
         if (place != 0 && place < stream->place)
-            verdict_violated(G2,
+            verdict_violated(STRICT_FIFO,
                              "event %" PRIu64 " of producer %u is at place %" PRIu64
                              " elsewhere, but came here after that at %" PRIu64,
                              event->number, event->producer, place, stream->place);
@@ -98,7 +98,7 @@ static void check_real_time(struct stream *stream, const struct subject_event *e
 {
     uint64_t end_ns = agreement_end_ns(event);
     if (end_ns < stream->latest_begin_ns)
-        verdict_violated(G2,
+        verdict_violated(STRICT_FIFO,
                          "event %" PRIu64 " of producer %u came after one whose publish began "
                          "%" PRIu64 " ns after its own had returned",
                          event->number, event->producer, stream->latest_begin_ns - end_ns);
@@ -120,7 +120,7 @@ void stream_check(struct stream *stream, const struct subject_event *events, siz
             continue;
         synthetic++;
         if (!synthetic_whole(event)) {
-            verdict_violated(G1, "event %" PRIu64 " (seq %" PRIu64 ") is torn or corrupt",
+            verdict_violated(NO_LOSS, "event %" PRIu64 " (seq %" PRIu64 ") is torn or corrupt",
                              event->number, event->seq);
             continue;
         }
@@ -128,8 +128,8 @@ void stream_check(struct stream *stream, const struct subject_event *events, siz
         check_real_time(stream, event);
     }
     stream->received += synthetic;
-    verdict_held(G1, synthetic);
-    verdict_held(G2, count_);
+    verdict_held(NO_LOSS, synthetic);
+    verdict_held(STRICT_FIFO, count_);
     verdict_held(PRODUCER_FIFO, synthetic);
     count(&world.deliveries, count_);
 }
@@ -164,10 +164,10 @@ void stream_end(const struct stream *stream, const uint64_t done[PRODUCERS_MAX])
     for (unsigned p = 0; p < PRODUCERS_MAX; p++) {
         uint64_t number = missing(stream, p, done[p]);
         if (number)
-            verdict_violated(G1,
+            verdict_violated(NO_LOSS,
                              "event %" PRIu64 " of producer %u never came (it had %" PRIu64
                              ", published up to %" PRIu64 ")",
                              number, p, stream->latest[p], done[p]);
     }
-    verdict_held(G1, 1);
+    verdict_held(NO_LOSS, 1);
 }

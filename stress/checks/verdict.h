@@ -11,7 +11,20 @@
 #include <stdint.h>
 
 /* In the order of the SUBJECT_… bits. */
-enum guarantee { G1, G2, G3, G4, G5, G6, G7, G8, G9, PRODUCER_FIFO, REST, GUARANTEES };
+enum guarantee {
+    NO_LOSS,
+    STRICT_FIFO,
+    NONE_AFTER_UNSUBSCRIBE,
+    NEVER_BLOCKS,
+    ANY_CONTEXT,
+    DEFERRED_FREEING,
+    BOUNDED_MEMORY,
+    CLEAN_FAILURE,
+    FORK_SAFE,
+    PRODUCER_FIFO,
+    REST,
+    GUARANTEES
+};
 
 extern const char *const guarantee_ids[GUARANTEES];
 extern const char *const guarantee_names[GUARANTEES];

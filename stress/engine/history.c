@@ -128,7 +128,7 @@ static void noted(unsigned thread, struct linear_operation *operation, int64_t o
     if (outcome >= 0)
         scene.scripts[thread].count++;
     else if (outcome != -ENOMEM && outcome != -EAGAIN)
-        verdict_violated(G8, "%s: %s", what, strerror((int)-outcome));
+        verdict_violated(CLEAN_FAILURE, "%s: %s", what, strerror((int)-outcome));
 }
 
 static void do_publish(unsigned thread)
@@ -194,7 +194,7 @@ static bool do_receive(unsigned thread, unsigned number)
     operation->value = (uint32_t)event.number;
     noted(thread, operation, got == -EAGAIN || got == -ESHUTDOWN ? 0 : got, "receive");
     if (got == 1 && !event_whole(&event))
-        verdict_violated(G1, "event %" PRIu64 " was altered", event.number);
+        verdict_violated(NO_LOSS, "event %" PRIu64 " was altered", event.number);
     return got == 1;
 }
 
@@ -337,7 +337,8 @@ static void print_history(const struct linear_operation *operations, size_t coun
 
 static bool judged(void)
 {
-    return verdict_claimed(G1) && verdict_claimed(G2) && verdict_claimed(G3);
+    return verdict_claimed(NO_LOSS) && verdict_claimed(STRICT_FIFO) &&
+           verdict_claimed(NONE_AFTER_UNSUBSCRIBE);
 }
 
 static void decide(FILE *file, uint64_t number)
@@ -356,7 +357,7 @@ static void decide(FILE *file, uint64_t number)
         write_history(file, number, operations, count_, verdict);
         tally.written++;
     }
-    verdict_held(G2, verdict == LINEAR_YES);
+    verdict_held(STRICT_FIFO, verdict == LINEAR_YES);
     if (verdict != LINEAR_NO || tally.verdicts[LINEAR_NO] > 1)
         return;
     fprintf(stderr,

@@ -117,8 +117,8 @@ static void watch_over(unsigned seconds)
         report_sample();
         uint64_t seen = atomic_load(&world.seen), children = atomic_load(&world.children);
         if (seen > children + IN_FLIGHT)
-            verdict_violated(G1, "%" PRIu64 " exits were received, of %" PRIu64 " children", seen,
-                             children);
+            verdict_violated(NO_LOSS, "%" PRIu64 " exits were received, of %" PRIu64 " children",
+                             seen, children);
     }
     report_progress_end();
 }
@@ -136,12 +136,13 @@ static void check_exits(void)
     await(atomic_load(&world.seen) >= atomic_load(&world.children));
     uint64_t children = atomic_load(&world.children), seen = atomic_load(&world.seen);
     if (seen != children)
-        verdict_violated(G1, "%" PRIu64 " children have exited, %" PRIu64 " exits were received",
+        verdict_violated(NO_LOSS,
+                         "%" PRIu64 " children have exited, %" PRIu64 " exits were received",
                          children, seen);
     await(count_zombies() == 0);
     if (count_zombies() > 0)
-        verdict_violated(G1, "%u zombies are left", count_zombies());
-    verdict_held(G1, 1);
+        verdict_violated(NO_LOSS, "%u zombies are left", count_zombies());
+    verdict_held(NO_LOSS, 1);
 }
 
 /* All is drained; only the bus itself is there. */
@@ -150,16 +151,18 @@ static void check_drained(size_t fresh_bytes)
     if (host_used()) {
         await(host_bytes() <= fresh_bytes + LEFT_LIMIT);
         if (host_bytes() > fresh_bytes + LEFT_LIMIT)
-            verdict_violated(G7, "the bus held %zu KiB when fresh, and %zu KiB when drained",
+            verdict_violated(BOUNDED_MEMORY,
+                             "the bus held %zu KiB when fresh, and %zu KiB when drained",
                              fresh_bytes / 1024, host_bytes() / 1024);
-        verdict_held(G7, 1);
+        verdict_held(BOUNDED_MEMORY, 1);
     }
     if (!world.subject->stats)
         return;
     must(world.subject->stats(world.bus, &result.stats), "stats");
     if (result.stats.subscriptions != 0)
-        verdict_violated(G6, "%" PRIu64 " subscriptions left", result.stats.subscriptions);
-    verdict_held(G6, 1);
+        verdict_violated(DEFERRED_FREEING, "%" PRIu64 " subscriptions left",
+                         result.stats.subscriptions);
+    verdict_held(DEFERRED_FREEING, 1);
 }
 
 static void check_gone(void)
@@ -168,8 +171,8 @@ static void check_gone(void)
         return;
     await(host_bytes() == 0);
     if (host_bytes() > 0)
-        verdict_violated(G6, "%zu bytes are left after destroy", host_bytes());
-    verdict_held(G6, 1);
+        verdict_violated(DEFERRED_FREEING, "%zu bytes are left after destroy", host_bytes());
+    verdict_held(DEFERRED_FREEING, 1);
 }
 
 /* ---------------------------------------------------------------------------------------- run */
@@ -221,7 +224,7 @@ static void run(unsigned seconds)
 /* What the first use of everything costs stays: threads' arenas, stacks, standard output. */
 static void warm_up(void)
 {
-    if (verdict_claimed(G7))
+    if (verdict_claimed(BOUNDED_MEMORY))
         run(0);
     watchdog_end(); /* which looks at what is going to be forgotten */
     malloc_trim(0);
@@ -339,9 +342,9 @@ int main(int argc, char **argv)
     malloc_trim(0);
     result.rss_end = resident_bytes();
     if (RESIDENT_IS_OURS && result.rss_end > result.rss_begin + (long)LEFT_LIMIT)
-        verdict_violated(G7, "%ld KiB resident before, %ld KiB after", result.rss_begin / 1024,
-                         result.rss_end / 1024);
-    verdict_held(G7, RESIDENT_IS_OURS);
+        verdict_violated(BOUNDED_MEMORY, "%ld KiB resident before, %ld KiB after",
+                         result.rss_begin / 1024, result.rss_end / 1024);
+    verdict_held(BOUNDED_MEMORY, RESIDENT_IS_OURS);
     result.pass = verdict_good();
     int status = result.pass ? EXIT_PASS : EXIT_VIOLATION;
     if (report_write() < 0)

@@ -65,7 +65,7 @@ static void translate(const char *reason, uint64_t now)
 
 static enum guarantee guarantee_of(uint32_t operation)
 {
-    return operation == OPERATION_UNSUBSCRIBE ? G5 : G4;
+    return operation == OPERATION_UNSUBSCRIBE ? ANY_CONTEXT : NEVER_BLOCKS;
 }
 
 static void name_threads(uint64_t now)

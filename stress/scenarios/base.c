@@ -75,7 +75,7 @@ void *subscribe_surely(const struct subject_topic *topic, uint32_t flags)
             return subscription;
         }
         if (!is_scarcity(result, &before)) {
-            verdict_violated(G8, "subscribe: %s", strerror(-result));
+            verdict_violated(CLEAN_FAILURE, "subscribe: %s", strerror(-result));
             return NULL;
         }
         sched_yield();
@@ -143,19 +143,20 @@ bool publisher_send(struct publisher *publisher, unsigned batch)
     atomic_store_explicit(&producer->begun, number + batch, memory_order_seq_cst);
     int result = publish_surely(events, batch, &seq);
     if (result < 0) {
-        verdict_violated(G8, "publish: %s", strerror(-result));
+        verdict_violated(CLEAN_FAILURE, "publish: %s", strerror(-result));
         return false;
     }
     agreement_returned(publisher->producer, number + 1, batch, now_ns());
     publisher->number = number + batch;
     atomic_store_explicit(&producer->done, publisher->number, memory_order_release);
     if (seq != 0 && seq <= before)
-        verdict_violated(G2, "seq %" PRIu64 " given after %" PRIu64 " had returned", seq, before);
+        verdict_violated(STRICT_FIFO, "seq %" PRIu64 " given after %" PRIu64 " had returned", seq,
+                         before);
     if (seq != 0)
         has_returned(seq + batch - 1);
     count(&world.issued, batch);
-    verdict_held(G2, 1);
-    verdict_held(G4, 1);
+    verdict_held(STRICT_FIFO, 1);
+    verdict_held(NEVER_BLOCKS, 1);
     return true;
 }
 
@@ -208,7 +209,7 @@ void *steady_body(void *number)
                 count_exits(events, got);
             atomic_store_explicit(&world.steady[me].taken, stream.received, memory_order_relaxed);
         } else if (got != -EAGAIN && got != -ETIMEDOUT && got != -ENOMEM) {
-            verdict_violated(G8, "receive: %s", strerror((int)-got));
+            verdict_violated(CLEAN_FAILURE, "receive: %s", strerror((int)-got));
             break;
         } else if (last) {
             break;

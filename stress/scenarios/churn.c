@@ -67,13 +67,13 @@ static void receive_all(void *subscription, struct stream *stream)
         stream_check(stream, events, (size_t)got);
         i++;
     }
-    verdict_held(G1, 1);
+    verdict_held(NO_LOSS, 1);
 }
 
 /* Then the handle stays valid for who has a reference, and closed. */
 static void unsubscribe_somehow(void *subscription)
 {
-    bool inside = random_below(&self->random, 2) && verdict_claimed(G5);
+    bool inside = random_below(&self->random, 2) && verdict_claimed(ANY_CONTEXT);
     bool referenced = world.subject->ref && world.subject->unref;
     if (referenced)
         subject_ref(subscription);
@@ -83,8 +83,8 @@ static void unsubscribe_somehow(void *subscription)
     if (inside)
         rcu_read_unlock();
     if (result < 0)
-        verdict_violated(G5, "unsubscribe: %s", strerror(-result));
-    verdict_held(G5, 1);
+        verdict_violated(ANY_CONTEXT, "unsubscribe: %s", strerror(-result));
+    verdict_held(ANY_CONTEXT, 1);
     if (!referenced)
         return;
     int64_t timeout = random_below(&self->random, 2) ? 0 : -1;
@@ -92,9 +92,9 @@ static void unsubscribe_somehow(void *subscription)
         timeout = 0;
     ssize_t got = call_receive(subscription, events, BATCH, timeout);
     if (got != -ESHUTDOWN)
-        verdict_violated(G3, "a receive after unsubscribe says %zd%s%s", got, got < 0 ? ": " : "",
-                         got < 0 ? strerror((int)-got) : " events");
-    verdict_held(G3, 1);
+        verdict_violated(NONE_AFTER_UNSUBSCRIBE, "a receive after unsubscribe says %zd%s%s", got,
+                         got < 0 ? ": " : "", got < 0 ? strerror((int)-got) : " events");
+    verdict_held(NONE_AFTER_UNSUBSCRIBE, 1);
     subject_unref(subscription);
 }
 
@@ -115,7 +115,7 @@ bool churn_once(void)
         if (got > 0)
             stream_check(&stream, events, (size_t)got);
         else if (is_failure(got, &before))
-            verdict_violated(G8, "receive: %s", strerror((int)-got));
+            verdict_violated(CLEAN_FAILURE, "receive: %s", strerror((int)-got));
     }
     if (random_below(&self->random, 2))
         receive_all(subscription, &stream);
@@ -155,10 +155,12 @@ static void check_closed(struct party *party, uint64_t began_ns, ssize_t got,
     if (closed_ns == 0 || got <= 0)
         return;
     if (began_ns > closed_ns)
-        verdict_violated(G3, "a receive that began %.1f us after unsubscribe took %zd events",
+        verdict_violated(NONE_AFTER_UNSUBSCRIBE,
+                         "a receive that began %.1f us after unsubscribe took %zd events",
                          (double)(began_ns - closed_ns) / 1000, got);
     if (latest_begin_ns > closed_ns)
-        verdict_violated(G3, "an event published %.1f us after unsubscribe was received",
+        verdict_violated(NONE_AFTER_UNSUBSCRIBE,
+                         "an event published %.1f us after unsubscribe was received",
                          (double)(latest_begin_ns - closed_ns) / 1000);
 }
 
@@ -180,7 +182,7 @@ static void *member_body(void *argument)
         if (got == -ETIMEDOUT || got == -EAGAIN || got == -ENOMEM) {
             if (!over)
                 continue;
-            verdict_violated(G3, "a receive on a closed subscription says: %s",
+            verdict_violated(NONE_AFTER_UNSUBSCRIBE, "a receive on a closed subscription says: %s",
                              strerror((int)-got));
             break;
         }
@@ -188,7 +190,7 @@ static void *member_body(void *argument)
         check_closed(party, began_ns, got, share->latest_begin_ns);
         count(&party->received, (uint64_t)got);
     }
-    verdict_held(G3, 1);
+    verdict_held(NONE_AFTER_UNSUBSCRIBE, 1);
     subject_unref(party->subscription);
     atomic_fetch_add(&party->left, 1);
     return NULL;
@@ -204,14 +206,14 @@ static bool party_end(struct party *party, struct worker *const *members, unsign
     while (atomic_load(&party->left) < count_ && now_ns() < until)
         nap(50000, NULL);
     if (atomic_load(&party->left) < count_) {
-        verdict_violated(G3, "%u receivers sleep on, %u s after unsubscribe",
+        verdict_violated(NONE_AFTER_UNSUBSCRIBE, "%u receivers sleep on, %u s after unsubscribe",
                          count_ - atomic_load(&party->left), world.options.patience);
         return false;
     }
     for (unsigned i = 0; i < count_; i++)
         worker_join(members[i]);
     share_judge(party->shares, MEMBERS, &party->topic);
-    verdict_held(G5, 1);
+    verdict_held(ANY_CONTEXT, 1);
     return true;
 }
 

@@ -86,20 +86,20 @@ static void halt_one(void)
     if (!worker || !worker_halt(worker))
         return;
     uint64_t began = now_ns(), before = atomic_load(&world.issued);
-    uint64_t limit =
-        verdict_claimed(G4) ? (uint64_t)world.options.patience * 500000000 : WITHOUT_CLAIM_NS;
+    uint64_t limit = verdict_claimed(NEVER_BLOCKS) ? (uint64_t)world.options.patience * 500000000
+                                                   : WITHOUT_CLAIM_NS;
     bool passed = false;
     while (!passed && now_ns() < began + limit && !flag(&world.stop_churn)) {
         passed = atomic_load(&world.issued) >= before + PASSED;
         nap(200000, &world.stop_churn);
     }
     if (!passed && !flag(&world.stop_churn))
-        verdict_violated(G4, "%" PRIu64 " publishes in %.1f s while %s was stopped inside one",
-                         atomic_load(&world.issued) - before, (double)(now_ns() - began) / 1e9,
-                         worker->name);
-    else if (verdict_claimed(G4))
+        verdict_violated(
+            NEVER_BLOCKS, "%" PRIu64 " publishes in %.1f s while %s was stopped inside one",
+            atomic_load(&world.issued) - before, (double)(now_ns() - began) / 1e9, worker->name);
+    else if (verdict_claimed(NEVER_BLOCKS))
         nap(random_below(&self->random, HALT_NS), &world.stop_churn);
-    verdict_held(G4, passed);
+    verdict_held(NEVER_BLOCKS, passed);
     worker_resume(worker);
 }
 
@@ -177,8 +177,8 @@ static void unsubscribe_at_exit(void *subscription)
 {
     int result = call_unsubscribe(subscription);
     if (result < 0)
-        verdict_violated(G5, "unsubscribe at thread exit: %s", strerror(-result));
-    verdict_held(G5, 1);
+        verdict_violated(ANY_CONTEXT, "unsubscribe at thread exit: %s", strerror(-result));
+    verdict_held(ANY_CONTEXT, 1);
 }
 
 /* AddressSanitizer takes the stack of a cancelled thread for poisoned, and then reports itself. */
@@ -239,7 +239,7 @@ static void threads_start(struct crew *residents, struct crew *visitors)
 
 static const char *threads_unfit(void)
 {
-    return verdict_claimed(G5) ? needs_subscriptions() : "the subject does not claim G5";
+    return verdict_claimed(ANY_CONTEXT) ? needs_subscriptions() : "the subject does not claim G5";
 }
 
 const struct scenario threads_scenario = {

@@ -64,11 +64,11 @@ static int plan(enum fate fate, unsigned *orphans, char *what, size_t size)
 static void check_status(pid_t pid, int expected, const struct subject_event *event)
 {
     if (event->pid != pid)
-        verdict_violated(G1, "the exit of %d came on the subscription to %d", event->pid, pid);
+        verdict_violated(NO_LOSS, "the exit of %d came on the subscription to %d", event->pid, pid);
     else if ((event->status & ~0x80) != expected)
-        verdict_violated(G1, "child %d ended with status %#x, not %#x", pid, event->status,
+        verdict_violated(NO_LOSS, "child %d ended with status %#x, not %#x", pid, event->status,
                          expected);
-    verdict_held(G1, 1);
+    verdict_held(NO_LOSS, 1);
 }
 
 /* By waiting, or by descriptor. */
@@ -104,7 +104,7 @@ static void one_child(void)
     int result = child_start(&child, what, orphans);
     if (result < 0) {
         if (!is_scarcity(result, &before))
-            verdict_violated(G8, "starting a child: %s", strerror(-result));
+            verdict_violated(CLEAN_FAILURE, "starting a child: %s", strerror(-result));
         return;
     }
     if (fate == IS_STOPPED) { /* which is no exit */
@@ -125,10 +125,10 @@ static void one_child(void)
             latency_add(LATENCY_KILLED, received_ns - killed_ns);
         count(&world.exits, 1);
         if (can(SUBJECT_ONE_SHOT) && call_receive(child.subscription, &event, 1, 0) != -ESHUTDOWN)
-            verdict_violated(G1, "a one-shot subscription to child %d has more than one event",
+            verdict_violated(NO_LOSS, "a one-shot subscription to child %d has more than one event",
                              child.pid);
     } else {
-        verdict_violated(G1, "the exit of child %d never came: %s (%u zombies)", child.pid,
+        verdict_violated(NO_LOSS, "the exit of child %d never came: %s (%u zombies)", child.pid,
                          strerror((int)-got), count_zombies());
     }
     call_unsubscribe(child.subscription);
@@ -143,8 +143,8 @@ static void no_child(void)
     struct plenty before = plenty_now();
     int result = call_spawn(argv, &pid, &subscription);
     if ((result != -ENOENT && !is_scarcity(result, &before)) || pid != -1 || subscription)
-        verdict_violated(G8, "spawning a program that is not there says %d", result);
-    verdict_held(G8, 1);
+        verdict_violated(CLEAN_FAILURE, "spawning a program that is not there says %d", result);
+    verdict_held(CLEAN_FAILURE, 1);
 }
 
 static void *spawner_body(void *number)

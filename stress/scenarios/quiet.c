@@ -47,7 +47,7 @@ static void *idle_body(void *number)
         ssize_t got = call_receive(subscription, &event, 1, IDLE_NS);
         long times = switches() - STOP_SWITCHES * (long)stopper_stops() - before;
         if (got > 0)
-            verdict_violated(G1, "an event for pid %d on the subscription to %d", event.pid,
+            verdict_violated(NO_LOSS, "an event for pid %d on the subscription to %d", event.pid,
                              topic.pid);
         else if (got == -ETIMEDOUT && times > IDLE_SWITCHES)
             verdict_violated(REST,
@@ -128,13 +128,13 @@ static bool hear(struct half *half)
     if (got == 1)
         stream_check(&half->stream, &event, 1);
     if (got != 1) {
-        verdict_violated(G1, "no event came to a sleeping receiver: %s", strerror((int)-got));
+        verdict_violated(NO_LOSS, "no event came to a sleeping receiver: %s", strerror((int)-got));
         return false;
     }
     uint64_t end_ns = event.begin_ns;
     latency_add(LATENCY_PUBLISHED, now - end_ns);
     if (now - end_ns > (uint64_t)world.options.patience * 900000000)
-        verdict_violated(G1, "a receiver slept on for %.1f s after an event had come",
+        verdict_violated(NO_LOSS, "a receiver slept on for %.1f s after an event had come",
                          (double)(now - end_ns) / 1e9);
     return true;
 }

@@ -36,7 +36,7 @@ static void fork_once(void *idle)
     int result = child_fork(&child, forked_body, idle);
     if (result < 0) {
         if (!is_scarcity(result, &before))
-            verdict_violated(G9, "fork: %s", strerror(-result));
+            verdict_violated(FORK_SAFE, "fork: %s", strerror(-result));
         return;
     }
     struct subject_event event = {0};
@@ -46,13 +46,14 @@ static void fork_once(void *idle)
         got = call_receive(child.subscription, &event, 1, patience);
     while (got == -ENOMEM);
     if (got != 1)
-        verdict_violated(G1, "the exit of a forked child never came: %s", strerror((int)-got));
+        verdict_violated(NO_LOSS, "the exit of a forked child never came: %s", strerror((int)-got));
     else if (event.status != 0)
-        verdict_violated(G9, "a forked child was not told that the bus is not its own (status %#x)",
+        verdict_violated(FORK_SAFE,
+                         "a forked child was not told that the bus is not its own (status %#x)",
                          event.status);
     else
         count(&world.exits, 1);
-    verdict_held(G9, 1);
+    verdict_held(FORK_SAFE, 1);
     call_unsubscribe(child.subscription);
 }
 
@@ -157,8 +158,9 @@ static void *misuse_body(void *number)
         int result = world.subject->misuse(world.bus, i, &complaint);
         call_end(result, i);
         if (result == 0)
-            verdict_violated(G8, "a wrong call was not refused as it should: %s", complaint);
-        verdict_held(G8, 1);
+            verdict_violated(CLEAN_FAILURE, "a wrong call was not refused as it should: %s",
+                             complaint);
+        verdict_held(CLEAN_FAILURE, 1);
         if (result == -ENOENT) {
             i = UINT32_MAX; /* from the beginning */
             nap(2000000, &world.stop_churn);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the run was asked for, as workloads and peers see it; and how it ends when it can't go on. */
+/* What the run was asked for, as workloads and peers see it; and how it ends if it can't go on. */
 #include "options.h"
 #include "peers.h"
 

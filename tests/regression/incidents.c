@@ -601,6 +601,8 @@ TEST(incidents, small_stack_spawn)
 #endif
 }
 
+#ifndef __SANITIZE_THREAD__ /* which starts no threads in a forked child */
+
 static struct exitbus *parents_bus;
 
 static void work_in_a_child(void)
@@ -620,3 +622,5 @@ TEST(incidents, prefork)
     spawn_here(parents_bus);
     check_ok(exitbus_destroy(parents_bus));
 }
+
+#endif

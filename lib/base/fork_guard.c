@@ -75,15 +75,17 @@ static uint32_t generations; /* of this process and its ancestors; with the lock
 
 static struct fork_guard *guard_map(void)
 {
-    struct fork_guard *guard = load_relaxed(&fork_guard);
+    struct fork_guard *guard = load_acquire(&fork_guard); /* pairs with the CAS below */
     if (guard)
         return guard;
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
     struct fork_guard *fresh = fork_guard_map(size);
     if (!fresh)
         return NULL;
-    /* Relaxed: the kernel has zeroed the page. The loser of a race unmaps its own. */
-    if (cas_relaxed(&fork_guard, &guard, fresh))
+    /* Release; pairs with the load above, and with this CAS where it fails. The kernel has zeroed
+     * the page, so nothing needs it, but ThreadSanitizer takes mmap() for a write. The loser of a
+     * race unmaps its own page. */
+    if (cas_release_else_acquire(&fork_guard, &guard, fresh))
         return fresh;
     fork_guard_unmap(fresh, size);
     return guard;

@@ -574,6 +574,7 @@ TEST(incidents, no_thread_no_abort)
     check_equal(in_a_child(create_without_threads), 0);
 }
 
+#ifndef __SANITIZE_THREAD__
 static void *spawn_here(void *bus)
 {
     struct exitbus_subscription *own;
@@ -582,6 +583,7 @@ static void *spawn_here(void *bus)
     must_equal(exitbus_unsubscribe(own), 0);
     return NULL;
 }
+#endif
 
 /* The child's stack lies inside the caller's, which is small. */
 TEST(incidents, small_stack_spawn)

@@ -588,9 +588,8 @@ static void *spawn_here(void *bus)
 /* The child's stack lies inside the caller's, which is small. */
 TEST(incidents, small_stack_spawn)
 {
-#if !defined(__SANITIZE_ADDRESS__) &&                                                              \
-    !defined(__SANITIZE_THREAD__) /* which need more themselves  \
-                                                                     */
+/* The sanitizers need a larger stack themselves. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     struct exitbus *bus = bus_new();
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);

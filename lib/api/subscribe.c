@@ -18,7 +18,7 @@ int exitbus_subscribe(struct exitbus *bus, struct exitbus_topic topic, uint32_t 
         if (result == 0)
             *subscription = sub;
         else
-            subscription_discard(sub);
+            subscription_release(sub);
     }
     reclaim_leave();
     return result;

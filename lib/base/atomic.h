@@ -88,9 +88,6 @@
 #define cas_weak_release(object, expected, desired)                                                \
     atomic_compare_exchange_weak_explicit(object, expected, desired, memory_order_release,         \
                                           memory_order_relaxed)
-#define cas_weak_acq_rel(object, expected, desired)                                                \
-    atomic_compare_exchange_weak_explicit(object, expected, desired, memory_order_acq_rel,         \
-                                          memory_order_relaxed)
 #define cas_weak_seq_cst(object, expected, desired)                                                \
     atomic_compare_exchange_weak_explicit(object, expected, desired, memory_order_seq_cst,         \
                                           memory_order_relaxed)

@@ -83,7 +83,7 @@ static ssize_t try_receive_section(struct exitbus_subscription *sub, struct exit
 
 static int64_t deadline_after(int64_t timeout_ns)
 {
-    if (timeout_ns < 0)
+    if (timeout_ns <= 0) /* for ever, or no wait at all */
         return INT64_MAX;
     int64_t now = sys_clock_ns(CLOCK_MONOTONIC);
     return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
@@ -136,8 +136,7 @@ static ssize_t receive_until(struct exitbus_subscription *sub, struct exitbus_ev
 ssize_t subscription_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
                              size_t capacity, int64_t timeout_ns)
 {
-    int64_t deadline = timeout_ns > 0 ? deadline_after(timeout_ns) : INT64_MAX;
-    return receive_until(sub, events, capacity, deadline, timeout_ns != 0);
+    return receive_until(sub, events, capacity, deadline_after(timeout_ns), timeout_ns != 0);
 }
 
 int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,

@@ -104,11 +104,6 @@ int subscription_create(struct bus_core *core, const struct exitbus_topic *topic
     return 0;
 }
 
-void subscription_discard(struct exitbus_subscription *sub)
-{
-    subscription_release(sub);
-}
-
 void subscription_close(struct exitbus_subscription *sub)
 {
     queue_close(&sub->head);

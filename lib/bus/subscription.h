@@ -7,7 +7,6 @@
 #ifndef EXITBUS_SUBSCRIPTION_H
 #define EXITBUS_SUBSCRIPTION_H
 
-#include "base/fork_guard.h"
 #include "bus/core.h"
 #include "queue/wakeup.h"
 
@@ -36,15 +35,13 @@ struct exitbus_subscription {
 };
 
 /*
- * Subscribe in two halves: make a subscription, and put it into its bus.
- * create returns 0, -EINVAL or -ENOMEM. activate returns 0 or -ESHUTDOWN; it neither allocates nor
- * blocks. Context: in a section.
+ * Subscribe in two halves: make a subscription, and put it into its bus. create returns 0, -EINVAL
+ * or -ENOMEM; subscription_release() undoes it. activate returns 0 or -ESHUTDOWN; it neither
+ * allocates nor blocks. Context: in a section.
  */
 int subscription_create(struct bus_core *core, const struct exitbus_topic *topic, uint32_t flags,
                         struct exitbus_subscription **subscription);
 int subscription_activate(struct exitbus_subscription *subscription);
-/* Undo create. Context: any. */
-void subscription_discard(struct exitbus_subscription *subscription);
 
 /*
  * Activate in steps, for spawn. Its child does the second step, and may be killed at any
@@ -94,12 +91,6 @@ int subscription_receive_pid(struct exitbus_subscription *subscription, pid_t pi
 /* Returns the descriptor for event loops, which is made at the first call; or -errno. */
 int subscription_fd(struct exitbus_subscription *subscription);
 size_t subscription_pending(struct exitbus_subscription *subscription);
-
-/* Returns whether it is a parent's, from before a fork. */
-static inline bool subscription_stale(const struct exitbus_subscription *subscription)
-{
-    return fork_guard_stale(subscription->core->generation);
-}
 
 static inline bool subscription_has_ids(const struct exitbus_subscription *subscription)
 {

@@ -67,7 +67,9 @@ fail() {
     exit 1
 }
 
-cc -O2 -g -w -D_GNU_SOURCE -c "$here/runtime/explore.c" -o "$work/explore.o"
+for source in explore graph; do
+    cc -O2 -g -w -D_GNU_SOURCE -c "$here/runtime/$source.c" -o "$work/$source.o"
+done
 
 # library NAME: the library's own sources, against the model; as they are ("plain"), or with a
 # deliberate defect (tests/mutants).
@@ -101,6 +103,6 @@ flags_of() {
 # has the defect, too: it may use what is inline.
 program() {
     cc $(flags_of "$1") $races $3 -Dmain=model_test_main -c "$here/$2.c" -o "$work/$2.o"
-    cc -no-pie "$work/$2.o" $([ "$1" = none ] || echo "$work/$1"/*.o) "$work/explore.o" -o "$work/$1-$2"
+    cc -no-pie "$work/$2.o" "$work/$1"/*.o "$work/explore.o" "$work/graph.o" -o "$work/$1-$2"
     echo "$work/$1-$2"
 }

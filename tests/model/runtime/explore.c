@@ -2,29 +2,41 @@
 /*
  * The explorer: see model.h.
  *
- * Memory. Each atomic location has the list of its stores, in modification order, which here is the
- * order in which they are executed. Each thread has a view: for each location the oldest store that
- * it may still read. A store carries a message view, which an acquiring load adds to its thread's:
- * that of the storing thread, if the store is a release; that of its latest release fence, if it is
- * relaxed; and, if it is a read-modify-write, that of the store it has read, too (release
- * sequences). A load may read any store from its view on, a read-modify-write only the last. There
- * is one view of sequential consistency: a seq_cst fence joins it with the thread's, both ways;
- * seq_cst accesses join it at their location only, and are acquire and release besides. That is as
- * strong as C11 for programs that mix fences and accesses as the library does, or weaker.
- * Executions in which a load reads a store that is executed after it (load buffering) are not
- * covered; compilers and processors hardly show them, and a release or an acquire rules them out.
+ * Memory is RC11's: C11 as repaired by Lahav et al. (see graph.c), with release sequences as in
+ * C++20. It has no load buffering: no load reads a store that is executed after it.
+ *   - A location has its stores in modification order. A view has, for each location, the position
+ *     of the oldest store that may still be read. Each thread has one.
+ *   - A store carries a message, which an acquiring load adds to its thread's view: the view of the
+ *     storing thread, if it is a release; else that of its latest release fence; and the message of
+ *     the store that it has read, too, if it is a read-modify-write (release sequences).
+ *   - A load may read any store from its view on. A store may come behind any of these, but not
+ *     between another one and the read-modify-write that has read that. A read-modify-write does
+ *     both.
+ *   - A seq_cst fence joins its view with one that all fences share, both ways. Seq_cst stores are
+ *     in that one, too. A seq_cst access stays behind each seq_cst store, and each store that
+ *     happens before a seq_cst fence.
+ *   - membarrier is one seq_cst fence of all threads at once.
+ *
+ * Why that is RC11's psc
+ *  1. Each edge of psc is decided when the later of its two ends is executed. So the rules above
+ *     admit just the executions in which psc follows the order of execution.
+ *  2. Where psc cannot, each of its edges that goes back is part of a cycle of sb ∪ rf ∪ psc. Then
+ *     an access may go further back, as far as coherence allows, if the graph has such a cycle and
+ *     psc none. Each operation is checked from then on: with a cycle of psc it is no execution.
+ *  3. litmus/run compares outcomes with RC11's axioms, on named and on random programs.
  *
  * Exploration. A choice is which thread goes on, at each operation on a location that more than one
- * thread uses, or which store a load reads. All choices of an execution are recorded; the next
- * execution repeats all but the last that has an alternative left. Bounds: at most PREEMPTIONS
- * switches away from a thread that could go on, and at most STALE loads that do not read the latest
- * store. Within the bounds every execution is run. Which locations are shared is found out as it
- * goes; when one more is, exploration begins anew.
+ * thread uses, or where an access takes place in modification order. All choices of an execution
+ * are recorded; the next execution repeats all but the last that has an alternative left. Bounds:
+ * at most PREEMPTIONS switches away from a thread that could go on, and at most STALE accesses that
+ * are not at the latest store, of the latest 60. Within the bounds every execution is run. Which
+ * locations are shared is found out as it goes; when one more is, exploration begins anew.
  *
  * Grace periods end as early as they can: as soon as the last section ends that was open when
  * call_rcu was called, the callback runs. So memory comes back at the worst of times.
  */
 #define _GNU_SOURCE
+#include "graph.h"
 #include "model.h"
 
 #include <errno.h>
@@ -37,7 +49,6 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#define THREADS_MAX 6
 #define STACK_SIZE (256 << 10)
 #define LOCATIONS_MAX 4096
 #define STORES_MAX 65536
@@ -48,6 +59,8 @@
 #define SHARED_BITS 16
 #define SITES_MAX 512
 #define CHANNELS_MAX 16
+#define OUTCOMES_MAX 4096
+#define RECENT 60      /* of the stores of a location, so many may be chosen from */
 #define CHANGES_MAX 16 /* of priority; so the largest depth is one more */
 #define MEASURED 100   /* executions from which the number of steps is taken */
 
@@ -56,11 +69,13 @@ enum { MODE_EXHAUSTIVE, MODE_RANDOM };
 /* --------------------------------------------------------------------------------- the state */
 
 struct view {
+    struct clocks clocks;
     uint16_t count;
-    uint16_t at[LOCATIONS_MAX]; /* number of a store in its location */
+    uint16_t at[LOCATIONS_MAX]; /* position of a store in its location's modification order */
 };
 
 struct message {
+    struct clocks clocks;
     uint16_t count;
     uint16_t *at; /* NULL: empty */
 };
@@ -68,16 +83,29 @@ struct message {
 struct store {
     uint64_t value;
     struct message message;
-    uint32_t next; /* in the location; 0: the last */
+    int event;       /* in the graph; -1: none */
+    bool rmw, total; /* total: seq_cst */
 };
 
 struct location {
     const void *address;
-    uint32_t stores[64]; /* by number; the latest 64 are enough */
+    uint32_t stores[64]; /* by position; the latest 64 are enough */
     uint32_t count;
+    uint16_t oldest; /* those before belong to an object that is gone */
+    uint16_t graph;  /* its number in the graph */
     uint8_t size;
     uint8_t users; /* threads, a bit each */
     bool plain;    /* not atomic: its stores are only counted */
+};
+
+/* One atomic access, while it is executed. */
+struct access {
+    unsigned index; /* of its location */
+    bool read, write;
+    uint64_t wanted; /* by a CAS, which is a write if it reads that */
+    bool conditional;
+    int order, failure; /* failure: of a CAS that is not a write */
+    struct clock here;  /* happens-before just before it */
 };
 
 enum status { UNUSED, RUNNABLE, PAUSED, ASLEEP, JOINING, GRACE, ENDED };
@@ -111,7 +139,7 @@ struct event {
     const void *address;
     uint64_t value;
     int order;
-    bool stale;
+    unsigned later; /* stores in modification order behind the one that it reads or writes */
 };
 
 struct choice {
@@ -130,6 +158,9 @@ static struct state {
     uint16_t *views;
     size_t views_used;
     struct view sequential, ended_sections, grace, once, channels[CHANNELS_MAX];
+    struct clock fenced; /* what happens before a seq_cst fence */
+    uint16_t times[CLOCK_SIZE];
+    bool checked; /* psc is no longer in the order of execution */
     uint64_t sections;
     struct callback callbacks[CALLBACKS_MAX];
     unsigned callback_count;
@@ -155,6 +186,9 @@ static struct kept {
     uint64_t random, seed;
     unsigned change_points[CHANGES_MAX];
     char violation[512];
+    bool inconsistent; /* the execution is none of RC11's */
+    uint64_t outcomes[OUTCOMES_MAX];
+    unsigned outcome_count;
     char *data; /* the program's variables as they are before main */
 } * kept;
 
@@ -167,6 +201,7 @@ static struct {
     const char *weaken_file, *weaken_part;
     int weaken_line;
     bool sites, trace, quiet;
+    const char *without;
 } options = {.preemptions = 2, .stale = 2, .depth = 3, .executions_max = UINT64_MAX};
 
 int model_test_main(void);
@@ -186,21 +221,24 @@ static void print_trace(FILE *out)
 {
     for (unsigned i = 0; i < now->events && i < TRACE_MAX; i++) {
         const struct event *e = &kept->trace[i];
-        fprintf(out, "%5u  %*sT%u %-8s %-8s %#" PRIx64 " at %p, %s:%d%s\n", i, e->thread * 2, "",
+        fprintf(out, "%5u  %*sT%u %-8s %-8s %#" PRIx64 " at %p, %s:%d", i, e->thread * 2, "",
                 e->thread, e->what, e->order < 0 ? "" : order_names[e->order], e->value, e->address,
-                base(e->site->file), e->site->line, e->stale ? "  (not the latest)" : "");
+                base(e->site->file), e->site->line);
+        if (e->later > 0)
+            fprintf(out, "  (%u later in modification order)", e->later);
+        fputc('\n', out);
     }
 }
 
 /* For what the model itself does. */
 static const struct model_site here = {__FILE__, "", "", __LINE__};
 
-static void note(const char *what, const void *address, uint64_t value, int order, bool stale,
+static void note(const char *what, const void *address, uint64_t value, int order, unsigned later,
                  const struct model_site *site)
 {
     if (now->events < TRACE_MAX)
         kept->trace[now->events] =
-            (struct event){(uint8_t)now->current, what, site, address, value, order, stale};
+            (struct event){(uint8_t)now->current, what, site, address, value, order, later};
     now->events++;
 }
 
@@ -208,6 +246,13 @@ static _Noreturn void leave_execution(void)
 {
     setcontext(&now->outside);
     abort();
+}
+
+/* RC11 does not have this execution: it does not count, and nothing that it shows. */
+static _Noreturn void give_up(void)
+{
+    kept->inconsistent = true;
+    leave_execution();
 }
 
 void model_violation(const char *what, const char *file, int line)
@@ -350,7 +395,7 @@ static void wait_as(enum status status)
 void model_sleep(const void *address)
 {
     me()->waits_for = address;
-    note("sleep", address, 0, -1, false, &here);
+    note("sleep", address, 0, -1, 0, &here);
     wait_as(ASLEEP);
 }
 
@@ -359,12 +404,43 @@ void model_wake(const void *address)
     for (unsigned i = 0; i < now->thread_count; i++)
         if (now->threads[i].status == ASLEEP && now->threads[i].waits_for == address)
             now->threads[i].status = RUNNABLE;
-    note("wake", address, 0, -1, false, &here);
+    note("wake", address, 0, -1, 0, &here);
+}
+
+void model_outcome(uint64_t outcome)
+{
+    for (unsigned i = 0; i < kept->outcome_count; i++)
+        if (kept->outcomes[i] == outcome)
+            return;
+    if (kept->outcome_count == OUTCOMES_MAX)
+        model_violation("too many outcomes for the explorer", __FILE__, __LINE__);
+    kept->outcomes[kept->outcome_count++] = outcome;
 }
 
 /* --------------------------------------------------------------------------------------- views */
 
-static void view_join(struct view *view, const uint16_t *at, unsigned count)
+static void clock_join(struct clock *clock, const struct clock *other)
+{
+    for (unsigned i = 0; i < CLOCK_SIZE; i++)
+        if (clock->at[i] < other->at[i])
+            clock->at[i] = other->at[i];
+}
+
+static void clocks_join(struct clocks *clocks, const struct clocks *others)
+{
+    clock_join(&clocks->before, &others->before);
+    clock_join(&clocks->causal, &others->causal);
+    clock_join(&clocks->strong, &others->strong);
+    clock_join(&clocks->ordered, &others->ordered);
+}
+
+static void view_clear(struct view *view)
+{
+    view->count = 0;
+    view->clocks = (struct clocks){0};
+}
+
+static void view_join_stores(struct view *view, const uint16_t *at, unsigned count)
 {
     for (unsigned i = view->count; i < count; i++)
         view->at[i] = 0;
@@ -375,10 +451,10 @@ static void view_join(struct view *view, const uint16_t *at, unsigned count)
             view->at[i] = at[i];
 }
 
-static void view_join_message(struct view *view, struct message message)
+static void view_join(struct view *view, const struct view *other)
 {
-    if (message.at)
-        view_join(view, message.at, message.count);
+    clocks_join(&view->clocks, &other->clocks);
+    view_join_stores(view, other->at, other->count);
 }
 
 static uint16_t view_at(const struct view *view, unsigned location)
@@ -397,21 +473,57 @@ static void view_raise(struct view *view, unsigned location, unsigned store)
         view->at[location] = at;
 }
 
-static struct message message_of(const struct view *view, struct message also)
+static struct message message_of(const struct view *view, const struct message *also)
 {
-    unsigned count = also.at && also.count > view->count ? also.count : view->count;
-    if (count == 0)
-        return (struct message){0};
-    uint16_t *at = now->views + now->views_used;
-    now->views_used += count;
-    if (now->views_used * sizeof *at > VIEWS_BYTES)
+    struct message message = {view->clocks, view->count, NULL};
+    if (also)
+        clocks_join(&message.clocks, &also->clocks);
+    if (also && also->count > message.count)
+        message.count = also->count;
+    if (message.count == 0)
+        return message;
+    message.at = now->views + now->views_used;
+    now->views_used += message.count;
+    if (now->views_used * sizeof *message.at > VIEWS_BYTES)
         model_violation("no memory for views", __FILE__, __LINE__);
-    for (unsigned i = 0; i < count; i++) {
-        at[i] = i < view->count ? view->at[i] : 0;
-        if (also.at && i < also.count && also.at[i] > at[i])
-            at[i] = also.at[i];
+    for (unsigned i = 0; i < message.count; i++) {
+        message.at[i] = view_at(view, i);
+        if (also && i < also->count && also->at[i] > message.at[i])
+            message.at[i] = also->at[i];
     }
-    return (struct message){(uint16_t)count, at};
+    return message;
+}
+
+/* A store has come into the modification order at `position`. */
+static void positions_shift(uint16_t *at, unsigned count, unsigned location, unsigned position)
+{
+    if (location < count && at[location] >= position)
+        at[location]++;
+}
+
+static void view_shift(struct view *view, unsigned location, unsigned position)
+{
+    positions_shift(view->at, view->count, location, position);
+}
+
+static void shift_all(unsigned location, unsigned position)
+{
+    for (unsigned i = 0; i < now->thread_count; i++) {
+        view_shift(&now->threads[i].view, location, position);
+        view_shift(&now->threads[i].acquired, location, position);
+        view_shift(&now->threads[i].released, location, position);
+    }
+    view_shift(&now->sequential, location, position);
+    view_shift(&now->ended_sections, location, position);
+    view_shift(&now->grace, location, position);
+    view_shift(&now->once, location, position);
+    for (unsigned i = 0; i < CHANNELS_MAX; i++)
+        view_shift(&now->channels[i], location, position);
+    for (unsigned i = 0; i < now->store_count; i++) {
+        struct message *message = &now->stores[i].message;
+        positions_shift(message->at, message->count, location, position);
+    }
+    graph_move(now->locations[location].graph, position, 1);
 }
 
 /* ----------------------------------------------------------------------------------- locations */
@@ -429,18 +541,33 @@ static uint64_t read_memory(const void *address, size_t size)
     return value;
 }
 
-static void append_store(struct location *location, uint64_t value, struct message message)
+static struct store *append_store(struct location *location, uint64_t value)
 {
     if (now->store_count == STORES_MAX || location->count == UINT16_MAX)
         model_violation("too many stores for the explorer", __FILE__, __LINE__);
-    now->stores[now->store_count] = (struct store){value, message, 0};
+    struct store *store = &now->stores[now->store_count];
+    *store = (struct store){.value = value, .event = -1};
     location->stores[location->count % 64] = now->store_count++;
     location->count++;
+    return store;
 }
 
-static const struct store *store_of(const struct location *location, unsigned number)
+/* Just behind the store at `after`, which is not the last. */
+static struct store *insert_store(unsigned index, uint64_t value, unsigned after)
 {
-    return &now->stores[location->stores[number % 64]];
+    struct location *location = &now->locations[index];
+    shift_all(index, after + 1);
+    struct store *store = append_store(location, value);
+    uint32_t number = location->stores[(location->count - 1) % 64];
+    for (unsigned position = location->count - 1; position > after + 1; position--)
+        location->stores[position % 64] = location->stores[(position - 1) % 64];
+    location->stores[(after + 1) % 64] = number;
+    return store;
+}
+
+static struct store *store_of(const struct location *location, unsigned position)
+{
+    return &now->stores[location->stores[position % 64]];
 }
 
 extern char __data_start[], _end[];
@@ -481,6 +608,8 @@ static unsigned add_location(const void *address, size_t size, bool plain, unsig
     now->table[place] = (uint16_t)(index + 1);
     now->locations[index] = (struct location){
         .address = address, .size = (uint8_t)size, .plain = plain, .count = plain};
+    if (!plain)
+        now->locations[index].graph = graph_location();
     return index;
 }
 
@@ -492,7 +621,7 @@ static unsigned locate(const void *address, size_t size, const struct model_site
     if (number > 0)
         return number - 1;
     unsigned index = add_location(address, size, false, place);
-    append_store(&now->locations[index], read_memory(address, size), (struct message){0});
+    append_store(&now->locations[index], read_memory(address, size));
     return index;
 }
 
@@ -570,50 +699,182 @@ static int weakened(const char *kind, int order, int failure, const struct model
                                 : __ATOMIC_RELAXED;
 }
 
-static void has_read(unsigned index, unsigned number, int order)
+/* ------------------------------------------------------------------------------------ accesses */
+
+/* The callbacks of grace periods are one thread more. */
+static unsigned self(void)
 {
-    struct message message = store_of(&now->locations[index], number)->message;
-    view_raise(&me()->view, index, number);
-    if (acquires(order))
-        view_join_message(&me()->view, message);
-    else
-        view_join_message(&me()->acquired, message);
-    if (order == __ATOMIC_SEQ_CST)
-        view_raise(&now->sequential, index, number);
+    return now->in_callback ? CALLBACKS : now->current;
 }
 
-static void write_latest(unsigned index, uint64_t value, int order, struct message also)
+/* An event of the thread with that number; returns its time. */
+static uint16_t tick(struct thread *thread, unsigned number)
 {
-    struct location *location = &now->locations[index];
-    unsigned number = location->count;
-    view_raise(&me()->view, index, number);
-    if (order == __ATOMIC_SEQ_CST)
-        view_raise(&now->sequential, index, number);
-    append_store(location, value,
-                 message_of(releases(order) ? &me()->view : &me()->released, also));
-    memcpy((void *)(uintptr_t)location->address, &value, location->size);
+    struct clocks *clocks = &thread->view.clocks;
+    if (now->times[number] == UINT16_MAX)
+        model_violation("too many events for the explorer", __FILE__, __LINE__);
+    uint16_t time = ++now->times[number];
+    clocks->before.at[number] = clocks->causal.at[number] = time;
+    clocks->strong.at[number] = clocks->ordered.at[number] = time;
+    return time;
 }
 
-/* Which store a load reads. `forbidden`: a value that only the latest store may be read for. */
-static unsigned choose_store(unsigned index, int order, const uint64_t *forbidden)
+static bool is_without(const char *what)
 {
-    struct location *location = &now->locations[index];
-    unsigned latest = location->count - 1, oldest = view_at(&me()->view, index);
-    if (order == __ATOMIC_SEQ_CST && view_at(&now->sequential, index) > oldest)
+    return options.without && strcmp(options.without, what) == 0;
+}
+
+static void check_consistency(void)
+{
+    if (now->checked && !is_without("psc") && !graph_is_consistent(false))
+        give_up();
+}
+
+/* Returns the number of the event; it stands at `position`. */
+static int record(const struct access *access, bool write, int order, unsigned position)
+{
+    return graph_add(&(struct graph_event){.thread = (uint8_t)self(),
+                                           .access = true,
+                                           .write = write,
+                                           .total = order == __ATOMIC_SEQ_CST,
+                                           .time = now->times[self()],
+                                           .location = now->locations[access->index].graph,
+                                           .position = (uint16_t)position,
+                                           .here = access->here,
+                                           .clocks = me()->view.clocks});
+}
+
+static void read_clocks(const struct store *store, int order)
+{
+    struct clocks *clocks = &me()->view.clocks;
+    if (store->event >= 0) {
+        const struct clocks *written = &graph_event(store->event)->clocks;
+        clock_join(&clocks->causal, &written->causal);
+        clock_join(&clocks->ordered, &written->strong);
+    }
+    clocks_join(acquires(order) ? clocks : &me()->acquired.clocks, &store->message.clocks);
+}
+
+static void has_read(unsigned index, unsigned position, int order)
+{
+    const struct store *store = store_of(&now->locations[index], position);
+    struct view *view = acquires(order) ? &me()->view : &me()->acquired;
+    read_clocks(store, order);
+    view_raise(&me()->view, index, position);
+    if (store->message.at)
+        view_join_stores(view, store->message.at, store->message.count);
+    if (order == __ATOMIC_SEQ_CST && is_without("weak_total"))
+        view_raise(&now->sequential, index, position);
+}
+
+/* Just behind the store at `after`. `read`: the message of that one, if this reads and modifies. */
+static void write_behind(const struct access *access, uint64_t value, unsigned after,
+                         const struct message *read)
+{
+    struct location *location = &now->locations[access->index];
+    bool last = after + 1 == location->count;
+    struct store *store =
+        last ? append_store(location, value) : insert_store(access->index, value, after);
+    store->rmw = read;
+    store->total = access->order == __ATOMIC_SEQ_CST;
+    view_raise(&me()->view, access->index, after + 1);
+    if (store->total)
+        view_raise(&now->sequential, access->index, after + 1);
+    store->message = message_of(releases(access->order) ? &me()->view : &me()->released,
+                                is_without("release_sequence") ? NULL : read);
+    store->event = record(access, true, access->order, after + 1);
+    if (last)
+        memcpy((void *)(uintptr_t)location->address, &value, location->size);
+    check_consistency();
+}
+
+/* The oldest store that is still kept, of the object that is there now. */
+static unsigned oldest_kept(const struct location *location)
+{
+    unsigned latest = location->count - 1;
+    return latest > location->oldest + (unsigned)RECENT ? latest - RECENT : location->oldest;
+}
+
+static bool is_fenced(const struct store *store)
+{
+    if (store->event < 0)
+        return false;
+    const struct graph_event *event = graph_event(store->event);
+    return now->fenced.at[event->thread] >= event->time;
+}
+
+/* The oldest store that may be read, or stored behind, while psc follows the order of execution. */
+static unsigned oldest_in_order(unsigned index, int order)
+{
+    const struct location *location = &now->locations[index];
+    unsigned oldest = oldest_kept(location);
+    if (oldest < view_at(&me()->view, index))
+        oldest = view_at(&me()->view, index);
+    if (order != __ATOMIC_SEQ_CST)
+        return oldest;
+    if (is_without("weak_total") && oldest < view_at(&now->sequential, index))
         oldest = view_at(&now->sequential, index);
-    if (latest >= 60 && oldest < latest - 60)
-        oldest = latest - 60;
+    unsigned position = location->count - 1;
+    while (position > oldest && !store_of(location, position)->total &&
+           !is_fenced(store_of(location, position)))
+        position--;
+    return position;
+}
+
+/* Would the graph be RC11's with this access, and not without an edge of psc that goes back? */
+static bool may_go_back(const struct access *access, unsigned position, bool write, int order)
+{
+    struct clocks before = me()->view.clocks, acquired = me()->acquired.clocks;
+    uint16_t location = now->locations[access->index].graph;
+    if (access->read)
+        read_clocks(store_of(&now->locations[access->index], position), order);
+    bool may = graph_is_loose(self(), &me()->view.clocks, order == __ATOMIC_SEQ_CST);
+    if (may) {
+        if (write)
+            graph_move(location, position + 1, 1);
+        record(access, write, order, position + write);
+        may = is_without("psc") || graph_is_consistent(true);
+        graph_drop();
+        if (write)
+            graph_move(location, position + 1, -1);
+    }
+    me()->view.clocks = before;
+    me()->acquired.clocks = acquired;
+    return may;
+}
+
+/* The store at `position` is not the last. */
+static bool may_take(const struct access *access, unsigned position)
+{
+    const struct location *location = &now->locations[access->index];
+    bool write = access->write;
+    if (access->conditional)
+        write = store_of(location, position)->value == access->wanted;
+    int order = access->conditional && !write ? access->failure : access->order;
+    /* Nothing comes between a store and the read-modify-write that has read it. */
+    if (write && (store_of(location, position + 1)->rmw || is_without("modification_order")))
+        return false;
+    if (position >= oldest_in_order(access->index, order))
+        return true;
+    return !is_without("weak_total") &&
+           position >= graph_known(location->graph, &me()->view.clocks.before) &&
+           may_go_back(access, position, write, order);
+}
+
+/*
+ * Returns the position of a store: that which a load or a read-modify-write reads, or behind which
+ * a store goes.
+ */
+static unsigned choose_place(const struct access *access)
+{
+    const struct location *location = &now->locations[access->index];
+    unsigned latest = location->count - 1, oldest = oldest_kept(location);
     if (now->in_callback || now->stale >= options.stale)
         return latest;
-    unsigned allowed[64], count = 0;
-    for (unsigned number = latest + 1; number-- > oldest;) {
-        uint64_t value = store_of(location, number)->value;
-        bool same = number < latest && value == store_of(location, number + 1)->value &&
-                    !store_of(location, number)->message.at &&
-                    !store_of(location, number + 1)->message.at;
-        if (number == latest || (!same && (!forbidden || value != *forbidden)))
-            allowed[count++] = number;
-    }
+    unsigned allowed[RECENT + 1], count = 0;
+    for (unsigned position = latest + 1; position-- > oldest;)
+        if (position == latest || may_take(access, position))
+            allowed[count++] = position;
     unsigned taken;
     if (options.mode == MODE_RANDOM)
         taken = count > 1 && random_next() % 4 == 0 ? (unsigned)(random_next() % count) : 0;
@@ -621,6 +882,23 @@ static unsigned choose_store(unsigned index, int order, const uint64_t *forbidde
         taken = choose(count);
     now->stale += taken > 0;
     return allowed[taken];
+}
+
+/* If it is below what the order of execution has: psc is to be checked from now on. */
+static void note_going_back(const struct access *access, unsigned position, int order)
+{
+    if (position + 1 < now->locations[access->index].count &&
+        position < oldest_in_order(access->index, order))
+        now->checked = true;
+}
+
+/* `order` is what the access has turned out to have. */
+static void finish_read(const struct access *access, unsigned position, int order)
+{
+    note_going_back(access, position, order);
+    has_read(access->index, position, order);
+    record(access, false, order, position);
+    check_consistency();
 }
 
 static uint64_t mask_of(size_t size)
@@ -639,14 +917,30 @@ static unsigned atomic_access(const void *address, size_t size, const struct mod
     return index;
 }
 
+/* An atomic access begins; the place is chosen later. */
+static struct access access_begin(const void *address, size_t size, int order,
+                                  const struct model_site *site)
+{
+    struct access access = {.index = atomic_access(address, size, site), .order = order};
+    access.here = me()->view.clocks.before;
+    tick(me(), self());
+    return access;
+}
+
+static unsigned later_than(unsigned index, unsigned position)
+{
+    return now->locations[index].count - 1 - position;
+}
+
 uint64_t model_load(const void *address, size_t size, int order, const struct model_site *site)
 {
     order = weakened("load", order, __ATOMIC_RELAXED, site);
-    unsigned index = atomic_access(address, size, site);
-    unsigned number = choose_store(index, order, NULL);
-    uint64_t value = store_of(&now->locations[index], number)->value;
-    note("load", address, value, order, number + 1 < now->locations[index].count, site);
-    has_read(index, number, order);
+    struct access access = access_begin(address, size, order, site);
+    access.read = true;
+    unsigned position = choose_place(&access);
+    uint64_t value = store_of(&now->locations[access.index], position)->value;
+    note("load", address, value, order, later_than(access.index, position), site);
+    finish_read(&access, position, order);
     return value;
 }
 
@@ -654,42 +948,48 @@ void model_store(void *address, size_t size, uint64_t value, int order,
                  const struct model_site *site)
 {
     order = weakened("store", order, __ATOMIC_RELAXED, site);
-    unsigned index = atomic_access(address, size, site);
+    struct access access = access_begin(address, size, order, site);
+    access.write = true;
     if (is_dead(address))
         model_violation("memory is written that is free", site->file, site->line);
-    note("store", address, value, order, false, site);
-    write_latest(index, value & mask_of(size), order, (struct message){0});
+    unsigned after = choose_place(&access);
+    note("store", address, value, order, later_than(access.index, after), site);
+    note_going_back(&access, after, order);
+    write_behind(&access, value & mask_of(size), after, NULL);
 }
 
 void model_init(void *address, size_t size, uint64_t value)
 {
-    unsigned index = locate(address, size, &here);
-    write_latest(index, value & mask_of(size), __ATOMIC_RELAXED, (struct message){0});
+    struct access access = {.index = locate(address, size, &here), .order = __ATOMIC_RELAXED};
+    access.here = me()->view.clocks.before;
+    tick(me(), self());
+    write_behind(&access, value & mask_of(size), now->locations[access.index].count - 1, NULL);
     plain_access(address, size, true);
 }
 
-static void read_modify_write(unsigned index, uint64_t value, int order)
+static void read_modify_write(const struct access *access, uint64_t value, unsigned position)
 {
-    struct location *location = &now->locations[index];
-    unsigned latest = location->count - 1;
-    struct message message = store_of(location, latest)->message;
-    has_read(index, latest, order);
-    write_latest(index, value & mask_of(location->size), order, message);
+    struct location *location = &now->locations[access->index];
+    struct message message = store_of(location, position)->message;
+    note_going_back(access, position, access->order);
+    has_read(access->index, position, access->order);
+    write_behind(access, value & mask_of(location->size), position, &message);
 }
 
 uint64_t model_rmw(void *address, size_t size, enum model_rmw_kind kind, uint64_t operand,
                    int order, const struct model_site *site)
 {
     order = weakened("rmw", order, __ATOMIC_RELAXED, site);
-    unsigned index = atomic_access(address, size, site);
-    struct location *location = &now->locations[index];
-    uint64_t before = store_of(location, location->count - 1)->value;
+    struct access access = access_begin(address, size, order, site);
+    access.read = access.write = true;
+    unsigned position = choose_place(&access);
+    uint64_t before = store_of(&now->locations[access.index], position)->value;
     uint64_t after = kind == MODEL_EXCHANGE ? operand
                      : kind == MODEL_ADD    ? before + operand
                      : kind == MODEL_OR     ? before | operand
                                             : before & operand;
-    note("rmw", address, after & mask_of(size), order, false, site);
-    read_modify_write(index, after, order);
+    note("rmw", address, after & mask_of(size), order, later_than(access.index, position), site);
+    read_modify_write(&access, after, position);
     return before;
 }
 
@@ -699,40 +999,63 @@ bool model_cas(void *address, size_t size, void *expected, uint64_t desired, int
     int order = weakened("cas", success, failure, site);
     if (weakens("failure", site))
         failure = __ATOMIC_RELAXED;
-    unsigned index = atomic_access(address, size, site);
-    uint64_t wanted = read_memory(expected, size);
-    unsigned number = choose_store(index, failure, &wanted);
-    uint64_t value = store_of(&now->locations[index], number)->value;
-    if (value == wanted) {
-        note("cas", address, desired, order, false, site);
-        read_modify_write(index, desired, order);
+    struct access access = access_begin(address, size, order, site);
+    access.read = access.conditional = true;
+    access.failure = failure;
+    access.wanted = read_memory(expected, size);
+    unsigned position = choose_place(&access), later = later_than(access.index, position);
+    uint64_t value = store_of(&now->locations[access.index], position)->value;
+    if (value == access.wanted) {
+        note("cas", address, desired, order, later, site);
+        read_modify_write(&access, desired, position);
         return true;
     }
-    note("cas not", address, value, failure, number + 1 < now->locations[index].count, site);
-    has_read(index, number, failure);
+    note("cas not", address, value, failure, later, site);
+    finish_read(&access, position, failure);
     memcpy(expected, &value, size);
     return false;
 }
 
+/* -------------------------------------------------------------------------------------- fences */
+
 static void fence(struct thread *thread, int order)
 {
+    struct clocks *clocks = &thread->view.clocks;
     if (acquires(order))
-        view_join(&thread->view, thread->acquired.at, thread->acquired.count);
+        view_join(&thread->view, &thread->acquired);
     if (order == __ATOMIC_SEQ_CST) {
-        view_join(&thread->view, now->sequential.at, now->sequential.count);
-        view_join(&now->sequential, thread->view.at, thread->view.count);
+        view_join_stores(&thread->view, now->sequential.at, now->sequential.count);
+        view_join_stores(&now->sequential, thread->view.at, thread->view.count);
+        clock_join(&now->fenced, &clocks->before);
+        clock_join(&clocks->strong, &clocks->ordered);
     }
     if (releases(order))
-        view_join(&thread->released, thread->view.at, thread->view.count);
+        view_join(&thread->released, &thread->view);
+}
+
+/* `here`: happens-before just before it. */
+static void record_fence(unsigned thread, uint16_t time, const struct clock *before, bool total,
+                         const struct clocks *clocks)
+{
+    graph_add(&(struct graph_event){.thread = (uint8_t)thread,
+                                    .total = total,
+                                    .time = time,
+                                    .here = *before,
+                                    .clocks = *clocks});
 }
 
 void model_fence(int order, const struct model_site *site)
 {
     order = weakened("fence", order, __ATOMIC_RELAXED, site);
     step();
-    note("fence", NULL, 0, order, false, site);
-    if (order != __ATOMIC_RELAXED)
-        fence(me(), order);
+    note("fence", NULL, 0, order, 0, site);
+    if (order == __ATOMIC_RELAXED)
+        return;
+    struct clock before = me()->view.clocks.before;
+    uint16_t time = tick(me(), self());
+    fence(me(), order);
+    record_fence(self(), time, &before, order == __ATOMIC_SEQ_CST, &me()->view.clocks);
+    check_consistency();
 }
 
 void model_step(void)
@@ -742,23 +1065,42 @@ void model_step(void)
 
 void model_hand_over(struct model_channel *channel)
 {
-    struct view *view = &now->channels[channel->number % CHANNELS_MAX];
-    view_join(view, me()->view.at, me()->view.count);
+    view_join(&now->channels[channel->number % CHANNELS_MAX], &me()->view);
 }
 
 void model_take_over(struct model_channel *channel)
 {
-    struct view *view = &now->channels[channel->number % CHANNELS_MAX];
-    view_join(&me()->view, view->at, view->count);
+    view_join(&me()->view, &now->channels[channel->number % CHANNELS_MAX]);
 }
 
+/*
+ * One fence that is an event of every thread. The kernel runs it in each while the caller waits, so
+ * everything before it in any thread is, for causality, before what comes behind it in another.
+ */
 void model_fence_all(void)
 {
+    uint16_t times[CLOCK_SIZE] = {0};
+    struct clocks all = {0};
     step();
-    note("barrier", NULL, 0, -1, false, &here);
-    for (int round = 0; round < 2; round++)
-        for (unsigned i = 0; i < now->thread_count; i++)
-            fence(&now->threads[i], __ATOMIC_SEQ_CST);
+    note("barrier", NULL, 0, -1, 0, &here);
+    for (unsigned i = 0; i < now->thread_count; i++) {
+        struct thread *thread = &now->threads[i];
+        unsigned number = i == now->current ? self() : i;
+        struct clock before = thread->view.clocks.before;
+        times[number] = tick(thread, number);
+        fence(thread, __ATOMIC_SEQ_CST);
+        record_fence(number, times[number], &before, false, &thread->view.clocks);
+        clocks_join(&all, &thread->view.clocks);
+    }
+    graph_add_barrier(times, &all);
+    for (unsigned i = 0; i < now->thread_count; i++) {
+        struct clocks *clocks = &now->threads[i].view.clocks;
+        fence(&now->threads[i], __ATOMIC_SEQ_CST);
+        clock_join(&clocks->causal, &all.causal);
+        clock_join(&clocks->ordered, &all.ordered);
+        clock_join(&clocks->strong, &all.ordered);
+    }
+    check_consistency();
 }
 
 /* ------------------------------------------------------------------------------ plain accesses */
@@ -790,7 +1132,7 @@ static void plain_access(const void *address, size_t size, bool store)
     unsigned index = number > 0 ? number - 1 : add_location(address, size, true, place);
     struct location *location = &now->locations[index];
     if (view_at(&me()->view, index) + 1u != location->count) {
-        note(store ? "plain st" : "plain ld", address, 0, -1, false, &here);
+        note(store ? "plain st" : "plain ld", address, 0, -1, 0, &here);
         model_violation("a data race: a plain store is not known here", here.file, here.line);
     }
     if (store)
@@ -867,7 +1209,7 @@ void model_section_begin(void)
         return;
     me()->section = now->sections++;
     /* No grace period that has begun waits for this one, so it sees what was done before them. */
-    view_join(&me()->view, now->grace.at, now->grace.count);
+    view_join(&me()->view, &now->grace);
 }
 
 static bool section_open_before(uint64_t number)
@@ -892,11 +1234,11 @@ static void run_callbacks(void)
         callback->done = true;
         static struct view saved[3];
         memcpy(saved, (struct view[]){me()->view, me()->acquired, me()->released}, sizeof saved);
-        view_join(&me()->view, now->ended_sections.at, now->ended_sections.count);
+        view_join(&me()->view, &now->ended_sections);
         now->in_callback = true;
         callback->function(callback->head);
         now->in_callback = false;
-        view_join(&now->ended_sections, me()->view.at, me()->view.count);
+        view_join(&now->ended_sections, &me()->view);
         me()->view = saved[0];
         me()->acquired = saved[1];
         me()->released = saved[2];
@@ -904,7 +1246,7 @@ static void run_callbacks(void)
     for (unsigned i = 0; i < now->thread_count; i++)
         if (now->threads[i].status == GRACE && !section_open_before(now->threads[i].section)) {
             now->threads[i].status = RUNNABLE;
-            view_join(&now->threads[i].view, now->ended_sections.at, now->ended_sections.count);
+            view_join(&now->threads[i].view, &now->ended_sections);
         }
 }
 
@@ -912,7 +1254,7 @@ void model_section_end(void)
 {
     if (--me()->nesting > 0)
         return;
-    view_join(&now->ended_sections, me()->view.at, me()->view.count);
+    view_join(&now->ended_sections, &me()->view);
     run_callbacks();
 }
 
@@ -925,16 +1267,16 @@ void model_later(struct rcu_head *head, void (*callback)(struct rcu_head *))
 {
     if (now->callback_count == CALLBACKS_MAX)
         model_violation("too many callbacks for the explorer", __FILE__, __LINE__);
-    view_join(&now->grace, me()->view.at, me()->view.count);
-    view_join(&now->ended_sections, me()->view.at, me()->view.count);
+    view_join(&now->grace, &me()->view);
+    view_join(&now->ended_sections, &me()->view);
     now->callbacks[now->callback_count++] = (struct callback){head, callback, now->sections, false};
 }
 
 void model_grace_period(void)
 {
-    view_join(&now->grace, me()->view.at, me()->view.count);
+    view_join(&now->grace, &me()->view);
     me()->section = now->sections; /* outside of any: the mark up to which others must be gone */
-    view_join(&now->ended_sections, me()->view.at, me()->view.count);
+    view_join(&now->ended_sections, &me()->view);
     wait_as(GRACE);
 }
 
@@ -966,7 +1308,7 @@ static void thread_main(void)
     for (unsigned i = 0; i < now->thread_count; i++)
         if (now->threads[i].status == JOINING && now->threads[i].joins == now->current) {
             now->threads[i].status = RUNNABLE;
-            view_join(&now->threads[i].view, thread->view.at, thread->view.count);
+            view_join(&now->threads[i].view, &thread->view);
         }
     if (now->current == 0)
         leave_execution();
@@ -1004,7 +1346,7 @@ int model_thread_join(unsigned long index)
 {
     struct thread *other = &now->threads[index];
     if (other->status == ENDED) {
-        view_join(&me()->view, other->view.at, other->view.count);
+        view_join(&me()->view, &other->view);
         return 0;
     }
     me()->joins = (unsigned)index;
@@ -1027,11 +1369,11 @@ int model_once(void *once, void (*function)(void))
         *state = BEGUN;
         function();
         *state = DONE;
-        view_join(&now->once, me()->view.at, me()->view.count);
+        view_join(&now->once, &me()->view);
     }
     while (*state == BEGUN)
         model_pause();
-    view_join(&me()->view, now->once.at, now->once.count);
+    view_join(&me()->view, &now->once);
     return 0;
 }
 
@@ -1066,8 +1408,11 @@ void model_forget(const void *address, size_t size)
         /* Old stores can't be read any more by anybody. */
         uint64_t value = location->plain ? 0 : read_memory(at, location->size);
         if (!location->plain && value != store_of(location, location->count - 1)->value)
-            append_store(location, value, (struct message){0}); /* by a plain store */
+            append_store(location, value); /* by a plain store */
         unsigned latest = location->count - 1u;
+        location->oldest = (uint16_t)latest;
+        if (!location->plain)
+            location->graph = graph_location();
         for (unsigned t = 0; t < now->thread_count; t++)
             view_raise(&now->threads[t].view, i, latest);
     }
@@ -1099,9 +1444,16 @@ static void execute(void)
     now->views_used = 0;
     now->thread_count = now->current = 0;
     now->in_callback = false;
-    now->sequential.count = now->ended_sections.count = now->grace.count = now->once.count = 0;
+    view_clear(&now->sequential);
+    view_clear(&now->ended_sections);
+    view_clear(&now->grace);
+    view_clear(&now->once);
     for (unsigned i = 0; i < CHANNELS_MAX; i++)
-        now->channels[i].count = 0;
+        view_clear(&now->channels[i]);
+    now->fenced = (struct clock){0};
+    memset(now->times, 0, sizeof now->times);
+    now->checked = kept->inconsistent = false;
+    graph_clear();
     now->sections = 0;
     now->callback_count = 0;
     now->preemptions = now->stale = now->depth = now->steps = now->events = 0;
@@ -1142,6 +1494,7 @@ static void begin(void)
 {
     sigaction(SIGSEGV, &(struct sigaction){.sa_handler = no_memory_there, .sa_flags = SA_NODEFER},
               NULL);
+    graph_begin();
     now = space(sizeof *now);
     kept = space(sizeof *kept);
     now->views = space(VIEWS_BYTES + (LOCATIONS_MAX * sizeof(uint16_t)));
@@ -1182,7 +1535,7 @@ static int run_exhaustively(void)
     bool more = true;
     while (more) {
         execute();
-        executions++;
+        executions += !kept->inconsistent;
         if (kept->violation[0])
             return report(executions);
         if (kept->shared_grew) { /* there are more points to switch at: from the beginning */
@@ -1191,14 +1544,14 @@ static int run_exhaustively(void)
             executions = 0;
             continue;
         }
-        if (executions == options.executions_max) {
+        if (executions == options.executions_max && !kept->inconsistent) {
             printf("%" PRIu64 " executions, and there are more\n", executions);
             return 2;
         }
         more = next_execution();
     }
     if (!options.quiet)
-        printf("%" PRIu64 " executions: all with up to %u preemptions and %u stale loads\n",
+        printf("%" PRIu64 " executions: all with up to %u preemptions and %u stale accesses\n",
                executions, options.preemptions, options.stale);
     return 0;
 }
@@ -1238,7 +1591,8 @@ static void usage(const char *program)
     fprintf(stderr,
             "usage: %s [--preemptions N] [--stale N] [--max EXECUTIONS] [--quiet]\n"
             "       [--random SCHEDULES [--depth N] [--seed N]] [--weaken FILE:LINE[:PART]] "
-            "[--sites]\n",
+            "[--sites]\n"
+            "       [--without modification_order|weak_total|release_sequence|psc]\n",
             program);
     exit(2);
 }
@@ -1271,6 +1625,8 @@ static void parse(int argc, char **argv)
         } else if (strcmp(name, "--random") == 0) {
             options.mode = MODE_RANDOM;
             options.executions_max = value;
+        } else if (strcmp(name, "--without") == 0) {
+            options.without = argv[i];
         } else if (strcmp(name, "--weaken") == 0) {
             char *colon = strchr(argv[i], ':');
             if (!colon)
@@ -1286,11 +1642,20 @@ static void parse(int argc, char **argv)
     }
 }
 
+static int compare_outcomes(const void *one, const void *other)
+{
+    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+    return (a > b) - (a < b);
+}
+
 int main(int argc, char **argv)
 {
     parse(argc, argv);
     begin();
     int result = options.mode == MODE_RANDOM ? run_randomly() : run_exhaustively();
+    qsort(kept->outcomes, kept->outcome_count, sizeof *kept->outcomes, compare_outcomes);
+    for (unsigned i = 0; i < kept->outcome_count; i++)
+        printf("outcome %016" PRIx64 "\n", kept->outcomes[i]);
     for (unsigned i = 0; i < kept->site_count; i++) {
         const struct site *site = &kept->sites[i];
         printf("site %s %d %s %s %s %s %s\n", base(site->site->file), site->site->line,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The explorer: runs a program of 2 to 4 threads through all its executions up to a bound. Threads
- * are coroutines of one thread; each atomic operation is a call here, at which the explorer chooses
- * who goes on, and which of the stores that the C11 memory model allows a load reads. See
- * explore.c for the model of memory, and README.md for how to use it.
+ * The explorer: runs a program of 2 to 4 threads through all its executions in RC11, up to bounds.
+ * Threads are coroutines of one thread. Each atomic operation is a call here. The explorer chooses
+ * which thread goes on, and where in modification order the operation takes place. See explore.c
+ * for the model of memory, and README.md for how to use it.
  */
 #ifndef MODEL_H
 #define MODEL_H
@@ -49,6 +49,9 @@ void model_take_over(struct model_channel *channel);
 
 /* Any number below that: each in some execution. */
 unsigned model_choice(unsigned options);
+
+/* What the execution has come to: after the last one, each that was there is printed once. */
+void model_outcome(uint64_t outcome);
 
 /* Let another thread take a step first, if one can. */
 void model_pause(void);

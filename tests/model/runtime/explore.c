@@ -95,7 +95,9 @@ struct location {
     uint16_t graph;  /* its number in the graph */
     uint8_t size;
     uint8_t users; /* threads, a bit each */
-    bool plain;    /* not atomic: its stores are only counted */
+    bool plain;    /* not atomic: only its latest store is kept, as the two below */
+    uint8_t writer;
+    uint16_t time; /* in its thread; 0: every thread knows of it */
 };
 
 /* One atomic access, while it is executed. */
@@ -583,6 +585,15 @@ static bool is_variable(const void *address)
     return (const char *)address >= __data_start && (const char *)address < _end;
 }
 
+/* Does all that was stored there happen before what this thread does now? */
+static bool is_known(unsigned index)
+{
+    const struct location *location = &now->locations[index];
+    if (location->plain)
+        return me()->view.clocks.before.at[location->writer] >= location->time;
+    return view_at(&me()->view, index) + 1u == location->count;
+}
+
 static bool is_dead(const void *address)
 {
     return is_variable(address) && kept->dead[line_of(address)];
@@ -606,8 +617,8 @@ static unsigned add_location(const void *address, size_t size, bool plain, unsig
         model_violation("too many locations for the explorer", here.file, here.line);
     unsigned index = now->location_count++;
     now->table[place] = (uint16_t)(index + 1);
-    now->locations[index] = (struct location){
-        .address = address, .size = (uint8_t)size, .plain = plain, .count = plain};
+    now->locations[index] =
+        (struct location){.address = address, .size = (uint8_t)size, .plain = plain};
     if (!plain)
         now->locations[index].graph = graph_location();
     return index;
@@ -1115,10 +1126,11 @@ static bool is_thread_local(const void *address)
 }
 
 /*
- * The library is compiled as for ThreadSanitizer, whose calls come here. A plain access must know
- * of the latest plain store to its address: else there is a data race, which is how a publication
- * without its release or acquire shows. (That a store must know of earlier plain loads is left to
- * ThreadSanitizer itself.) Stores from before there was a second thread are known to all.
+ * The library is compiled as for ThreadSanitizer, whose calls come here. The latest plain store to
+ * an address must happen before a plain access to it. Else there is a data race, which is how a
+ * publication without its release or acquire shows. A seq_cst fence alone does not help. (That
+ * earlier plain loads happen before a store is left to ThreadSanitizer itself.) Stores from before
+ * there was a second thread happen before everything.
  */
 static void plain_access(const void *address, size_t size, bool store)
 {
@@ -1131,12 +1143,14 @@ static void plain_access(const void *address, size_t size, bool store)
         return;
     unsigned index = number > 0 ? number - 1 : add_location(address, size, true, place);
     struct location *location = &now->locations[index];
-    if (view_at(&me()->view, index) + 1u != location->count) {
+    if (!is_known(index)) {
         note(store ? "plain st" : "plain ld", address, 0, -1, 0, &here);
         model_violation("a data race: a plain store is not known here", here.file, here.line);
     }
-    if (store)
-        view_raise(&me()->view, index, location->count++);
+    if (store) {
+        location->writer = (uint8_t)self();
+        location->time = tick(me(), self());
+    }
 }
 
 #define PLAIN(size)                                                                                \
@@ -1385,8 +1399,7 @@ void model_dead(const void *address, size_t size)
     for (unsigned i = 0; i < now->location_count; i++) {
         const struct location *location = &now->locations[i];
         const char *at = location->address;
-        if (at >= (const char *)address && at < (const char *)address + size &&
-            view_at(&me()->view, i) + 1u < location->count)
+        if (at >= (const char *)address && at < (const char *)address + size && !is_known(i))
             model_violation("memory is given back, and a store there is not known", here.file,
                             here.line);
     }
@@ -1405,14 +1418,16 @@ void model_forget(const void *address, size_t size)
         const char *at = location->address;
         if (at < (const char *)address || at >= (const char *)address + size)
             continue;
+        location->time = 0;
+        if (location->plain)
+            continue;
         /* Old stores can't be read any more by anybody. */
-        uint64_t value = location->plain ? 0 : read_memory(at, location->size);
-        if (!location->plain && value != store_of(location, location->count - 1)->value)
+        uint64_t value = read_memory(at, location->size);
+        if (value != store_of(location, location->count - 1)->value)
             append_store(location, value); /* by a plain store */
         unsigned latest = location->count - 1u;
         location->oldest = (uint16_t)latest;
-        if (!location->plain)
-            location->graph = graph_location();
+        location->graph = graph_location();
         for (unsigned t = 0; t < now->thread_count; t++)
             view_raise(&now->threads[t].view, i, latest);
     }

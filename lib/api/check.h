@@ -17,11 +17,20 @@
             return -EINVAL;                                                                        \
     } while (0)
 
-/* The process that made the bus of this core is this one, and not a parent. */
+/*
+ * The process that made the bus of this core is this one, and not a parent. A subscription that a
+ * fork has wiped has no core.
+ */
 #define CHECK_GENERATION(core)                                                                     \
     do {                                                                                           \
         if (unlikely(fork_guard_stale((core)->generation)))                                        \
             return -ESTALE;                                                                        \
+    } while (0)
+#define CHECK_SUBSCRIPTION_GENERATION(subscription)                                                \
+    do {                                                                                           \
+        if (unlikely(!(subscription)->core))                                                       \
+            return -ESTALE;                                                                        \
+        CHECK_GENERATION((subscription)->core);                                                    \
     } while (0)
 
 #endif

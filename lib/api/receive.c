@@ -7,7 +7,7 @@ int exitbus_receive(struct exitbus_subscription *sub, struct exitbus_event *even
                     int64_t timeout_ns)
 {
     CHECK_ARGUMENTS(sub && event);
-    CHECK_GENERATION(sub->core);
+    CHECK_SUBSCRIPTION_GENERATION(sub);
     ssize_t count = subscription_receive(sub, event, 1, timeout_ns);
     return count < 0 ? (int)count : 0;
 }
@@ -16,7 +16,7 @@ ssize_t exitbus_receive_batch(struct exitbus_subscription *sub, struct exitbus_e
                               size_t capacity, int64_t timeout_ns)
 {
     CHECK_ARGUMENTS(sub && events && capacity > 0);
-    CHECK_GENERATION(sub->core);
+    CHECK_SUBSCRIPTION_GENERATION(sub);
     return subscription_receive(sub, events, capacity, timeout_ns);
 }
 
@@ -30,7 +30,7 @@ int exitbus_receive_pid(struct exitbus_subscription *sub, pid_t pid, struct exit
                         uint64_t *discarded, int64_t timeout_ns)
 {
     CHECK_ARGUMENTS(sub && pid > 0 && event);
-    CHECK_GENERATION(sub->core);
+    CHECK_SUBSCRIPTION_GENERATION(sub);
     CHECK_ARGUMENTS(discarded || is_of_pid(sub, pid));
     uint64_t count = 0;
     int result = subscription_receive_pid(sub, pid, event, &count, timeout_ns);
@@ -42,13 +42,13 @@ int exitbus_receive_pid(struct exitbus_subscription *sub, pid_t pid, struct exit
 int exitbus_subscription_fd(struct exitbus_subscription *sub)
 {
     CHECK_ARGUMENTS(sub);
-    CHECK_GENERATION(sub->core);
+    CHECK_SUBSCRIPTION_GENERATION(sub);
     return subscription_fd(sub);
 }
 
 ssize_t exitbus_subscription_pending(struct exitbus_subscription *sub)
 {
     CHECK_ARGUMENTS(sub);
-    CHECK_GENERATION(sub->core);
+    CHECK_SUBSCRIPTION_GENERATION(sub);
     return (ssize_t)subscription_pending(sub);
 }

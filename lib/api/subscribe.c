@@ -28,7 +28,7 @@ int exitbus_unsubscribe(struct exitbus_subscription *sub)
 {
     if (!sub)
         return 0;
-    CHECK_GENERATION(sub->core);
+    CHECK_SUBSCRIPTION_GENERATION(sub);
     subscription_unsubscribe(sub);
     return 0;
 }
@@ -36,7 +36,7 @@ int exitbus_unsubscribe(struct exitbus_subscription *sub)
 int exitbus_subscription_ref(struct exitbus_subscription *sub)
 {
     CHECK_ARGUMENTS(sub);
-    CHECK_GENERATION(sub->core);
+    CHECK_SUBSCRIPTION_GENERATION(sub);
     return subscription_retain(sub) ? 0 : -ESHUTDOWN;
 }
 
@@ -44,7 +44,7 @@ int exitbus_subscription_unref(struct exitbus_subscription *sub)
 {
     if (!sub)
         return 0;
-    CHECK_GENERATION(sub->core);
+    CHECK_SUBSCRIPTION_GENERATION(sub);
     subscription_release(sub);
     return 0;
 }

@@ -6,8 +6,10 @@
  *   - Each process in which the library is used has a generation: a number that none of its
  *     ancestors had.
  *   - It lies in a page that the kernel hands to a forked child as zeros (MADV_WIPEONFORK). Every
- *     bus and subscription has the generation that it was made in. So an object is of this process
- *     if and only if the two are equal.
+ *     bus has the generation that it was made in. So a bus is of this process if and only if the
+ *     two are equal.
+ *   - The memory of a bus may be wiped by a fork as well (memory.c), so that fork has no page of it
+ *     to share. There the generation of the bus reads 0 in the child, and no live generation is 0.
  *   - The child's first create or prepare begins a generation of its own in that page. Its own
  *     objects work, and its parent's stay stale.
  *   - Nothing runs in the parent's fork.
@@ -57,17 +59,20 @@ void fork_guard_unlock(void);
 void *fork_guard_map(size_t size);
 void fork_guard_unmap(void *address, size_t size);
 
+/* Set in what fork_guard_generation() returns: so it is not what a bus reads that was wiped. */
+#define FORK_GUARD_LIVE ((uint32_t)1 << 31)
+
 /*
- * Returns this process's generation; 0: it has none. Context: a bus was made, here or in an
- * ancestor.
+ * Returns this process's generation. It is no bus's if the process has none. Context: a bus was
+ * made, here or in an ancestor.
  */
 static inline uint32_t fork_guard_generation(void)
 {
     const struct fork_guard *guard = load_relaxed(&fork_guard);
-    return load_relaxed(&guard->generation);
+    return load_relaxed(&guard->generation) | FORK_GUARD_LIVE;
 }
 
-/* Returns whether an object of that generation was inherited from another process. */
+/* Returns whether a bus of that generation was inherited from another process. */
 static inline bool fork_guard_stale(uint32_t generation)
 {
     return unlikely(fork_guard_generation() != generation);

@@ -47,6 +47,15 @@
 #define HELP_AFTER_PAUSES 40
 #endif
 
+/*
+ * Pauses after a CAS of the order word that another publisher has won: they double from the first
+ * number to the second. Publishers that lost then do not all fetch the winner's line at once.
+ */
+#ifndef BACKOFF_PAUSES_FIRST
+#define BACKOFF_PAUSES_FIRST 4
+#endif
+#define BACKOFF_PAUSES_MAX 128
+
 #ifndef ORDER_THREAD_NUMBER
 #define ORDER_THREAD_NUMBER epoch_number
 #endif
@@ -347,11 +356,20 @@ static int turn_await(struct order *order, uint64_t *word)
     return result;
 }
 
+/* Leave the order word to others for some pauses. Returns for how many to do so the next time. */
+static unsigned turn_back_off(unsigned pauses)
+{
+    for (unsigned i = 0; i < pauses; i++)
+        ck_pr_stall();
+    return pauses < BACKOFF_PAUSES_MAX ? pauses * 2 : pauses;
+}
+
 /* Open a turn for `count` events; *turn is then its word. Returns 0, -ENOMEM or -EOVERFLOW. */
 static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t *turn)
 {
     /* Acquire, also where the CAS fails; pairs with turn_open(): the slot it names is there. */
     uint64_t word = load_acquire(&order->word);
+    unsigned pauses = BACKOFF_PAUSES_FIRST;
     for (;;) {
         if (!turn_done(order, word)) {
             int result = turn_await(order, &word);
@@ -366,6 +384,8 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
          * Acquire; pairs with turn_mark_helped(). */
         if (cas_acq_rel_else_acquire(&order->word, &word, *turn))
             return 0;
+        pauses = turn_back_off(pauses);
+        word = load_acquire(&order->word);
     }
 }
 

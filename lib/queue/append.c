@@ -6,8 +6,8 @@
  * - Cells lie in segments that are linked in the order of events. An event takes one cell. With ids
  *   it takes a header and continuation cells, next to each other in one segment. The event's seq is
  *   the tag of all of them.
- * - A cell is filled once in a segment's life, and read any number of times. Receivers never write
- *   to it.
+ * - A cell is filled once in a segment's life, and read any number of times. A receiver stores one
+ *   word of it again, with the same value: cell_own() in take.c.
  * - A tag below the segment's base means empty.
  *
  * Why it is right:

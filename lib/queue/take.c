@@ -11,28 +11,45 @@ static inline uint64_t cell_word(const struct cell *cell, unsigned word)
     return load_relaxed(&cell->words[word]);
 }
 
-static void cell_read_ids(const struct cell *header, unsigned cells, struct exitbus_event *event)
+/*
+ * Store the last word of a cell again, as it is, so that the cell's line becomes this core's. A
+ * line that this core has only read stays shared in the publisher's cache, and each line of that
+ * kind makes the publisher's next life of the cell wait for an upgrade.
+ *
+ * The store changes nothing: the word was final when the tag was acquired, each thread that writes
+ * it in this section's time writes the same, and the cell is not used anew before the section ends.
+ */
+static inline void cell_own(struct cell *cell, uint64_t last)
+{
+    store_relaxed(&cell->words[CELL_WORDS - 1], last);
+}
+
+static void cell_read_ids(struct cell *header, unsigned cells, struct exitbus_event *event)
 {
     uint64_t words[(RECORD_CELLS_MAX - 1) * CELL_WORDS];
-    for (unsigned c = 1; c < cells; c++)
+    for (unsigned c = 1; c < cells; c++) {
         for (unsigned w = 0; w < CELL_WORDS; w++)
             words[(c - 1) * CELL_WORDS + w] = cell_word(&header[c], w);
+        cell_own(&header[c], words[c * CELL_WORDS - 1]);
+    }
     event_decode_ids(event, words);
 }
 
 /* Copy an event out. Returns its number of cells. */
-static inline unsigned cell_read(const struct cell *header, uint64_t seq,
-                                 struct exitbus_event *event)
+static inline unsigned cell_read(struct cell *header, uint64_t seq, struct exitbus_event *event)
 {
-    uint64_t first = cell_word(header, 0);
+    uint64_t first = cell_word(header, 0), last = cell_word(header, CELL_WORDS - 1);
+    /* Next to the load: so the line is fetched once, for writing. */
+    cell_own(header, last);
     unsigned cells = record_cells(first);
     event->seq = seq;
     memcpy((char *)event + sizeof event->seq, &first, sizeof first);
     UNROLL_WORDS
-    for (unsigned w = 1; w < CELL_WORDS; w++) {
+    for (unsigned w = 1; w < CELL_WORDS - 1; w++) {
         uint64_t word = cell_word(header, w);
         memcpy((char *)event + (1 + w) * sizeof word, &word, sizeof word);
     }
+    memcpy((char *)event + CELL_WORDS * sizeof last, &last, sizeof last);
     if (likely(cells == 1)) {
         event->container_id[0] = '\0';
         event->exec_id[0] = '\0';
@@ -55,7 +72,7 @@ static size_t copy_run(const struct segment *segment, unsigned *index, struct ex
     size_t count = 0;
     unsigned i = *index;
     while (count < capacity && i < segment->capacity) {
-        const struct cell *cell = segment_cell(segment, i);
+        struct cell *cell = segment_cell(segment, i);
         uint64_t tag = cell_tag(cell);
         if (tag < segment->base)
             break;

@@ -8,7 +8,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/exitbus-model.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 local='-D_Thread_local=__attribute__((section("model_local")))'
 flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -DEXITBUS_CHECKS
-    -DEXITBUS_TEST_HOOKS -DHELP_AFTER_PAUSES=1 -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH
+    -DEXITBUS_TEST_HOOKS -DHELP_AFTER_PAUSES=1 -DBACKOFF_PAUSES_FIRST=0
+    -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH
     -DRECORDS_FIRST=1 -fmacro-prefix-map=$root/= -DORDER_THREAD_NUMBER=model_thread_number $local"
 # Plain accesses, too, become calls into the explorer, which finds data races.
 races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_THREAD__"

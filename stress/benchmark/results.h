@@ -25,6 +25,9 @@ struct remark {
 };
 
 /* How far the cores were from each other when a workload began, and when it had ended. */
+/* Cores whose round trip takes no longer are near, others far: docs/performance.md. */
+#define NEAR_NS 200
+
 struct round_trip {
     char *workload;
     double before_ns, after_ns;

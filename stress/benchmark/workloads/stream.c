@@ -41,6 +41,20 @@ static uint64_t sum_of(const struct end *ends, unsigned count)
     return sum;
 }
 
+/* Events that all subscriptions have received. Consumers of one subscription share its events. */
+static uint64_t received_by_all(const struct stream *stream)
+{
+    const struct stream_plan *plan = stream->plan;
+    if (plan->subscriptions == 1)
+        return sum_of(stream->consumers, plan->consumers);
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < plan->consumers; i++) {
+        uint64_t count = sum_of(&stream->consumers[i], 1);
+        least = count < least ? count : least;
+    }
+    return least;
+}
+
 /* ---------------------------------------------------------------------------------- producers */
 
 /*
@@ -51,7 +65,7 @@ static size_t wait_for_credit(struct stream *stream)
 {
     const struct stream_plan *plan = stream->plan;
     for (unsigned times = 0; !atomic_load_explicit(&stream->stop, memory_order_relaxed);) {
-        uint64_t received = sum_of(stream->consumers, plan->consumers);
+        uint64_t received = received_by_all(stream);
         uint64_t ahead = sum_of(stream->producers, plan->producers) - received;
         size_t share = ahead < plan->window ? (plan->window - ahead) / plan->producers : 0;
         if (share >= CHUNK)
@@ -80,13 +94,18 @@ static void *produce(void *argument)
 
 /* ---------------------------------------------------------------------------------- consumers */
 
-/* One look at every subscription. Returns how many events came. */
+/* One look at every subscription of this consumer. Returns how many events came. */
 static unsigned pass(struct end *own, void *consumer, uint64_t *counts)
 {
     const struct stream *stream = own->stream;
-    unsigned all = 0;
+    const struct stream_plan *plan = stream->plan;
+    unsigned all = 0, step = 1, first = 0;
     uint64_t least = UINT64_MAX;
-    for (unsigned i = 0; i < stream->plan->subscriptions; i++) {
+    if (plan->subscriptions > 1) {
+        step = plan->consumers;
+        first = (unsigned)(own - stream->consumers);
+    }
+    for (unsigned i = first; i < plan->subscriptions; i += step) {
         unsigned taken = stream->peer->receive(consumer, i, RECEIVE_BATCH, &own->sum);
         counts[i] += taken;
         all += taken;
@@ -109,8 +128,7 @@ static void *consume(void *argument)
             times = 0;
             continue;
         }
-        if (sum_of(stream->consumers, stream->plan->consumers) >=
-            atomic_load_explicit(&stream->total, memory_order_acquire))
+        if (received_by_all(stream) >= atomic_load_explicit(&stream->total, memory_order_acquire))
             break;
         wait_a_little(&times);
     }
@@ -177,12 +195,12 @@ double stream_measure(const struct peer *peer, const struct stream_plan *plan)
     start_ends(stream.producers, plan->producers, produce);
     double slice_ns = (double)bench_slice(plan->slice_ms);
     sleep_ns(slice_ns * WARM_UP);
-    uint64_t begin = now_ns(), before = sum_of(stream.consumers, plan->consumers), end, after;
+    uint64_t begin = now_ns(), before = received_by_all(&stream), end, after;
     unsigned slices = 0;
     do {
         sleep_ns(slice_ns);
         end = now_ns();
-        after = sum_of(stream.consumers, plan->consumers);
+        after = received_by_all(&stream);
         slices++;
     } while (after < before + LEAST_WINDOWS * plan->window &&
              (slices < MOST_SLICES || after == before));

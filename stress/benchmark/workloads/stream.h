@@ -12,7 +12,7 @@
 
 struct stream_plan {
     unsigned producers, consumers; /* threads */
-    /* With more than one, a single consumer drains all of them in turn. */
+    /* With more than one, each consumer drains its share of them in turn. */
     unsigned subscriptions;
     size_t window; /* events that producers may be ahead; below twice that where there are many */
     double slice_ms;

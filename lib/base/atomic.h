@@ -36,6 +36,8 @@
 
 #define fetch_add_relaxed(object, value)                                                           \
     atomic_fetch_add_explicit(object, value, memory_order_relaxed)
+#define fetch_add_acquire(object, value)                                                           \
+    atomic_fetch_add_explicit(object, value, memory_order_acquire)
 #define fetch_add_release(object, value)                                                           \
     atomic_fetch_add_explicit(object, value, memory_order_release)
 #define fetch_add_seq_cst(object, value)                                                           \

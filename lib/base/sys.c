@@ -15,6 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -119,7 +120,7 @@ static int wait_result(long result, const struct timespec *deadline)
     return refused_wait(deadline);
 }
 
-int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadline)
+int sys_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, const struct timespec *deadline)
 {
     if (SLICE_MS > 0) {
         take_signals();
@@ -127,23 +128,28 @@ int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadli
         if (!deadline || deadline->tv_sec * NS_PER_S + deadline->tv_nsec > until) {
             struct timespec slice = {until / NS_PER_S, until % NS_PER_S};
             int result = (int)call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value,
-                                   (long)&slice, 0, (long)FUTEX_BITSET_MATCH_ANY);
+                                   (long)&slice, 0, (long)bits);
             take_signals();
             return result == -ETIMEDOUT ? -EINTR : wait_result(result, deadline);
         }
     }
     /* The bitset form takes an absolute CLOCK_MONOTONIC time, so EINTR does not make it longer. */
     return wait_result(call(SYS_futex, (long)word, FUTEX_WAIT_BITSET_PRIVATE, (long)value,
-                            (long)deadline, 0, (long)FUTEX_BITSET_MATCH_ANY),
+                            (long)deadline, 0, (long)bits),
                        deadline);
+}
+
+void sys_futex_wake(uint32_t *word, uint32_t bits)
+{
+    /* The kernel fails it only for a bad address. A filter may refuse it, so tries are bounded. */
+    for (int tries = 0; tries < TRIES; tries++)
+        if (call(SYS_futex, (long)word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, 0, 0, (long)bits) >= 0)
+            return;
 }
 
 void sys_futex_wake_all(uint32_t *word)
 {
-    /* The kernel fails it only for a bad address. A filter may refuse it, so tries are bounded. */
-    for (int tries = 0; tries < TRIES; tries++)
-        if (call(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0) >= 0)
-            return;
+    sys_futex_wake(word, SYS_FUTEX_ANY);
 }
 
 int sys_eventfd(bool semaphore)
@@ -307,11 +313,23 @@ void sys_nap(int64_t ns)
 void sys_sleep_on(uint32_t *word, uint32_t value, int64_t ns)
 {
     struct timespec time = {ns / NS_PER_S, ns % NS_PER_S};
-    int result = ns < 0 ? sys_futex_wait(word, value, NULL)
+    int result = ns < 0 ? sys_futex_wait(word, value, SYS_FUTEX_ANY, NULL)
                         : (int)call(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, (long)value,
                                     (long)&time, 0, 0);
     if (result < 0 && result != -EAGAIN && result != -EINTR && result != -ETIMEDOUT)
         sys_nap(NAP_NS);
+}
+
+void sys_random(void *bytes, size_t size)
+{
+    if (call(SYS_getrandom, (long)bytes, (long)size, GRND_NONBLOCK, 0, 0, 0) == (long)size)
+        return;
+    uint64_t state = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC) ^ (uint64_t)(uintptr_t)bytes ^
+                     (uint64_t)sys_clock_ns(CLOCK_REALTIME) << 20 ^ (uint64_t)(uintptr_t)&state;
+    for (size_t i = 0; i < size; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        ((unsigned char *)bytes)[i] = (unsigned char)(state >> 56);
+    }
 }
 
 uint32_t sys_thread_id(void)

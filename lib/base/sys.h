@@ -28,13 +28,20 @@ int sys_above_stdio(int fd);
 /* Returns whether it is open. It may be another file's by now. */
 bool sys_fd_open(int fd);
 
+#define SYS_FUTEX_ANY UINT32_MAX
+
 /*
  * Sleep while *word == value, until the absolute CLOCK_MONOTONIC deadline; NULL: without a limit.
+ * `bits` (not 0) says which wake-ups are for it.
  * Returns 0; -EAGAIN: the value differs; -EINTR; or -ETIMEDOUT. Where the kernel refuses futexes it
  * returns -EINTR after some milliseconds. Context: blocks.
  */
-int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadline);
-/* Wake every thread that sleeps on the word. Does nothing where the kernel refuses futexes. */
+int sys_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, const struct timespec *deadline);
+/*
+ * Wake every thread that sleeps on the word with one of the bits, or with any. Does nothing where
+ * the kernel refuses futexes.
+ */
+void sys_futex_wake(uint32_t *word, uint32_t bits);
 void sys_futex_wake_all(uint32_t *word);
 
 /* Make an eventfd, non-blocking. With `semaphore` a read takes one token. */
@@ -89,6 +96,12 @@ int64_t sys_clock_ns(clockid_t clock);
 void sys_sleep_on(uint32_t *word, uint32_t value, int64_t ns);
 /* Sleep for that time, or less. Context: blocks. */
 void sys_nap(int64_t ns);
+/*
+ * Fill memory with random bytes. Where the kernel has none yet, or a filter refuses the call, they
+ * are made of clocks and addresses. Context: never blocks.
+ */
+void sys_random(void *bytes, size_t size);
+
 /* Returns the kernel's number of the calling thread; and whether no thread has that number now. */
 uint32_t sys_thread_id(void);
 bool sys_thread_ended(uint32_t thread);

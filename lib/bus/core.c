@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The core of a bus: see core.h. */
 #include "bus/core.h"
+#include "bus/channel.h"
 #include "bus/subscription.h"
 
 #define ROUND_TO_LINE(size) (((size) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
@@ -12,7 +13,9 @@ const size_t core_block_sizes[CORE_CLASSES] = {
     [SUBSCRIPTION_CLASS] = sizeof(struct exitbus_subscription),
     [SUBSCRIPTION_IDS_CLASS] =
         ROUND_TO_LINE(sizeof(struct exitbus_subscription) + sizeof(struct topic_ids)),
-    [WATCH_CLASS] = WATCH_BYTES,
+    [CURSOR_CLASS] = offsetof(struct exitbus_subscription, first),
+    [CHANNEL_CLASS] = sizeof(struct channel),
+    [SMALL_CLASS] = SMALL_BYTES,
 };
 
 void core_release(struct bus_core *core)
@@ -22,22 +25,27 @@ void core_release(struct bus_core *core)
         core->last_reference(core);
 }
 
-static void for_each(struct bus_core *core, void (*visit)(struct exitbus_subscription *, void *),
-                     void *context)
+typedef void visitor(struct exitbus_subscription *sub, void *context);
+
+static void for_each_in(const registry_list *lists, size_t count, visitor *visit, void *context)
+{
+    for (size_t i = 0; i < count; i++)
+        for (struct registry_node *node = registry_first(&lists[i]); node;
+             node = registry_next(node))
+            visit(subscription_of_node(node), context);
+}
+
+static void for_each(struct bus_core *core, visitor *visit, void *context)
 {
     struct registry *registry = &core->registry;
-    const registry_list *broad[] = {&registry->all, &registry->any_pid, &registry->any_exec};
-    for (size_t i = 0; i < sizeof broad / sizeof broad[0]; i++)
-        for (struct registry_node *node = registry_first(broad[i]); node;
-             node = registry_next(node))
-            visit(subscription_of_node(node), context);
-    if (!registry_has(&registry->pids) && !registry_has(&registry->containers) &&
-        !registry_has(&registry->execs))
-        return;
-    for (size_t i = 0; i < REGISTRY_BUCKETS; i++)
-        for (struct registry_node *node = registry_first(&registry->directory[i]); node;
-             node = registry_next(node))
-            visit(subscription_of_node(node), context);
+    for_each_in(&registry->all, 1, visit, context);
+    for_each_in(&registry->any_pid, 1, visit, context);
+    for_each_in(&registry->any_exec, 1, visit, context);
+    for_each_in(registry->members, REGISTRY_MEMBER_LISTS, visit, context);
+    if (registry_has(&registry->pids))
+        for_each_in(registry->directory, REGISTRY_BUCKETS, visit, context);
+    if (registry_has(&registry->containers) || registry_has(&registry->execs))
+        for_each_in(registry->ids, REGISTRY_ID_BUCKETS, visit, context);
 }
 
 static void visit_close(struct exitbus_subscription *sub, void *context)
@@ -55,7 +63,7 @@ static void visit_sum(struct exitbus_subscription *sub, void *context)
 {
     struct exitbus_stats *stats = context;
     if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT))
-        stats->delivered += queue_taken(&sub->head);
+        stats->delivered += subscription_taken(sub);
     stats->sleeping_receivers += load_relaxed(&sub->wake_receiver.sleepers);
 }
 

@@ -30,11 +30,13 @@ void core_release(struct bus_core *core);
 enum {
     SUBSCRIPTION_CLASS = SEGMENT_CLASSES,
     SUBSCRIPTION_IDS_CLASS,
-    WATCH_CLASS, /* of a child that a reaper watches */
+    CURSOR_CLASS, /* of a subscription in a channel */
+    CHANNEL_CLASS,
+    SMALL_CLASS, /* one line: a child that a reaper watches, a descriptor in a channel's list */
     CORE_CLASSES,
 };
 
-#define WATCH_BYTES CACHE_LINE
+#define SMALL_BYTES CACHE_LINE
 
 /* Bytes of a block, for each class. */
 extern const size_t core_block_sizes[CORE_CLASSES];

@@ -3,12 +3,16 @@
  * Delivery: one event to every subscription that matches it. Any number of threads deliver the same
  * event at once, and never two different ones (order.c, 1).
  */
+#include "bus/channel.h"
 #include "bus/core.h"
 #include "bus/subscription.h"
 #include "queue/append.h"
 
-/* Returns whether a one-shot subscription takes event `seq`. */
-static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
+/*
+ * Returns whether a one-shot subscription takes event `seq`. One that had its event before is
+ * marked as gone, and *spent says so: the caller unlinks all of them by one walk, behind its own.
+ */
+static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq, bool *spent)
 {
     /* Relaxed: only the number matters. What is below `seq` is visible through the order word. */
     uint64_t event = load_relaxed(&sub->one_shot_seq);
@@ -16,9 +20,20 @@ static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
         return true;
     if (event == seq)
         return true;
-    if (event < seq)
-        subscription_unlink(sub); /* it had its event before */
+    if (event < seq) {
+        registry_mark(&sub->node);
+        *spent = true;
+    }
     return false;
+}
+
+/* Unlink the one-shots that a walk has found spent. */
+static inline void unlink_spent(registry_list *list, bool spent)
+{
+    if (likely(!spent))
+        return;
+    registry_unlink_marked(list);
+    probe(PROBE_UNSUBSCRIBE_REMOVED);
 }
 
 /*
@@ -26,7 +41,7 @@ static bool one_shot_takes(struct exitbus_subscription *sub, uint64_t seq)
  * on the receivers' line. Returns 0 or -ENOMEM.
  */
 static inline int deliver_one(struct bus_core *core, struct exitbus_subscription *sub, uint64_t seq,
-                              const struct record *record)
+                              const struct record *record, bool *spent)
 {
     /*
      * Relaxed. An event from first_seq on was ordered behind the decider's read-modify-write of the
@@ -35,13 +50,13 @@ static inline int deliver_one(struct bus_core *core, struct exitbus_subscription
      */
     uint64_t first_seq = load_relaxed(&sub->first_seq);
     if (unlikely(first_seq == 0))
-        first_seq = subscription_decide_start(sub);
+        first_seq = order_decide_first(&core->order, &sub->first_seq);
     if (seq < first_seq) {
         if (unlikely(seq == ORDER_WAKE_ONLY))
             wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
         return 0;
     }
-    if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && !one_shot_takes(sub, seq))
+    if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && !one_shot_takes(sub, seq, spent))
         return 0;
     probe(PROBE_DELIVER_BEFORE_APPEND);
     int result = queue_append(&sub->tail, &core->memory, seq, record);
@@ -51,35 +66,39 @@ static inline int deliver_one(struct bus_core *core, struct exitbus_subscription
     return result;
 }
 
-static int deliver_list(struct bus_core *core, const registry_list *list, uint64_t seq,
+static int deliver_list(struct bus_core *core, registry_list *list, uint64_t seq,
                         const struct record *record)
 {
     int result = 0;
+    bool spent = false;
     struct registry_node *next;
     for (struct registry_node *node = registry_first(list); node; node = next) {
         next = registry_next(node);
         if (next) /* fetched while this one is written */
             queue_prefetch(&subscription_of_node(next)->tail);
-        int delivered = deliver_one(core, subscription_of_node(node), seq, record);
+        int delivered = deliver_one(core, subscription_of_node(node), seq, record, &spent);
         if (unlikely(delivered < 0))
             result = delivered;
     }
+    unlink_spent(list, spent);
     return result;
 }
 
 static int deliver_pid(struct bus_core *core, pid_t pid, uint64_t seq, const struct record *record)
 {
     int result = 0;
+    bool spent = false;
     registry_list *list = registry_find(&core->registry, EXITBUS_TOPIC_PID, pid, 0);
     for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
         struct exitbus_subscription *sub = subscription_of_node(node);
         if (sub->kind != EXITBUS_TOPIC_PID || sub->pid != pid)
             continue;
         queue_prefetch_all(&sub->tail); /* it may be one of very many, and lie in no cache */
-        int delivered = deliver_one(core, sub, seq, record);
+        int delivered = deliver_one(core, sub, seq, record, &spent);
         if (unlikely(delivered < 0))
             result = delivered;
     }
+    unlink_spent(list, spent);
     return result;
 }
 
@@ -87,6 +106,7 @@ static int deliver_ids(struct bus_core *core, enum exitbus_topic_kind kind, uint
                        const struct record_key *key, uint64_t seq, const struct record *record)
 {
     int result = 0;
+    bool spent = false;
     registry_list *list = registry_find(&core->registry, kind, 0, hash);
     for (struct registry_node *node = registry_first(list); node; node = registry_next(node)) {
         struct exitbus_subscription *sub = subscription_of_node(node);
@@ -95,11 +115,22 @@ static int deliver_ids(struct bus_core *core, enum exitbus_topic_kind kind, uint
         if (kind == EXITBUS_TOPIC_CONTAINER ? !topic_matches_container(sub->ids, key)
                                             : !topic_matches_exec(sub->ids, key))
             continue;
-        int delivered = deliver_one(core, sub, seq, record);
+        int delivered = deliver_one(core, sub, seq, record, &spent);
         if (unlikely(delivered < 0))
             result = delivered;
     }
+    unlink_spent(list, spent);
     return result;
+}
+
+/* Deliver to the subscriptions of a broad topic. Returns 0 or -ENOMEM. */
+static inline int deliver_channel(struct bus_core *core, _Atomic(struct channel *) *place,
+                                  uint64_t seq, const struct record *record)
+{
+    /* Acquire; pairs with channel_join(). Loaded behind the CAS that opened the turn, and never
+     * kept from before: a channel that was made in between is owed the event. */
+    struct channel *channel = load_acquire(place);
+    return channel ? channel_deliver(core, channel, seq, record) : 0;
 }
 
 int core_deliver(void *context, uint64_t seq, const struct record *record)
@@ -107,19 +138,22 @@ int core_deliver(void *context, uint64_t seq, const struct record *record)
     struct bus_core *core = context;
     struct registry *registry = &core->registry;
     struct record_key key = record_key(record);
-    int result = deliver_list(core, &registry->all, seq, record);
-    int next = 0;
+    int result = deliver_channel(core, &registry->all_channel, seq, record);
+    int next = deliver_list(core, &registry->all, seq, record);
     if (key.kind == EXITBUS_EVENT_PID) {
+        next |= deliver_channel(core, &registry->any_pid_channel, seq, record);
         next |= deliver_list(core, &registry->any_pid, seq, record);
         if (registry_has(&registry->pids))
             next |= deliver_pid(core, key.pid, seq, record);
         return result | next;
     }
+    next |= deliver_channel(core, &registry->any_exec_channel, seq, record);
     next |= deliver_list(core, &registry->any_exec, seq, record);
     if (registry_has(&registry->containers) || registry_has(&registry->execs)) {
-        uint64_t hash = topic_hash_container(key.container_id, key.container_id_size);
+        uint64_t hash =
+            topic_hash_container(&registry->key, key.container_id, key.container_id_size);
         next |= deliver_ids(core, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
-        hash = topic_hash_exec(hash, key.exec_id, key.exec_id_size);
+        hash = topic_hash_exec(&registry->key, hash, key.exec_id, key.exec_id_size);
         next |= deliver_ids(core, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
     }
     return result | next; /* each is 0 or -ENOMEM */

@@ -459,6 +459,18 @@ uint64_t order_latest(struct order *order)
     return word_seq(fetch_add_release(&order->word, 0));
 }
 
+uint64_t order_decide_first(struct order *order, _Atomic uint64_t *first_seq)
+{
+    uint64_t next = order_latest(order) + 1;
+    probe(PROBE_SUBSCRIBE_ORDER_READ);
+    uint64_t undecided = 0;
+    /* Release, and acquire where it fails; pairs with itself. So subscribe returns behind the read
+     * of the order word that decided, and what is published from then on is above it. */
+    if (cas_release_else_acquire(first_seq, &undecided, next))
+        return next;
+    return undecided;
+}
+
 uint64_t order_count(const struct order *order)
 {
     return word_seq(load_relaxed(&order->word));

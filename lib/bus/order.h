@@ -51,10 +51,15 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
                   uint64_t *first_seq);
 
 /*
- * Read the seq of the latest event, by a read-modify-write: see subscription_decide_start().
- * Context: lock-free.
+ * Read the seq of the latest event, by a read-modify-write. Context: lock-free.
  */
 uint64_t order_latest(struct order *order);
+
+/*
+ * Decide the first seq that is for a queue, once for all threads: *first_seq, 0 until then. Returns
+ * it. Context: publishers find the queue; lock-free.
+ */
+uint64_t order_decide_first(struct order *order, _Atomic uint64_t *first_seq);
 /* Read the same for statistics, without a read-modify-write. */
 uint64_t order_count(const struct order *order);
 

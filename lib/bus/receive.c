@@ -14,6 +14,9 @@
 static bool something_to_receive(const void *context)
 {
     const struct exitbus_subscription *sub = context;
+    /* Behind the announcement of its own state, and before the look: channel.c, 5. */
+    if (subscription_has_cursor(sub))
+        channel_announce(sub->channel);
     return !queue_empty(&sub->head) || order_stalled(&sub->core->order);
 }
 
@@ -38,21 +41,24 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
 {
     bool one_shot = queue_one_shot(&sub->head); /* sub->flags lies on the publishers' line */
     struct memory *memory = &sub->core->memory;
+    struct queue_tail *tail = &sub->tail; /* a cursor has none, and needs none to take */
     bool rearmed = false;
     for (;;) {
         /* destroy does not meet a one-shot that a publisher has taken out of the registry. */
         if (one_shot && load_acquire(&sub->core->closed))
             queue_close(&sub->head);
         bool stalled = order_stalled(&sub->core->order); /* first: others may finish it */
-        ssize_t count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
+        ssize_t count = queue_take(tail, &sub->head, memory, events, capacity);
         if (unlikely(stalled && count == -EAGAIN)) {
             int finished = order_finish_stalled(&sub->core->order);
-            count = queue_take(&sub->tail, &sub->head, memory, events, capacity);
+            count = queue_take(tail, &sub->head, memory, events, capacity);
             if (count == -EAGAIN && finished < 0) {
                 if (rearmed || !wakeup_fd_clearable(&sub->wake_receiver))
                     return finished;
                 /* The next publish makes an edge, as it does after -EAGAIN. */
                 wakeup_fd_rearm(&sub->wake_publisher);
+                if (subscription_has_cursor(sub))
+                    channel_announce(sub->channel);
                 rearmed = true;
                 continue;
             }
@@ -89,6 +95,14 @@ static int64_t deadline_after(int64_t timeout_ns)
     return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
 }
 
+/* Count a thread in, or out (-1), of those that may sleep. */
+static void sleepers_add(struct exitbus_subscription *sub, uint32_t change)
+{
+    fetch_add_relaxed(&sub->wake_receiver.sleepers, change);
+    if (subscription_has_cursor(sub))
+        fetch_add_relaxed(&sub->channel->sleepers, change);
+}
+
 /* Sleep until there is something, or until the deadline. Context: blocks; with a reference. */
 static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus_event *events,
                                 size_t capacity, int64_t deadline_ns)
@@ -96,14 +110,16 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
     struct timespec deadline = {.tv_sec = deadline_ns / NS_PER_S,
                                 .tv_nsec = deadline_ns % NS_PER_S};
     const struct timespec *until = deadline_ns == INT64_MAX ? NULL : &deadline;
+    _Atomic uint32_t *futex = subscription_epoch(sub);
+    uint32_t bits = subscription_wake_bits(sub);
     ssize_t count;
-    fetch_add_relaxed(&sub->wake_receiver.sleepers, 1);
+    sleepers_add(sub, 1);
     for (;;) {
-        uint32_t epoch = wakeup_announce(&sub->wake_publisher, &sub->wake_receiver);
+        uint32_t epoch = wakeup_announce(subscription_wake_publisher(sub), futex);
         count = try_receive_section(sub, events, capacity);
         if (count != -EAGAIN)
             break;
-        bool timed_out = wakeup_sleep(&sub->wake_receiver, epoch, until) == -ETIMEDOUT;
+        bool timed_out = wakeup_sleep(futex, epoch, bits, until) == -ETIMEDOUT;
         /* Before the next announcement, which interrupts the core of the thread that woke us. */
         count = try_receive_section(sub, events, capacity);
         if (count == -EAGAIN && timed_out)
@@ -111,7 +127,7 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
         if (count != -EAGAIN)
             break;
     }
-    fetch_sub_relaxed(&sub->wake_receiver.sleepers, 1);
+    sleepers_add(sub, (uint32_t)-1);
     return count;
 }
 
@@ -167,7 +183,10 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
 int subscription_fd(struct exitbus_subscription *sub)
 {
     reclaim_enter();
-    int fd = wakeup_fd(&sub->wake_publisher, &sub->wake_receiver);
+    /* Listed first: behind the barrier in wakeup_fd() every publisher sees the list. */
+    int fd = subscription_has_cursor(sub) ? channel_list_descriptor(sub) : 0;
+    if (fd == 0)
+        fd = wakeup_fd(&sub->wake_publisher, &sub->wake_receiver);
     if (fd >= 0 && queue_empty(&sub->head))
         wakeup_fd_clear(&sub->wake_publisher, &sub->wake_receiver, something_to_receive, sub);
     reclaim_leave();
@@ -182,7 +201,7 @@ size_t subscription_pending(struct exitbus_subscription *sub)
     bool gone = (sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && load_acquire(&sub->core->closed);
     if (!gone && !queue_closed(&sub->head)) {
         uint64_t taken = queue_taken(&sub->head); /* first, so the difference can't be negative */
-        pending = (size_t)(queue_appended(&sub->tail) - taken);
+        pending = (size_t)(queue_appended(subscription_tail(sub)) - taken);
     }
     reclaim_leave();
     return pending;

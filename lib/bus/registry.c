@@ -14,24 +14,38 @@
  *     newest value, whatever their order is.
  */
 #include "bus/registry.h"
+#include "base/sys.h"
 
 #include <errno.h>
+
+/* The directory, and behind it the lists by ids, and those of members. */
+#define LISTS (REGISTRY_BUCKETS + REGISTRY_ID_BUCKETS + REGISTRY_MEMBER_LISTS)
+#define LISTS_BYTES (LISTS * sizeof(registry_list))
 
 int registry_init(struct registry *registry, struct memory *memory)
 {
     *registry = (struct registry){0};
-    size_t size = REGISTRY_BUCKETS * sizeof(registry_list);
-    registry->directory = memory_map(memory, size, CACHE_LINE);
+    registry->directory = memory_map(memory, LISTS_BYTES, CACHE_LINE);
     if (!registry->directory)
         return -ENOMEM;
     if (!memory->own_allocator) /* mmap's pages are zero, and stay untouched */
-        memset((void *)registry->directory, 0, size);
+        memset((void *)registry->directory, 0, LISTS_BYTES);
+    registry->ids = registry->directory + REGISTRY_BUCKETS;
+    registry->members = registry->ids + REGISTRY_ID_BUCKETS;
+    sys_random(&registry->key, sizeof registry->key);
     return 0;
 }
 
 void registry_destroy(struct registry *registry, struct memory *memory)
 {
-    memory_unmap(memory, (void *)registry->directory, REGISTRY_BUCKETS * sizeof(registry_list));
+    memory_unmap(memory, (void *)registry->directory, LISTS_BYTES);
+}
+
+registry_list *registry_members(struct registry *registry, const void *subscription)
+{
+    /* Blocks lie two lines apart. The factor is 2^64 divided by the golden ratio. */
+    uint64_t mixed = (uintptr_t)subscription / (2 * CACHE_LINE) * 0x9e3779b97f4a7c15u;
+    return &registry->members[(mixed >> 32) % REGISTRY_MEMBER_LISTS];
 }
 
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
@@ -47,7 +61,7 @@ registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind 
     case EXITBUS_TOPIC_PID:
         return &registry->directory[(size_t)pid % REGISTRY_BUCKETS];
     default:
-        return &registry->directory[hash % REGISTRY_BUCKETS];
+        return &registry->ids[hash % REGISTRY_ID_BUCKETS];
     }
 }
 
@@ -72,8 +86,16 @@ void registry_insert(registry_list *list, struct registry_node *node)
     while (!cas_weak_release(list, &first, (uintptr_t)node));
 }
 
-/* Unlink every marked node, from the head to the end. Starts over if a link changes meanwhile. */
-static void unlink_marked(registry_list *list)
+bool registry_mark(struct registry_node *node)
+{
+    /* From here on walkers skip the node, and its `next` does not change any more. */
+    bool first = !(fetch_or_relaxed(&node->next, REGISTRY_MARK) & REGISTRY_MARK);
+    probe(PROBE_REGISTRY_MARKED);
+    return first;
+}
+
+/* From the head to the end. Starts over if a link changes meanwhile. */
+void registry_unlink_marked(registry_list *list)
 {
 again:;
     _Atomic uintptr_t *link = list;
@@ -97,9 +119,7 @@ again:;
 
 bool registry_remove(registry_list *list, struct registry_node *node)
 {
-    /* From here on walkers skip the node, and its `next` does not change any more. */
-    bool first = !(fetch_or_relaxed(&node->next, REGISTRY_MARK) & REGISTRY_MARK);
-    probe(PROBE_REGISTRY_MARKED);
-    unlink_marked(list);
+    bool first = registry_mark(node);
+    registry_unlink_marked(list);
     return first;
 }

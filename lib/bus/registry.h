@@ -3,12 +3,15 @@
  * The lists of subscriptions, found in O(1) by topic.
  *
  * How it works
- *   - Each broad topic (all, any pid, any exec) has a list. Topics of one pid, container or exec
- *     share a directory of short lists.
+ *   - Each broad topic (all, any pid, any exec) has a channel (channel.h), and a list of its
+ *     one-shots. Topics of one pid have a directory of short lists, and those with ids another.
+ *   - Subscriptions of a channel are in short lists of their own, by address. Publishers never walk
+ *     those: they are for what is done to all subscriptions (core.c).
  *   - A list is singly linked and lock-free. A node enters at the head by CAS. A thread that
  *     removes it marks the node's own `next`, then unlinks it, and other marked nodes on the way.
  *   - The directory has a fixed size. It is mapped at the bus's creation, and touched only where it
- *     is used. Pids index it directly; the kernel has at most 2^22 of them.
+ *     is used. Pids index it directly; the kernel has at most 2^22 of them. Ids are hashed with a
+ *     key of the bus's own, so that nobody outside can choose ids that share a list.
  *
  * Why it is right
  *  1. A reader sees every node that stays in its list throughout the reader's section.
@@ -27,6 +30,12 @@
 #ifndef REGISTRY_BUCKETS
 #define REGISTRY_BUCKETS ((size_t)1 << 16)
 #endif
+#ifndef REGISTRY_ID_BUCKETS
+#define REGISTRY_ID_BUCKETS (REGISTRY_BUCKETS / 2)
+#endif
+#ifndef REGISTRY_MEMBER_LISTS
+#define REGISTRY_MEMBER_LISTS ((size_t)1 << 10)
+#endif
 #define REGISTRY_MARK ((uintptr_t)1)
 
 struct registry_node {
@@ -35,10 +44,17 @@ struct registry_node {
 
 typedef _Atomic uintptr_t registry_list;
 
+struct channel;
+
 struct registry {
+    /* The publishers' line. */
     _Alignas(CACHE_LINE) registry_list all;
     registry_list any_pid;
     registry_list any_exec;
+    /* NULL: there is none. Written by subscribers. */
+    _Atomic(struct channel *) all_channel;
+    _Atomic(struct channel *) any_pid_channel;
+    _Atomic(struct channel *) any_exec_channel;
     registry_list *directory;
     /* Whether there was a subscription of the kind; by subscribers; never cleared. So a publish
      * need not look into an untouched directory, and nothing goes on writing this line, which
@@ -46,6 +62,9 @@ struct registry {
     _Atomic bool pids;
     _Atomic bool containers;
     _Atomic bool execs;
+    _Alignas(CACHE_LINE) struct topic_key key; /* constant, like the next two */
+    registry_list *ids;                        /* as the directory, by the hash of ids */
+    registry_list *members;                    /* lists of channels' subscriptions */
 };
 
 /* Make an empty registry. Returns 0 or -ENOMEM. */
@@ -55,6 +74,9 @@ void registry_destroy(struct registry *registry, struct memory *memory);
 /* Returns the list for subscriptions of a topic. `hash` is that of a topic with ids. */
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
                              uint64_t hash);
+
+/* Returns the list that a channel's subscription is in. */
+registry_list *registry_members(struct registry *registry, const void *subscription);
 
 /* Announce that there will be a subscription of this kind. Context: before it is inserted. */
 void registry_announce(struct registry *registry, enum exitbus_topic_kind kind);
@@ -73,6 +95,13 @@ void registry_insert(registry_list *list, struct registry_node *node);
  * lock-free, O(length of the list).
  */
 bool registry_remove(registry_list *list, struct registry_node *node);
+
+/*
+ * The same in two steps, for a thread that takes many out: mark each, then unlink all that are
+ * marked by one walk. Context: as registry_remove().
+ */
+bool registry_mark(struct registry_node *node);
+void registry_unlink_marked(registry_list *list);
 
 /* Returns the first node from `link` on that is still in its list; NULL: none. */
 static inline struct registry_node *registry_skip(uintptr_t link)

@@ -10,7 +10,9 @@
  *  2. One-shot. A CAS of `one_shot_seq` decides which event it takes, once for all threads. The
  *     receiver that takes the event closes the queue with the same CAS. That receiver removes the
  *     node; so does a publisher that meets the node with a later event.
- *  3. Lifetime. The last reference sends the block to a grace period, after which it is freed. A
+ *  3. A cursor. It begins at the end of its channel's log, by log_join(), which argues that. The
+ *     channel's own start was decided before.
+ *  4. Lifetime. The last reference sends the block to a grace period, after which it is freed. A
  *     thread in a section may look at it without a reference, and take one if any is left.
  */
 #include "bus/subscription.h"
@@ -18,23 +20,14 @@
 #include <errno.h>
 
 _Static_assert(sizeof(struct exitbus_subscription) == 4 * CACHE_LINE, "one line for each purpose");
+_Static_assert(offsetof(struct exitbus_subscription, first) == 2 * CACHE_LINE, "a cursor's block");
 
 static registry_list *list_of(const struct exitbus_subscription *sub)
 {
+    if (subscription_has_cursor(sub))
+        return registry_members(&sub->core->registry, sub);
     return registry_find(&sub->core->registry, (enum exitbus_topic_kind)sub->kind, sub->pid,
                          subscription_has_ids(sub) ? sub->ids->hash : 0);
-}
-
-uint64_t subscription_decide_start(struct exitbus_subscription *sub)
-{
-    uint64_t first_seq = order_latest(&sub->core->order) + 1;
-    probe(PROBE_SUBSCRIBE_ORDER_READ);
-    uint64_t undecided = 0;
-    /* Release, and acquire where it fails; pairs with itself. So subscribe returns behind the read
-     * of the order word that decided, and what is published from then on is above it. */
-    if (cas_release_else_acquire(&sub->first_seq, &undecided, first_seq))
-        return first_seq;
-    return undecided;
 }
 
 void subscription_unlink(struct exitbus_subscription *sub)
@@ -43,15 +36,25 @@ void subscription_unlink(struct exitbus_subscription *sub)
     probe(PROBE_UNSUBSCRIBE_REMOVED);
 }
 
+/* Returns the class of its block. */
+static unsigned class_of(const struct exitbus_subscription *sub)
+{
+    return subscription_has_cursor(sub) ? CURSOR_CLASS
+           : subscription_has_ids(sub)  ? SUBSCRIPTION_IDS_CLASS
+                                        : SUBSCRIPTION_CLASS;
+}
+
 static void subscription_free(struct rcu_head *rcu)
 {
     struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
     struct exitbus_subscription *sub = container_of(block, struct exitbus_subscription, block);
     struct bus_core *core = sub->core;
     wakeup_destroy(&sub->wake_receiver);
-    queue_destroy(&sub->head, &core->memory);
-    memory_free(&core->memory,
-                subscription_has_ids(sub) ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS, sub);
+    if (subscription_has_cursor(sub))
+        channel_release(sub->channel);
+    else
+        queue_destroy(&sub->head, &core->memory);
+    memory_free(&core->memory, class_of(sub), sub);
     memory_callback_end(&core->memory);
     core_release(core);
 }
@@ -74,6 +77,38 @@ bool subscription_retain(struct exitbus_subscription *sub)
     return false;
 }
 
+/* 0 in programs of the model checker that are for queues. */
+#ifndef SUBSCRIPTION_CURSORS
+#define SUBSCRIPTION_CURSORS 1
+#endif
+
+/* Give a new subscription a queue of its own. */
+static void create_queue(struct exitbus_subscription *sub, uint32_t flags)
+{
+    queue_init(&sub->tail, &sub->head, &sub->first);
+    if (flags & EXITBUS_SUBSCRIBE_ONE_SHOT)
+        queue_set_one_shot(&sub->head);
+    atomic_init(&sub->first_seq, 0);
+    atomic_init(&sub->one_shot_seq, 0);
+}
+
+/* Make it a member of its topic's channel. Returns 0 or -ENOMEM. */
+static int create_cursor(struct exitbus_subscription *sub, enum exitbus_topic_kind kind)
+{
+    /* An event whose publish has returned, but which lacks memory, may not be in the log yet. It is
+     * not for this subscription, so it must be there before the cursor is. */
+    struct order *order = &sub->core->order;
+    if (order_stalled(order) && order_finish_stalled(order) < 0)
+        return -ENOMEM;
+    sub->channel = channel_join(sub->core, kind);
+    if (!sub->channel)
+        return -ENOMEM;
+    channel_retain(sub->channel);
+    atomic_init(&sub->head.position, POSITION_CURSOR); /* log_join() sets the rest */
+    atomic_init(&sub->descriptor, NULL);
+    return 0;
+}
+
 int subscription_create(struct bus_core *core, const struct exitbus_topic *topic, uint32_t flags,
                         struct exitbus_subscription **subscription)
 {
@@ -81,34 +116,50 @@ int subscription_create(struct bus_core *core, const struct exitbus_topic *topic
     int result = topic_check(topic, &ids);
     if (result < 0)
         return result;
-    struct exitbus_subscription *sub =
-        memory_alloc(&core->memory, ids ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS);
+    bool cursor = SUBSCRIPTION_CURSORS && channel_place(&core->registry, topic->kind) &&
+                  !(flags & EXITBUS_SUBSCRIBE_ONE_SHOT);
+    unsigned class = cursor ? CURSOR_CLASS : ids ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS;
+    struct exitbus_subscription *sub = memory_alloc(&core->memory, class);
     if (!sub)
         return -ENOMEM;
-    queue_init(&sub->tail, &sub->head, &sub->first);
-    if (flags & EXITBUS_SUBSCRIBE_ONE_SHOT)
-        queue_set_one_shot(&sub->head);
+    sub->core = core;
+    if (!cursor) {
+        create_queue(sub, flags);
+    } else if (create_cursor(sub, topic->kind) < 0) {
+        memory_retire(&core->memory, class, sub);
+        return -ENOMEM;
+    }
     wakeup_init(&sub->wake_publisher, &sub->wake_receiver);
     atomic_init(&sub->references, 1);
     atomic_init(&sub->node.next, 0);
-    sub->core = core;
-    atomic_init(&sub->first_seq, 0);
-    atomic_init(&sub->one_shot_seq, 0);
     sub->pid = topic->kind == EXITBUS_TOPIC_PID ? topic->pid : 0;
     sub->kind = (uint8_t)topic->kind;
     sub->flags = (uint8_t)flags;
     if (ids)
-        topic_copy_ids(topic, sub->ids);
+        topic_copy_ids(topic, &core->registry.key, sub->ids);
     fetch_add_relaxed(&core->references, 1);
     *subscription = sub;
     return 0;
+}
+
+/* Wake the receivers of a closed cursor, and no others of its channel. */
+static void wake_cursor_closed(struct exitbus_subscription *sub)
+{
+    /* The close is visible before the load; pairs with barrier_heavy() in event_count.c. */
+    barrier_light();
+    if (load_relaxed(&sub->wake_receiver.sleepers) > 0)
+        channel_wake_closed(sub->channel, subscription_wake_bits(sub));
+    wakeup_notify_fd_closed(&sub->wake_publisher, &sub->wake_receiver);
 }
 
 void subscription_close(struct exitbus_subscription *sub)
 {
     queue_close(&sub->head);
     probe(PROBE_UNSUBSCRIBE_CLOSED);
-    wakeup_notify_closed(&sub->wake_publisher, &sub->wake_receiver);
+    if (subscription_has_cursor(sub))
+        wake_cursor_closed(sub);
+    else
+        wakeup_notify_closed(&sub->wake_publisher, &sub->wake_receiver);
     probe(PROBE_UNSUBSCRIBE_WOKEN);
 }
 
@@ -121,8 +172,26 @@ void subscription_link(struct exitbus_subscription *sub)
 {
     registry_insert(list_of(sub), &sub->node);
     probe(PROBE_SUBSCRIBE_INSERTED);
-    subscription_decide_start(sub);
+    order_decide_first(&sub->core->order, &sub->first_seq);
     probe(PROBE_SUBSCRIBE_STARTED);
+}
+
+/* Take a cursor's place at the end of the log, and let those find it that visit all. */
+static void cursor_link(struct exitbus_subscription *sub)
+{
+    sub->joined_ordinal = log_join(&sub->channel->tail, &sub->head, &sub->core->memory);
+    registry_insert(list_of(sub), &sub->node);
+    probe(PROBE_SUBSCRIBE_INSERTED);
+}
+
+/* Undo it, and leave the channel. Context: closed; once. */
+static void cursor_unlink(struct exitbus_subscription *sub)
+{
+    registry_remove(list_of(sub), &sub->node);
+    probe(PROBE_UNSUBSCRIBE_REMOVED);
+    channel_unlist_descriptor(sub);
+    log_leave(&sub->head, &sub->core->memory);
+    channel_leave(sub->channel);
 }
 
 static void count_in(struct exitbus_subscription *sub)
@@ -144,6 +213,7 @@ void subscription_commit(struct exitbus_subscription *sub)
 
 void subscription_abort(struct exitbus_subscription *sub)
 {
+    invariant(!subscription_has_cursor(sub));
     reclaim_enter();
     subscription_close(sub);
     subscription_unlink(sub); /* also if the node is not there, or half-way in */
@@ -154,31 +224,49 @@ void subscription_abort(struct exitbus_subscription *sub)
 int subscription_activate(struct exitbus_subscription *sub)
 {
     struct bus_core *core = sub->core;
-    subscription_prepare(sub);
-    subscription_link(sub);
+    bool cursor = subscription_has_cursor(sub);
+    if (cursor) {
+        cursor_link(sub);
+    } else {
+        subscription_prepare(sub);
+        subscription_link(sub);
+    }
     /* The insert before the look; pairs with the fence in bus_destroy(). */
     fence_seq_cst();
     if (unlikely(load_acquire(&core->closed))) {
         subscription_close(sub);
-        subscription_unlink(sub);
+        if (cursor)
+            cursor_unlink(sub);
+        else
+            subscription_unlink(sub);
         return -ESHUTDOWN;
     }
     count_in(sub);
     return 0;
 }
 
+uint64_t subscription_taken(const struct exitbus_subscription *sub)
+{
+    uint64_t taken = queue_taken(&sub->head);
+    return subscription_has_cursor(sub) ? taken - sub->joined_ordinal : taken;
+}
+
 void subscription_unsubscribe(struct exitbus_subscription *sub)
 {
     struct bus_core *core = sub->core;
+    bool cursor = subscription_has_cursor(sub);
     reclaim_enter();
     subscription_close(sub);
-    subscription_unlink(sub);
-    uint64_t taken = queue_taken(&sub->head);
-    uint64_t appended = queue_appended(&sub->tail);
+    if (!cursor)
+        subscription_unlink(sub);
+    uint64_t taken = queue_taken(&sub->head); /* first: all that was taken is seen as appended */
+    uint64_t dropped = queue_appended(subscription_tail(sub)) - taken;
     if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT)) /* a one-shot counts when it takes its event */
-        fetch_add_relaxed(&core->delivered, taken);
-    fetch_add_relaxed(&core->dropped, appended - taken);
+        fetch_add_relaxed(&core->delivered, subscription_taken(sub));
+    fetch_add_relaxed(&core->dropped, dropped);
     fetch_sub_relaxed(&core->subscriptions, 1);
+    if (cursor)
+        cursor_unlink(sub);
     subscription_release(sub);
     reclaim_leave();
 }

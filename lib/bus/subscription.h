@@ -3,10 +3,14 @@
  * A subscription: topic, queue and wake-up in one block. It lives from subscribe to the grace
  * period after the last reference. Delivery to it is in deliver.c, receiving from it in receive.c.
  * What it needs of its bus is struct bus_core.
+ *
+ * A subscription to a broad topic has a cursor in the log of a channel (channel.h), in place of a
+ * queue and an event count of its own. Its block ends before `first`. One-shots have a queue.
  */
 #ifndef EXITBUS_SUBSCRIPTION_H
 #define EXITBUS_SUBSCRIPTION_H
 
+#include "bus/channel.h"
 #include "bus/core.h"
 #include "queue/wakeup.h"
 
@@ -22,13 +26,24 @@ struct exitbus_subscription {
 
     /* The publishers' line: all that a delivery reads, besides the cell and its segment. */
     _Alignas(CACHE_LINE) struct registry_node node;
-    struct queue_tail tail;
-    _Atomic uint64_t first_seq;    /* first seq that is for it, 0: undecided; by any thread, once */
-    _Atomic uint64_t one_shot_seq; /* seq that a one-shot takes, 0: none yet; by publishers, once */
-    struct wake_publisher wake_publisher;
-    int32_t pid;  /* of a pid topic, else 0; constant, like the next two */
-    uint8_t kind; /* enum exitbus_topic_kind */
+    struct wake_publisher wake_publisher; /* with a cursor only its fd_state is used */
+    int32_t pid;                          /* of a pid topic, else 0; constant, like the next two */
+    uint8_t kind;                         /* enum exitbus_topic_kind */
     uint8_t flags;
+    union {
+        struct { /* of a queue */
+            struct queue_tail tail;
+            /* First seq that is for it, 0: undecided. By any thread, once. */
+            _Atomic uint64_t first_seq;
+            /* Seq that a one-shot takes, 0: none yet. By publishers, once. */
+            _Atomic uint64_t one_shot_seq;
+        };
+        struct {                     /* of a cursor */
+            struct channel *channel; /* constant */
+            uint64_t joined_ordinal; /* events in the log before this subscription; constant */
+            _Atomic(struct descriptor_entry *) descriptor; /* NULL: not in the channel's list */
+        };
+    };
 
     struct first_segment first;
     struct topic_ids ids[]; /* one, for topics with ids, else none; constant */
@@ -36,8 +51,8 @@ struct exitbus_subscription {
 
 /*
  * Subscribe in two halves: make a subscription, and put it into its bus. create returns 0, -EINVAL
- * or -ENOMEM; subscription_release() undoes it. activate returns 0 or -ESHUTDOWN; it neither
- * allocates nor blocks. Context: in a section.
+ * or -ENOMEM; subscription_release() undoes it, unless it is a cursor. activate returns 0 or
+ * -ESHUTDOWN; it neither allocates nor blocks. Context: in a section.
  */
 int subscription_create(struct bus_core *core, const struct exitbus_topic *topic, uint32_t flags,
                         struct exitbus_subscription **subscription);
@@ -66,12 +81,6 @@ void subscription_close(struct exitbus_subscription *subscription);
 void subscription_unlink(struct exitbus_subscription *subscription);
 
 /*
- * Decide the first seq that is for this subscription, once for all threads.
- * Returns it. Context: in a section, or the child of a spawn.
- */
-uint64_t subscription_decide_start(struct exitbus_subscription *subscription);
-
-/*
  * Take one more reference. Returns false if the last one is gone. Context: in a section, or with a
  * reference.
  */
@@ -91,6 +100,44 @@ int subscription_receive_pid(struct exitbus_subscription *subscription, pid_t pi
 /* Returns the descriptor for event loops, which is made at the first call; or -errno. */
 int subscription_fd(struct exitbus_subscription *subscription);
 size_t subscription_pending(struct exitbus_subscription *subscription);
+
+/* Returns the number of events that its receivers have taken. Context: in a section. */
+uint64_t subscription_taken(const struct exitbus_subscription *subscription);
+
+/* Returns whether it has a cursor in a channel. Reads the receivers' line. */
+static inline bool subscription_has_cursor(const struct exitbus_subscription *subscription)
+{
+    return queue_is_cursor(&subscription->head);
+}
+
+/* Returns the end where its events are appended. */
+static inline struct queue_tail *subscription_tail(struct exitbus_subscription *subscription)
+{
+    return subscription_has_cursor(subscription) ? &subscription->channel->tail
+                                                 : &subscription->tail;
+}
+
+/* Returns where its receivers sleep: the futex, and the bits of a close that is for them. */
+static inline _Atomic uint32_t *subscription_epoch(struct exitbus_subscription *subscription)
+{
+    return subscription_has_cursor(subscription) ? &subscription->channel->epoch
+                                                 : &subscription->wake_receiver.epoch;
+}
+
+static inline uint32_t subscription_wake_bits(const struct exitbus_subscription *subscription)
+{
+    if (!subscription_has_cursor(subscription))
+        return WAKEUP_ALL;
+    return (uint32_t)1 << (uintptr_t)subscription / (2 * CACHE_LINE) % 32;
+}
+
+/* Returns what publishers look at when they have appended an event for it. */
+static inline struct wake_publisher *
+subscription_wake_publisher(struct exitbus_subscription *subscription)
+{
+    return subscription_has_cursor(subscription) ? &subscription->channel->wake
+                                                 : &subscription->wake_publisher;
+}
 
 static inline bool subscription_has_ids(const struct exitbus_subscription *subscription)
 {

@@ -27,44 +27,84 @@ int topic_check(const struct exitbus_topic *topic, bool *has_ids)
     }
 }
 
-/* FNV-1a; then a finaliser, because the low bits choose the bucket. */
-static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size)
+/* ------------------------------------------------------------------------------------ SipHash */
+
+static inline uint64_t rotate(uint64_t word, unsigned bits)
 {
+    return word << bits | word >> (64 - bits);
+}
+
+static inline void sip_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[1] = rotate(v[1], 13) ^ v[0];
+    v[0] = rotate(v[0], 32);
+    v[2] += v[3];
+    v[3] = rotate(v[3], 16) ^ v[2];
+    v[0] += v[3];
+    v[3] = rotate(v[3], 21) ^ v[0];
+    v[2] += v[1];
+    v[1] = rotate(v[1], 17) ^ v[2];
+    v[2] = rotate(v[2], 32);
+}
+
+static inline void sip_word(uint64_t v[4], uint64_t word)
+{
+    v[3] ^= word;
+    sip_round(v);
+    v[0] ^= word;
+}
+
+/*
+ * SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF"). A host whose ids come
+ * from others must not let them choose ids that share a bucket.
+ */
+static uint64_t sip_hash(uint64_t k0, uint64_t k1, const char *bytes, size_t size)
+{
+    uint64_t v[4] = {k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261,
+                     k1 ^ 0x7465646279746573};
+    uint64_t last = (uint64_t)size << 56;
+    for (; size >= sizeof last; bytes += sizeof last, size -= sizeof last) {
+        uint64_t word; /* in the machine's byte order: the hash never leaves the process */
+        memcpy(&word, bytes, sizeof word);
+        sip_word(v, word);
+    }
     for (size_t i = 0; i < size; i++)
-        hash = (hash ^ (uint8_t)bytes[i]) * 0x100000001b3ULL;
-    return hash;
+        last |= (uint64_t)(uint8_t)bytes[i] << 8 * i;
+    sip_word(v, last);
+    v[2] ^= 0xff;
+    for (int i = 0; i < 3; i++)
+        sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-static uint64_t hash_finish(uint64_t hash)
+uint64_t topic_hash_container(const struct topic_key *key, const char *container_id, size_t size)
 {
-    hash ^= hash >> 32;
-    hash *= 0x9e3779b97f4a7c15ULL;
-    return hash ^ (hash >> 29);
+    return sip_hash(key->words[0], key->words[1], container_id, size);
 }
 
-uint64_t topic_hash_container(const char *container_id, size_t size)
-{
-    return hash_finish(hash_bytes(0xcbf29ce484222325ULL, container_id, size));
-}
-
-uint64_t topic_hash_exec(uint64_t container_hash, const char *exec_id, size_t size)
+uint64_t topic_hash_exec(const struct topic_key *key, uint64_t container_hash, const char *exec_id,
+                         size_t size)
 {
     /* The complement keeps ("c", "") apart from the container "c" itself. */
-    return hash_finish(hash_bytes(~container_hash, exec_id, size));
+    return sip_hash(key->words[0], key->words[1] ^ ~container_hash, exec_id, size);
 }
 
-void topic_copy_ids(const struct exitbus_topic *topic, struct topic_ids *ids)
+/* --------------------------------------------------------------------------------------- topics */
+
+void topic_copy_ids(const struct exitbus_topic *topic, const struct topic_key *key,
+                    struct topic_ids *ids)
 {
     size_t container_size = strlen(topic->container_id);
     memcpy(ids->bytes, topic->container_id, container_size);
     ids->container_id_size = (uint8_t)container_size;
     ids->exec_id_size = 0;
-    ids->hash = topic_hash_container(topic->container_id, container_size);
+    ids->hash = topic_hash_container(key, topic->container_id, container_size);
     if (topic->kind == EXITBUS_TOPIC_EXEC) {
         size_t exec_size = strlen(topic->exec_id);
         memcpy(ids->bytes + container_size, topic->exec_id, exec_size);
         ids->exec_id_size = (uint8_t)exec_size;
-        ids->hash = topic_hash_exec(ids->hash, topic->exec_id, exec_size);
+        ids->hash = topic_hash_exec(key, ids->hash, topic->exec_id, exec_size);
     }
 }
 

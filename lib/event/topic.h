@@ -16,15 +16,22 @@ struct topic_ids {
     char bytes[2 * EXITBUS_ID_MAX]; /* container id, then exec id, without NULs */
 };
 
+/* What a bus hashes ids with: random, so that no other process can tell which ids collide. */
+struct topic_key {
+    uint64_t words[2];
+};
+
 /* Check a topic. *has_ids says whether its kind has ids. Returns 0 or -EINVAL. */
 int topic_check(const struct exitbus_topic *topic, bool *has_ids);
 
 /* Copy the ids of a topic that has passed topic_check() with ids. */
-void topic_copy_ids(const struct exitbus_topic *topic, struct topic_ids *ids);
+void topic_copy_ids(const struct exitbus_topic *topic, const struct topic_key *key,
+                    struct topic_ids *ids);
 
 /* Return the hash of a container's id, and the hash of one exec in that container. */
-uint64_t topic_hash_container(const char *container_id, size_t size);
-uint64_t topic_hash_exec(uint64_t container_hash, const char *exec_id, size_t size);
+uint64_t topic_hash_container(const struct topic_key *key, const char *container_id, size_t size);
+uint64_t topic_hash_exec(const struct topic_key *key, uint64_t container_hash, const char *exec_id,
+                         size_t size);
 
 static inline bool topic_matches_container(const struct topic_ids *ids,
                                            const struct record_key *key)

@@ -191,6 +191,11 @@ void memory_free(struct memory *memory, unsigned class, void *block)
     trim_maybe(memory);
 }
 
+struct memory *memory_of(const struct block *block)
+{
+    return block->slab->memory;
+}
+
 void memory_stop_trimming(struct memory *memory)
 {
     store_release(&memory->trim_stopped, true);

@@ -26,7 +26,7 @@
 
 #include <exitbus/exitbus.h>
 
-#define MEMORY_CLASSES_MAX 6
+#define MEMORY_CLASSES_MAX 8
 
 /*
  * Retired blocks that share a grace period. One costs a membarrier, which on a virtual machine
@@ -127,10 +127,13 @@ void memory_free(struct memory *memory, unsigned class, void *block);
 
 /*
  * Make a block of `class` free soon, after a grace period. Fewer than a batch may stay behind:
- * until the batch is full, memory is short, or a surplus is given back. Context: inside a section;
- * lock-free.
+ * until the batch is full, memory is short, or a surplus is given back. Context: inside a section,
+ * or in a callback; lock-free.
  */
 void memory_retire(struct memory *memory, unsigned class, void *block);
+
+/* Returns the memory that a block was allocated from. */
+struct memory *memory_of(const struct block *block);
 
 /* Like reclaim_defer(), but the callback is counted: see memory_callbacks(). */
 void memory_defer(struct memory *memory, struct reclaim_head *head,

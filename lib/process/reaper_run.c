@@ -99,7 +99,7 @@ static bool thread_ended(struct exitbus_reaper *reaper, bool reachable)
         struct timespec end = {.tv_sec = end_ns / 1000000000, .tv_nsec = end_ns % 1000000000};
         /* Acquire; pairs with reaper_main(). */
         while (!load_acquire(&reaper->ended))
-            if (sys_futex_wait((uint32_t *)&reaper->ended, 0, &end) == -ETIMEDOUT)
+            if (sys_futex_wait((uint32_t *)&reaper->ended, 0, SYS_FUTEX_ANY, &end) == -ETIMEDOUT)
                 break;
         if (load_acquire(&reaper->ended))
             return true;

@@ -123,7 +123,7 @@ static void child_watch_destroy(struct watch_set *set, struct child_watch *watch
     /* The maker of an aborted one has subtracted it from `spawned` already. */
     bool spawned = watch->spawned && watch_state(watch) != WATCH_ABORTED;
     reclaim_enter();
-    memory_retire(&set->bus->core.memory, WATCH_CLASS, watch);
+    memory_retire(&set->bus->core.memory, SMALL_CLASS, watch);
     reclaim_leave();
     /* Release, so that this thread has done with the set's descriptors. */
     if (spawned)
@@ -133,7 +133,7 @@ static void child_watch_destroy(struct watch_set *set, struct child_watch *watch
 struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, bool spawned)
 {
     reclaim_enter();
-    struct child_watch *watch = memory_alloc(&set->bus->core.memory, WATCH_CLASS);
+    struct child_watch *watch = memory_alloc(&set->bus->core.memory, SMALL_CLASS);
     reclaim_leave();
     if (!watch)
         return NULL;

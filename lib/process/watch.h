@@ -47,7 +47,7 @@ struct child_watch {
     bool publishing;          /* the exit of its process is being published */
 };
 
-_Static_assert(sizeof(struct child_watch) <= WATCH_BYTES, "a watch fits its memory class");
+_Static_assert(sizeof(struct child_watch) <= SMALL_BYTES, "a watch fits its memory class");
 
 struct watch_set {
     struct exitbus *bus; /* constant */

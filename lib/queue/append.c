@@ -48,7 +48,7 @@ static struct segment *segment_new(const struct segment *last, struct memory *me
     bool busy = seq - last->base <= (uint64_t)BUSY_ONE_IN * last->capacity;
     unsigned wanted = busy ? last->capacity + 1u : last->capacity, step = 0;
     while (growth[step].class < SEGMENT_CLASS_126 &&
-           (growth[step].capacity < wanted || growth[step].capacity < cells))
+           (growth[step].capacity < wanted || growth[step].capacity < cells + last->first))
         step++;
     struct segment *segment = memory_alloc(memory, growth[step].class);
     if (!segment)
@@ -58,11 +58,14 @@ static struct segment *segment_new(const struct segment *last, struct memory *me
             store_relaxed(&segment_cell(segment, i)->tag, 0);
     segment->capacity = growth[step].capacity;
     segment->class = growth[step].class;
+    segment->first = last->first;
     segment->first_ordinal = first_ordinal;
     segment->base = seq;
     store_relaxed(&segment->next, NULL);
     store_relaxed(&segment->left, false);
     store_relaxed(&segment->wide, false);
+    if (segment->first > 0)
+        log_segment_init(segment, 0);
     return segment;
 }
 
@@ -79,7 +82,7 @@ static struct segment *segment_follow(struct segment *full, unsigned end, struct
         return next;
     /* Relaxed: all events below seq are visible here, and so is the flag that they set. */
     bool wide = load_relaxed(&full->wide);
-    uint64_t ordinal = full->first_ordinal + (wide ? segment_events(full, end) : end);
+    uint64_t ordinal = full->first_ordinal + (wide ? segment_events(full, end) : end - full->first);
     struct segment *fresh = segment_new(full, memory, seq, cells, ordinal);
     if (!fresh)
         return NULL;
@@ -94,21 +97,27 @@ static struct segment *segment_follow(struct segment *full, unsigned end, struct
 
 /* ---------------------------------------------------------------------------------- append */
 
-void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_segment *first)
+void queue_tail_init(struct queue_tail *tail, struct segment *segment, unsigned capacity,
+                     unsigned first)
 {
-    struct segment *segment = &first->segment;
     segment->base = 1; /* the lowest seq there is */
     segment->first_ordinal = 0;
-    segment->capacity = QUEUE_FIRST_CELLS;
+    segment->capacity = (uint16_t)capacity;
     segment->class = SEGMENT_CLASSES; /* it belongs to its owner */
+    segment->first = (uint8_t)first;
     atomic_init(&segment->next, NULL);
     atomic_init(&segment->left, false);
     atomic_init(&segment->wide, false);
-    for (unsigned i = 0; i < QUEUE_FIRST_CELLS; i++)
-        atomic_init(&first->cells[i].tag, 0);
+    for (unsigned i = 0; i < capacity; i++)
+        atomic_init(&segment_cell(segment, i)->tag, 0);
     atomic_init(&tail->segment, segment);
-    atomic_init(&tail->hint, position_make(segment, 0));
-    atomic_init(&head->position, position_make(segment, 0));
+    atomic_init(&tail->hint, position_make(segment, first));
+}
+
+void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_segment *first)
+{
+    queue_tail_init(tail, &first->segment, QUEUE_FIRST_CELLS, 0);
+    atomic_init(&head->position, position_make(&first->segment, 0));
 }
 
 int queue_append_from(struct queue_tail *tail, struct memory *memory, uint64_t seq,
@@ -137,8 +146,8 @@ int queue_append_from(struct queue_tail *tail, struct memory *memory, uint64_t s
         struct segment *next = segment_follow(segment, i, memory, seq, cells);
         if (!next)
             return -ENOMEM;
-        tail_advance(tail, segment, next);
+        tail_advance(tail, memory, segment, next);
         segment = next;
-        i = 0;
+        i = segment->first;
     }
 }

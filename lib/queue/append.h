@@ -6,6 +6,7 @@
 #ifndef EXITBUS_APPEND_H
 #define EXITBUS_APPEND_H
 
+#include "queue/log.h"
 #include "queue/queue.h"
 
 /* Far enough for the cores of one machine, and few enough to fit a fan-out. */
@@ -66,16 +67,22 @@ static inline void append_at(struct queue_tail *tail, const struct memory *memor
 }
 
 /* Move the tail from a full segment to the one that follows it. */
-static inline void tail_advance(struct queue_tail *tail, struct segment *from, struct segment *to)
+static inline void tail_advance(struct queue_tail *tail, struct memory *memory,
+                                struct segment *from, struct segment *to)
 {
-    store_relaxed(&tail->hint, position_make(to, 0));
+    store_relaxed(&tail->hint, position_make(to, to->first));
     struct segment *last = from;
     /* Release; pairs with queue_append(). A thread that loads it sees the fields of `to`, and
      * that hint. The CAS fails if another thread has moved the tail at least as far. */
-    cas_release(&tail->segment, &last, to);
+    bool moved = cas_release(&tail->segment, &last, to);
+    probe(PROBE_APPEND_TAIL_MOVED);
+    if (from->first > 0) {
+        if (moved)
+            log_tail_left(memory, from);
+        return;
+    }
     /* Release; pairs with segment_leave(). */
     store_release(&from->left, true);
-    probe(PROBE_APPEND_TAIL_MOVED);
 }
 
 /* queue_append() from cell `i` of `segment` on, where the event's place may be. */
@@ -95,8 +102,8 @@ static inline __attribute__((always_inline)) int queue_append(struct queue_tail 
     struct segment *segment = load_acquire(&tail->segment);
     /* Acquire; pairs with append_at(). The cells before the hint are seen as filled. */
     uint64_t hint = load_acquire(&tail->hint);
-    unsigned i = position_segment(hint) == segment ? position_index(hint) : 0;
-    if (i > 0 && cell_tag(segment_cell(segment, i - 1)) >= seq)
+    unsigned i = segment_hint_index(segment, hint);
+    if (i > segment->first && cell_tag(segment_cell(segment, i - 1)) >= seq)
         return 0;
     /* The usual case: the cell is empty, its segment is older, and it takes the whole record. */
     if (likely(i < segment->capacity && segment->base <= seq && record_is_single(record) &&

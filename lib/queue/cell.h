@@ -29,6 +29,7 @@ struct segment {
     uint16_t class;                 /* memory class */
     _Atomic bool left;              /* the tail has moved on; written by appending threads */
     _Atomic bool wide;              /* an event here takes more than one cell */
+    uint8_t first;                  /* the first cell for events: 1 in a log (log.h), else 0 */
 };
 
 _Static_assert(sizeof(struct segment) == CACHE_LINE, "cells begin on the second line");
@@ -67,8 +68,15 @@ static inline unsigned position_index(uint64_t position)
     return (unsigned)(position >> POSITION_INDEX_SHIFT);
 }
 
+/* Returns where to look for the end of a segment: as `hint` says if it names the segment. */
+static inline unsigned segment_hint_index(const struct segment *segment, uint64_t hint)
+{
+    return position_segment(hint) == segment ? position_index(hint) : segment->first;
+}
+
 #define POSITION_CLOSED ((uint64_t)1)
-#define POSITION_ONE_SHOT ((uint64_t)2) /* constant */
+#define POSITION_ONE_SHOT ((uint64_t)2) /* constant, like the next */
+#define POSITION_CURSOR ((uint64_t)4)   /* into a log, which has other cursors */
 
 static inline uint64_t position_make(const struct segment *segment, unsigned index)
 {
@@ -87,18 +95,35 @@ static inline unsigned cell_width(const struct cell *header)
 }
 
 /*
- * Returns the number of events in cells 0 to `end` of a segment, as far as they are filled. It
- * loads each tag, so callers skip it where each cell is one event (segment->wide is false).
+ * Returns the number of events in the cells of a segment before `end`, as far as they are filled.
+ * It loads each tag, so callers skip it where each cell is one event (segment->wide is false).
  */
 static inline uint64_t segment_events(const struct segment *segment, unsigned end)
 {
     uint64_t events = 0;
-    unsigned i = 0;
+    unsigned i = segment->first;
     while (i < end && cell_tag(segment_cell(segment, i)) >= segment->base) {
         i += cell_width(segment_cell(segment, i));
         events++;
     }
     return events;
+}
+
+/* Returns the number of events in front of a cell, whose cells are visible to this thread. */
+static inline uint64_t segment_ordinal(const struct segment *segment, unsigned index)
+{
+    /* Relaxed: the flag is set before the event that needs it is appended. */
+    bool wide = load_relaxed(&segment->wide);
+    return segment->first_ordinal +
+           (wide ? segment_events(segment, index) : index - segment->first);
+}
+
+/* Returns the first empty cell from `index` on, where an event begins. */
+static inline unsigned segment_filled_end(const struct segment *segment, unsigned index)
+{
+    while (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
+        index += cell_width(segment_cell(segment, index));
+    return index;
 }
 
 #endif

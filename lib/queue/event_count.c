@@ -10,7 +10,7 @@
  * - To wake, a publisher
  *   1. moves `epoch` on to e,
  *   2. wakes all sleepers of the futex,
- *   3. sets woken_epoch to e.
+ *   3. sets woken_epoch to e, unless another thread has changed it since before 1.
  *
  * Why it is right:
  * 1. No lost wake-up. Of the sleeper and the publisher, one sees the other's store: the sleeper
@@ -36,34 +36,54 @@ bool event_count_may_sleep(const struct wake_publisher *publisher)
     return (int32_t)(slept - woken) >= 0;
 }
 
-void event_count_wake(struct wake_publisher *publisher, struct wake_receiver *receiver)
+uint32_t event_count_move(_Atomic uint32_t *epoch, uint32_t bits)
 {
     /* Relaxed: behind the caller's light barrier. */
-    uint32_t epoch = fetch_add_relaxed(&receiver->epoch, 1) + 1;
+    uint32_t moved = fetch_add_relaxed(epoch, 1) + 1;
     probe(PROBE_WAKE_EPOCH_MOVED);
-    sys_futex_wake_all((uint32_t *)&receiver->epoch);
+    if (bits != 0)
+        sys_futex_wake((uint32_t *)epoch, bits);
     probe(PROBE_WAKE_DONE);
-    /* Relaxed, and it may overwrite a higher value: that costs a wake-up too many, never one too
-     * few. */
-    store_relaxed(&publisher->woken_epoch, epoch);
+    return moved;
 }
 
-uint32_t wakeup_announce(struct wake_publisher *publisher, struct wake_receiver *receiver)
+void event_count_woken(struct wake_publisher *publisher, uint32_t before, uint32_t epoch)
 {
-    uint32_t epoch = load_relaxed(&receiver->epoch);
+    /* Relaxed. It fails if another thread has noted an epoch meanwhile. Then this one is left out:
+     * that costs a wake-up too many at most. A publisher that was stopped in here for very long
+     * would note an epoch that is long past, and that the numbers may have wrapped around. */
+    cas_relaxed(&publisher->woken_epoch, &before, epoch);
+}
+
+void event_count_wake(struct wake_publisher *publisher, _Atomic uint32_t *epoch)
+{
+    uint32_t before = load_relaxed(&publisher->woken_epoch);
+    event_count_woken(publisher, before, event_count_move(epoch, WAKEUP_ALL));
+}
+
+uint32_t event_count_announce(struct wake_publisher *publisher, const _Atomic uint32_t *current)
+{
+    uint32_t epoch = load_relaxed(current);
     uint32_t slept = load_relaxed(&publisher->slept_epoch);
     while ((int32_t)(epoch - slept) > 0 &&
            !cas_weak_relaxed(&publisher->slept_epoch, &slept, epoch))
         continue;
+    return epoch;
+}
+
+uint32_t wakeup_announce(struct wake_publisher *publisher, const _Atomic uint32_t *current)
+{
+    uint32_t epoch = event_count_announce(publisher, current);
     /* The announcement is visible before the look; pairs with each barrier_light() of wakeup. */
     barrier_heavy();
     return epoch;
 }
 
-int wakeup_sleep(struct wake_receiver *receiver, uint32_t epoch, const struct timespec *deadline)
+int wakeup_sleep(_Atomic uint32_t *epoch, uint32_t value, uint32_t bits,
+                 const struct timespec *deadline)
 {
     probe(PROBE_RECEIVE_BEFORE_SLEEP);
-    int result = sys_futex_wait((uint32_t *)&receiver->epoch, epoch, deadline);
+    int result = sys_futex_wait((uint32_t *)epoch, value, bits, deadline);
     probe(PROBE_RECEIVE_WOKEN);
     return result == -ETIMEDOUT ? -ETIMEDOUT : 0;
 }

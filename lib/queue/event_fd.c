@@ -122,11 +122,8 @@ static int fd_write(int fd, unsigned tokens)
     return result;
 }
 
-void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *receiver, bool closing)
+bool event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *receiver, bool closing)
 {
-    /* The append, or the close, is visible before the load; pairs with the fence in
-     * wakeup_fd_clear(). */
-    fence_seq_cst();
     /* Acquire; pairs with fd_change(). A state beyond NONE means that the descriptor is there. */
     uint64_t word = load_acquire(&publisher->fd_state);
     probe(PROBE_FD_STATE_READ);
@@ -135,10 +132,10 @@ void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *rec
     bool counted;
     for (;;) {
         if (word == WAKEUP_FD_NONE || word & FD_CLOSED)
-            return;
+            return true;
         if (word & FD_SIGNALLED) {
             if (!closing || fd_change(publisher, &word, word | FD_CLOSED))
-                return;
+                return true;
             continue;
         }
         tokens = fd_receivers(word) + 1;
@@ -162,10 +159,10 @@ void event_fd_signal(struct wake_publisher *publisher, struct wake_receiver *rec
         if (closing && result == 0)
             next |= FD_CLOSED; /* else the next thread to close tries again */
         if (next == word)
-            return;
+            return result == 0;
         if (fd_change(publisher, &word, next)) {
             fd_close_if_unused(receiver, next);
-            return;
+            return result == 0;
         }
     }
 }

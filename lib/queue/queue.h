@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * One subscription's queue: lock-free and unbounded, with any number of receivers.
+ * One subscription's queue: lock-free and unbounded, with any number of receivers. Or a log
+ * (log.h): one tail, and a head of its own for each of its subscriptions.
  *
  * - The threads that distribute an event append it. Any number of them may append the same event at
  *   once (helping).
@@ -30,10 +31,20 @@ struct queue_head {
 void queue_init(struct queue_tail *tail, struct queue_head *head, struct first_segment *first);
 
 /*
+ * Make a tail with an empty first segment that its owner has: `capacity` cells, of which those
+ * before `first` are not for events.
+ */
+void queue_tail_init(struct queue_tail *tail, struct segment *segment, unsigned capacity,
+                     unsigned first);
+
+/*
  * Make the queue one-shot: the first take closes it. Context: before another thread sees the queue.
  */
 void queue_set_one_shot(struct queue_head *head);
 bool queue_one_shot(const struct queue_head *head);
+
+/* Returns whether the head is a cursor of a log. */
+bool queue_is_cursor(const struct queue_head *head);
 
 /* Fetch what an append is going to write. Only a hint. */
 static inline void queue_prefetch(const struct queue_tail *tail)

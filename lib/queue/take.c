@@ -24,23 +24,27 @@ static inline void cell_own(struct cell *cell, uint64_t last)
     store_relaxed(&cell->words[CELL_WORDS - 1], last);
 }
 
-static void cell_read_ids(struct cell *header, unsigned cells, struct exitbus_event *event)
+static void cell_read_ids(struct cell *header, unsigned cells, struct exitbus_event *event,
+                          bool own)
 {
     uint64_t words[(RECORD_CELLS_MAX - 1) * CELL_WORDS];
     for (unsigned c = 1; c < cells; c++) {
         for (unsigned w = 0; w < CELL_WORDS; w++)
             words[(c - 1) * CELL_WORDS + w] = cell_word(&header[c], w);
-        cell_own(&header[c], words[c * CELL_WORDS - 1]);
+        if (own)
+            cell_own(&header[c], words[c * CELL_WORDS - 1]);
     }
     event_decode_ids(event, words);
 }
 
-/* Copy an event out. Returns its number of cells. */
-static inline unsigned cell_read(struct cell *header, uint64_t seq, struct exitbus_event *event)
+/* Copy an event out, and take its lines from the publisher (`own`). Returns its number of cells. */
+static inline unsigned cell_read(struct cell *header, uint64_t seq, struct exitbus_event *event,
+                                 bool own)
 {
     uint64_t first = cell_word(header, 0), last = cell_word(header, CELL_WORDS - 1);
     /* Next to the load: so the line is fetched once, for writing. */
-    cell_own(header, last);
+    if (own)
+        cell_own(header, last);
     unsigned cells = record_cells(first);
     event->seq = seq;
     memcpy((char *)event + sizeof event->seq, &first, sizeof first);
@@ -54,7 +58,7 @@ static inline unsigned cell_read(struct cell *header, uint64_t seq, struct exitb
         event->container_id[0] = '\0';
         event->exec_id[0] = '\0';
     } else {
-        cell_read_ids(header, cells, event);
+        cell_read_ids(header, cells, event, own);
     }
     return cells;
 }
@@ -71,13 +75,17 @@ static size_t copy_run(const struct segment *segment, unsigned *index, struct ex
 {
     size_t count = 0;
     unsigned i = *index;
+    bool is_log = segment->first > 0;
+    bool own = !is_log || i >= load_relaxed(log_front(segment));
     while (count < capacity && i < segment->capacity) {
         struct cell *cell = segment_cell(segment, i);
         uint64_t tag = cell_tag(cell);
         if (tag < segment->base)
             break;
-        i += cell_read(cell, tag, &events[count++]);
+        i += cell_read(cell, tag, &events[count++], own);
     }
+    if (is_log && own && count > 0)
+        store_relaxed(log_front(segment), i);
     *index = i;
     return count;
 }
@@ -92,7 +100,7 @@ static void segment_leave(struct queue_tail *tail, struct memory *memory, struct
      * the tail: this load has read that it moved, so no thread that begins later reads an older
      * value. */
     if (!load_acquire(&segment->left) && load_relaxed(&tail->segment) == segment)
-        tail_advance(tail, segment, next);
+        tail_advance(tail, memory, segment, next);
     if (segment->class < SEGMENT_CLASSES)
         memory_retire(memory, segment->class, segment);
 }
@@ -113,8 +121,8 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
 {
     /* Acquire; pairs with the CAS below, by which another receiver moved into a new segment. */
     uint64_t position = load_acquire(&head->position);
-    bool one_shot = position & POSITION_ONE_SHOT;
-    uint64_t kept = one_shot ? POSITION_ONE_SHOT : 0;
+    uint64_t kept = position & (POSITION_ONE_SHOT | POSITION_CURSOR);
+    bool one_shot = kept & POSITION_ONE_SHOT;
     if (one_shot)
         capacity = 1;
     for (;;) {
@@ -145,11 +153,14 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
         /* A gap, or an event that was appended between the two loads: look once more. */
         if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
             continue;
-        uint64_t after = position_make(next, 0) | kept;
+        uint64_t after = position_make(next, next->first) | kept;
         /* Release; pairs with queue_take(), for the fields of `next`. No acquire, as above. */
         if (cas_release_else_acquire(&head->position, &position, after)) {
             probe(PROBE_RECEIVE_HEAD_MOVED);
-            segment_leave(tail, memory, segment, next);
+            if (kept & POSITION_CURSOR)
+                log_cross(memory, segment, next);
+            else
+                segment_leave(tail, memory, segment, next);
             position = after;
         }
     }
@@ -160,6 +171,11 @@ bool queue_close(struct queue_head *head)
     /* Release; pairs with queue_take(). A receiver that finds the queue closed sees all that the
      * closing thread did before. */
     return !(fetch_or_release(&head->position, POSITION_CLOSED) & POSITION_CLOSED);
+}
+
+bool queue_is_cursor(const struct queue_head *head)
+{
+    return load_relaxed(&head->position) & POSITION_CURSOR;
 }
 
 bool queue_closed(const struct queue_head *head)
@@ -183,7 +199,7 @@ bool queue_empty(const struct queue_head *head)
         if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
             return false;
         segment = next;
-        index = 0;
+        index = segment->first;
     }
 }
 
@@ -192,8 +208,7 @@ bool queue_empty(const struct queue_head *head)
 uint64_t queue_taken(const struct queue_head *head)
 {
     uint64_t position = load_acquire(&head->position);
-    const struct segment *segment = position_segment(position);
-    return segment->first_ordinal + segment_events(segment, position_index(position));
+    return segment_ordinal(position_segment(position), position_index(position));
 }
 
 uint64_t queue_appended(const struct queue_tail *tail)
@@ -202,7 +217,9 @@ uint64_t queue_appended(const struct queue_tail *tail)
     const struct segment *next;
     while ((next = load_acquire(&segment->next)))
         segment = next;
-    return segment->first_ordinal + segment_events(segment, segment->capacity);
+    /* Acquire; pairs with append_at(). */
+    unsigned index = segment_hint_index(segment, load_acquire(&tail->hint));
+    return segment_ordinal(segment, segment_filled_end(segment, index));
 }
 
 void queue_destroy(struct queue_head *head, struct memory *memory)

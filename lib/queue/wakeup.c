@@ -14,12 +14,20 @@ void wakeup_init(struct wake_publisher *publisher, struct wake_receiver *receive
     atomic_init(&receiver->fd, -1);
 }
 
+/* A write that fails is tried again by the next thread, since the state says that it must. */
+static void signal_descriptor(struct wake_publisher *publisher, struct wake_receiver *receiver,
+                              bool closing)
+{
+    fence_seq_cst();
+    (void)event_fd_signal(publisher, receiver, closing);
+}
+
 void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
     if (event_count_may_sleep(publisher))
-        event_count_wake(publisher, receiver);
+        event_count_wake(publisher, &receiver->epoch);
     if (load_relaxed(&publisher->fd_state) != WAKEUP_FD_NONE)
-        event_fd_signal(publisher, receiver, false);
+        signal_descriptor(publisher, receiver, false);
 }
 
 void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver *receiver)
@@ -27,7 +35,12 @@ void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver
     /* The close is visible before the loads below; pairs with barrier_heavy() in event_count.c. */
     barrier_light();
     if (event_count_may_sleep(publisher))
-        event_count_wake(publisher, receiver);
+        event_count_wake(publisher, &receiver->epoch);
+    wakeup_notify_fd_closed(publisher, receiver);
+}
+
+void wakeup_notify_fd_closed(struct wake_publisher *publisher, struct wake_receiver *receiver)
+{
     if (load_relaxed(&publisher->fd_state) != WAKEUP_FD_NONE)
-        event_fd_signal(publisher, receiver, true);
+        signal_descriptor(publisher, receiver, true);
 }

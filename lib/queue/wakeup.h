@@ -38,6 +38,9 @@ struct wake_receiver {         /* on the receivers' line */
  */
 #define WAKEUP_FD_KNOWN (1 << 30)
 
+/* Bits that name all sleepers. */
+#define WAKEUP_ALL UINT32_MAX
+
 void wakeup_init(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
 /* Close the eventfd as soon as no thread uses it. Called when the last reference is gone. */
@@ -74,12 +77,17 @@ static inline void wakeup_notify(struct wake_publisher *publisher, struct wake_r
  */
 void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
+/* Only the second half of that. */
+void wakeup_notify_fd_closed(struct wake_publisher *publisher, struct wake_receiver *receiver);
+
 /*
  * The sleeper's side: announce, look at the queue once more, then sleep on the epoch that
- * wakeup_announce() returned. wakeup_sleep() returns 0 (look again) or -ETIMEDOUT. Context: blocks.
+ * wakeup_announce() returned. wakeup_sleep() returns 0 (look again) or -ETIMEDOUT. A close may wake
+ * only those sleepers of a shared epoch whose `bits` it names. Context: blocks.
  */
-uint32_t wakeup_announce(struct wake_publisher *publisher, struct wake_receiver *receiver);
-int wakeup_sleep(struct wake_receiver *receiver, uint32_t epoch, const struct timespec *deadline);
+uint32_t wakeup_announce(struct wake_publisher *publisher, const _Atomic uint32_t *epoch);
+int wakeup_sleep(_Atomic uint32_t *epoch, uint32_t value, uint32_t bits,
+                 const struct timespec *deadline);
 
 /*
  * Make the eventfd, if there is none. Its state is then "readable". Returns the descriptor,

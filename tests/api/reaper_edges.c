@@ -912,13 +912,20 @@ static void close_ours(void)
     must_equal(syscall(SYS_close_range, 3, ~0U, 0), 0);
 }
 
+/* The same, of a reaper whose thread is asleep: it learns of the close by nothing. */
+static void close_ours_asleep(void)
+{
+    await(thread_is_in("exitbus-reaper", SYS_epoll_pwait));
+    close_ours();
+}
+
 static void closed_under_watched(void)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, 0);
     struct exitbus_subscription *own;
     pid_t pid = spawn_tiny(bus, "p", &own);
-    close_ours();
+    close_ours_asleep();
     char *argv[] = {TINY_CHILD, "0", NULL};
     struct exitbus_spawn_options options = {.argv = argv};
     pid_t second;
@@ -936,7 +943,7 @@ static void closed_under_implicit(void)
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *own, *next;
     pid_t pid = spawn_tiny(bus, "p", &own);
-    close_ours();
+    close_ours_asleep();
     pid_t second = spawn_tiny(bus, "4", &next); /* begins anew */
     must_equal(receive_pid(next, second).exit_code, 4);
     kill(pid, SIGKILL);
@@ -950,7 +957,7 @@ static void closed_under_destroy(void)
 {
     struct exitbus *bus = bus_new();
     pid_t pid = spawn_tiny(bus, "p", NULL);
-    close_ours();
+    close_ours_asleep();
     must_equal(exitbus_destroy(bus), -EBADF);
     kill(pid, SIGKILL);
 }
@@ -969,7 +976,7 @@ static void closed_under_all(void)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
-    close_ours();
+    close_ours_asleep();
     must_equal(exitbus_reaper_stop(reaper), -EBADF);
     must_equal(exitbus_destroy(bus), 0);
 }
@@ -979,11 +986,16 @@ static void reused_under_destroy(void)
 {
     struct exitbus *bus = bus_new();
     pid_t pid = spawn_tiny(bus, "p", NULL);
-    close_ours();
+    close_ours_asleep();
     for (int i = 0; i < 16; i++)
         must(open("/dev/null", O_RDWR | O_CLOEXEC) >= 3);
-    must_equal(exitbus_destroy(bus), -EBADF);
+    int result = exitbus_destroy(bus);
     kill(pid, SIGKILL);
+#ifdef __SANITIZE_THREAD__ /* which cuts sleeps into slices, so the thread sees the close: sys.c */
+    must(result == 0 || result == -EBADF);
+#else
+    must_equal(result, -EBADF);
+#endif
 }
 
 /* With our descriptors at the lowest numbers, new ones get those of the ones that were closed. */

@@ -274,6 +274,8 @@ static bool live(unsigned long nth, unsigned long length)
     life_reader(life, &life->witness);
     life_reader(life, &life->asleep);
     life_reader(life, &life->by_fd);
+    while (exitbus_subscription_fd(life->by_fd.subscription) == -ENOMEM)
+        life_failed(life); /* here, where the bytes are counted, and not in the reader's thread */
     patient_start(&life->asleep, ASLEEP);
     patient_start(&life->by_fd, BY_FD);
     life_subscribe(life);

@@ -9,12 +9,15 @@ trap 'rm -rf "$work"' EXIT
 local='-D_Thread_local=__attribute__((section("model_local")))'
 flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -DEXITBUS_CHECKS
     -DEXITBUS_TEST_HOOKS -DHELP_AFTER_PAUSES=1 -DBACKOFF_PAUSES_FIRST=0
-    -DREGISTRY_BUCKETS=16 -DRECLAIM_WITHOUT_EPOCH
+    -DREGISTRY_BUCKETS=16 -DREGISTRY_MEMBER_LISTS=4 -DLOG_RETIRE_MAX=2
+    -DRECLAIM_WITHOUT_EPOCH
     -DRECORDS_FIRST=1 -fmacro-prefix-map=$root/= -DORDER_THREAD_NUMBER=model_thread_number $local"
 # Plain accesses, too, become calls into the explorer, which finds data races.
 races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_THREAD__"
 
-# TEST PREEMPTIONS STALE-LOADS, the quickest first.
+# TEST PREEMPTIONS STALE-ACCESSES, the quickest first. A test runs with the library as it is
+# ("channel:"), or with one in which each subscription has a queue, as one-shots and those of a
+# single pid have in the library as it is.
 bounds="close_fd_fences 2 2
 fd 1 3
 fd_fences 1 3
@@ -61,7 +64,47 @@ one_shot 2 2
 share 2 2
 publish 2 1
 stall 2 0
-leave 2 2"
+leave 2 2
+channel:close_one 1 2
+channel:fd 1 2
+channel:fd_end 1 2
+channel:fd_edge 2 0
+channel:fd_share 1 1
+channel:fd_publishers 1 0
+channel:fd_stop 1 0
+channel:fd_stop_receiver 1 0
+channel:close_fd 1 2
+channel:close_fd_two 1 1
+channel:armed 1 0
+channel:take 2 1
+channel:publish 1 2
+channel:follow 1 1
+channel:wide 1 2
+channel:batch 1 2
+channel:end 1 2
+channel:memory 1 2
+channel:stall 1 1
+channel:share 1 2
+channel:sleep 2 1
+channel:helped_sleep 1 1
+channel:cross 1 2
+channel:cascade 2 0
+channel:leave 1 1
+channel:born 1 0
+channel:start 1 0
+channel:close 2 1
+channel:join 1 1
+channel:last 1 1
+channel:late 3 0"
+
+# variant_of TEST: its library. source_of TEST: its file's name.
+variant_of() {
+    if [[ $1 == channel:* ]]; then echo plain; else echo queues; fi
+}
+
+source_of() {
+    echo "${1#channel:}"
+}
 
 fail() {
     echo "model: $*" >&2
@@ -72,17 +115,17 @@ for source in explore graph; do
     cc -O2 -g -w -D_GNU_SOURCE -c "$here/runtime/$source.c" -o "$work/$source.o"
 done
 
-# library NAME: the library's own sources, against the model; as they are ("plain"), or with a
-# deliberate defect (tests/mutants).
+# library NAME: the library's own sources, against the model; as they are ("plain"), with a queue
+# for each subscription ("queues"), or with a deliberate defect (tests/mutants).
 library() {
     local source
     mkdir -p "$work/$1"
-    if [ "$1" != plain ]; then
+    if [ "$1" != plain ] && [ "$1" != queues ]; then
         "$root/tests/mutants/tree" "$1" "$work/$1-tree" >"$work/$1-sources"
     fi
-    for source in api/bus api/error api/publish api/receive api/subscribe bus/bus bus/core bus/deliver \
+    for source in api/bus api/error api/publish api/receive api/subscribe bus/bus bus/channel bus/core bus/deliver \
         bus/order bus/receive bus/registry bus/subscription queue/append queue/event_count \
-        queue/event_fd queue/take queue/wakeup event/event event/topic memory/epoch base/barrier \
+        queue/event_fd queue/log queue/take queue/wakeup event/event event/topic memory/epoch base/barrier \
         base/fork_guard base/pin; do
         cc $(flags_of "$1") $races -c "$(tree_of "$1")/lib/$source.c" -o "$work/$1/${source/\//-}.o"
     done
@@ -94,10 +137,15 @@ tree_of() {
     if [ -d "$work/$1-tree" ]; then echo "$work/$1-tree"; else echo "$root"; fi
 }
 
+# Channels have defects of their own. The others, and "queues", give each subscription a queue.
+has_channels() {
+    [[ $1 == plain || $1 == LOG_* || $1 == CHANNEL_* ]]
+}
+
 flags_of() {
     local tree
     tree=$(tree_of "$1")
-    echo "$flags -fmacro-prefix-map=$tree/= -I$tree/include -I$tree/lib"
+    echo "$flags -fmacro-prefix-map=$tree/= -I$tree/include -I$tree/lib$(has_channels "$1" || echo " -DSUBSCRIPTION_CURSORS=0")"
 }
 
 # program LIBRARY TEST FLAG: prints its path. The test is compiled with the library's headers, so it

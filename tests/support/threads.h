@@ -7,10 +7,13 @@
 #ifndef THREADS_H
 #define THREADS_H
 
+#include <dirent.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 /* Ends the whole test, on whatever thread it stands. */
@@ -64,6 +67,37 @@ static inline void short_pause(void)
         while (!(condition))                                                                       \
             short_pause();                                                                         \
     } while (0)
+
+/* Returns the first word of a file of one of this process's threads, or "". */
+static inline const char *thread_word(const char *task, const char *file, char *word, size_t size)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%.20s/%s", task, file);
+    FILE *stream = fopen(path, "re");
+    word[0] = '\0';
+    if (stream) {
+        if (!fgets(word, (int)size, stream))
+            word[0] = '\0';
+        fclose(stream);
+    }
+    word[strcspn(word, " \n")] = '\0';
+    return word;
+}
+
+/* Returns whether this process has a thread of that name which is in that system call. */
+static inline bool thread_is_in(const char *name, long number)
+{
+    char word[64], wanted[32];
+    snprintf(wanted, sizeof wanted, "%ld", number);
+    DIR *tasks = opendir("/proc/self/task");
+    must(tasks);
+    bool found = false;
+    for (struct dirent *task; !found && (task = readdir(tasks));)
+        found = strcmp(thread_word(task->d_name, "comm", word, sizeof word), name) == 0 &&
+                strcmp(thread_word(task->d_name, "syscall", word, sizeof word), wanted) == 0;
+    closedir(tasks);
+    return found;
+}
 
 /* Random numbers (xorshift); each thread has a state of its own, so a run can be repeated. */
 static inline uint32_t random_below(uint64_t *state, uint32_t bound)

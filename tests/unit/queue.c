@@ -7,6 +7,7 @@
 #include "support/allocator.h"
 #include "support/events.h"
 #include "support/harness.h"
+#include "support/records.h"
 
 #include <sched.h>
 
@@ -39,33 +40,6 @@ static void fixture_end(struct fixture *fixture)
     check_equal(atomic_load(&fixture->account.blocks), 0);
 }
 
-/* Event seq as all who append it make it: `cells` wide, and every part a function of the two. */
-static struct exitbus_event event_make(uint64_t seq, unsigned cells)
-{
-    struct exitbus_event event =
-        cells == 1 ? pid_event((pid_t)(seq % INT32_MAX) + 1) : exec_event("c", "");
-    event.user_us = seq;
-    event.system_us = ~seq;
-    event.monotonic_ns = seq + 1;
-    event.realtime_ns = cells;
-    if (cells > 1) {
-        size_t size = (cells - 1) * CELL_PAYLOAD;
-        if (size > 2 * EXITBUS_ID_MAX)
-            size = 2 * EXITBUS_ID_MAX;
-        size_t half = size / 2;
-        id_fill(event.container_id, size - half, (char)('a' + seq % 8));
-        id_fill(event.exec_id, half, (char)('A' + seq % 8));
-    }
-    return event;
-}
-
-/* How wide event seq is in tests with mixed widths: mostly narrow, sometimes of any width. */
-static unsigned mixed_width(uint64_t seq)
-{
-    uint64_t random = seq * 0x9e3779b97f4a7c15ULL + 1;
-    return random_below(&random, 3) > 0 ? 1 : 1 + random_below(&random, RECORD_CELLS_MAX);
-}
-
 static int append(struct fixture *fixture, uint64_t seq, unsigned cells)
 {
     struct exitbus_event event = event_make(seq, cells);
@@ -84,13 +58,6 @@ static ssize_t take(struct fixture *fixture, struct exitbus_event *events, size_
     ssize_t count = queue_take(&fixture->tail, &fixture->head, &fixture->memory, events, capacity);
     reclaim_leave();
     return count;
-}
-
-static void must_be_event(const struct exitbus_event *event, uint64_t seq, unsigned cells)
-{
-    struct exitbus_event expected = event_make(seq, cells);
-    must_equal(event->seq, seq);
-    must(event_carries(event, &expected));
 }
 
 static uint64_t appended(struct fixture *fixture)
@@ -452,8 +419,8 @@ static void append_ahead(enum probe step)
 TEST(queue, a_thread_that_slept_through_the_next_events)
 {
     const enum probe steps[] = {PROBE_APPEND_PAYLOAD_WRITTEN, PROBE_APPEND_TAG_WRITTEN,
-                                    PROBE_APPEND_HINT_WRITTEN, PROBE_APPEND_SEGMENT_LINKED,
-                                    PROBE_APPEND_TAIL_MOVED};
+                                PROBE_APPEND_HINT_WRITTEN, PROBE_APPEND_SEGMENT_LINKED,
+                                PROBE_APPEND_TAIL_MOVED};
     for (size_t s = 0; s < sizeof steps / sizeof steps[0]; s++) {
         struct fixture fixture;
         fixture_begin(&fixture);

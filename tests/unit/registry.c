@@ -90,11 +90,12 @@ TEST(registry, each_topic_has_its_list)
     check(registry_find(registry, EXITBUS_TOPIC_ANY_EXEC, 7, 7) == &registry->any_exec);
     check(registry_find(registry, EXITBUS_TOPIC_PID, 7, 8) == &registry->directory[7]);
     check(registry_find(registry, EXITBUS_TOPIC_PID, 65536 + 7, 8) == &registry->directory[7]);
-    check(registry_find(registry, EXITBUS_TOPIC_CONTAINER, 7, 8) == &registry->directory[8]);
-    check(registry_find(registry, EXITBUS_TOPIC_EXEC, 7, UINT64_MAX) ==
-          &registry->directory[65535]);
+    check(registry_find(registry, EXITBUS_TOPIC_CONTAINER, 7, 8) == &registry->ids[8]);
+    check(registry_find(registry, EXITBUS_TOPIC_EXEC, 7, UINT64_MAX) == &registry->ids[32767]);
     for (size_t i = 0; i < REGISTRY_BUCKETS; i++)
         check(!registry_first(&registry->directory[i]));
+    for (size_t i = 0; i < REGISTRY_ID_BUCKETS; i++)
+        check(!registry_first(&registry->ids[i]));
     fixture_end(&fixture);
 }
 

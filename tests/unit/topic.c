@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Topics: which are valid, how their ids are kept and hashed, and what matches them. */
 #include "event/topic.h"
-#include "bus/registry.h"
+#include "bus/bus.h"
 #include "support/events.h"
 #include "support/harness.h"
 
@@ -78,11 +78,13 @@ TEST(topic, invalid_ones_are_refused)
     }
 }
 
+static const struct topic_key key_of_tests = {{0x0706050403020100, 0x0f0e0d0c0b0a0908}};
+
 static struct topic_ids ids_of(struct exitbus_topic topic)
 {
     struct topic_ids ids;
     memset(&ids, 0xcc, sizeof ids);
-    topic_copy_ids(&topic, &ids);
+    topic_copy_ids(&topic, &key_of_tests, &ids);
     return ids;
 }
 
@@ -112,12 +114,14 @@ TEST(topic, longest_ids_fit)
 
 TEST(topic, hash_of_a_topic_is_the_hash_of_its_events)
 {
-    uint64_t container = topic_hash_container("container", 9);
+    uint64_t container = topic_hash_container(&key_of_tests, "container", 9);
     check(ids_of(exitbus_topic_container("container")).hash == container);
-    check(ids_of(exitbus_topic_exec("container", "e")).hash == topic_hash_exec(container, "e", 1));
-    check(ids_of(exitbus_topic_exec("container", "")).hash == topic_hash_exec(container, "", 0));
+    check(ids_of(exitbus_topic_exec("container", "e")).hash ==
+          topic_hash_exec(&key_of_tests, container, "e", 1));
+    check(ids_of(exitbus_topic_exec("container", "")).hash ==
+          topic_hash_exec(&key_of_tests, container, "", 0));
     /* The container's own exit and all of the container are different topics. */
-    check(topic_hash_exec(container, "", 0) != container);
+    check(topic_hash_exec(&key_of_tests, container, "", 0) != container);
 }
 
 /* Both ways of matching, by the ids alone. */
@@ -157,9 +161,50 @@ TEST(topic, hashes_spread_over_the_directory)
     for (unsigned i = 0; i < REGISTRY_BUCKETS / 4; i++) {
         char id[65];
         snprintf(id, sizeof id, "%064x", i);
-        uint8_t now = ++used[topic_hash_container(id, 64) % REGISTRY_BUCKETS];
+        uint8_t now = ++used[topic_hash_container(&key_of_tests, id, 64) % REGISTRY_BUCKETS];
         most = now > most ? now : most;
     }
     /* A random function would give 5 to 7. */
     check(most <= 8);
+}
+
+static unsigned differing_bits(uint64_t a, uint64_t b)
+{
+    return (unsigned)__builtin_popcountll(a ^ b);
+}
+
+/* Each bit of the key, and of an id, changes about half of the bits. */
+TEST(topic, hashes_depend_on_every_bit)
+{
+    char id[] = "0123456789abcdefghi";
+    size_t size = sizeof id - 1;
+    uint64_t hash = topic_hash_container(&key_of_tests, id, size);
+    for (unsigned bit = 0; bit < 128; bit++) {
+        struct topic_key other = key_of_tests;
+        other.words[bit / 64] ^= (uint64_t)1 << bit % 64;
+        unsigned changed = differing_bits(hash, topic_hash_container(&other, id, size));
+        check(changed > 12 && changed < 52);
+    }
+    for (unsigned bit = 0; bit < 8 * size; bit++) {
+        id[bit / 8] = (char)(id[bit / 8] ^ 1 << bit % 8);
+        unsigned changed = differing_bits(hash, topic_hash_container(&key_of_tests, id, size));
+        check(changed > 12 && changed < 52);
+        id[bit / 8] = (char)(id[bit / 8] ^ 1 << bit % 8);
+    }
+    for (size_t less = 0; less < size; less++) /* zero bytes are not the same as none */
+        check(topic_hash_container(&key_of_tests, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", less) !=
+              topic_hash_container(&key_of_tests, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+                                   less + 1));
+}
+
+/* Ids that share a list in one bus do not in another: nobody can choose them beforehand. */
+TEST(topic, each_bus_has_a_key)
+{
+    struct exitbus *first = bus_new(), *second = bus_new();
+    check(memcmp(&first->core.registry.key, &second->core.registry.key, sizeof(struct topic_key)) !=
+          0);
+    struct topic_key none = {{0, 0}};
+    check(memcmp(&first->core.registry.key, &none, sizeof none) != 0);
+    check_ok(exitbus_destroy(first));
+    check_ok(exitbus_destroy(second));
 }

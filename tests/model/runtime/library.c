@@ -81,9 +81,15 @@ void *memory_alloc(struct memory *memory, unsigned class)
     return block;
 }
 
+/* Added to the class that a free block has in place of its slab. */
+#define FREE 0x100
+
 void memory_free(struct memory *memory, unsigned class, void *address)
 {
     struct block *block = address;
+    if ((uintptr_t)block->slab > FREE)
+        model_violation("a block is given back that is free", __FILE__, __LINE__);
+    block->slab = (struct slab *)(uintptr_t)(FREE + class + 1);
     block->reclaim.rcu.next = (void *)free_blocks[class];
     free_blocks[class] = block;
     model_dead(block, memory->pools[class].block_size);
@@ -94,7 +100,7 @@ static struct memory *the_memory; /* there is one bus in a test */
 static void retired(struct rcu_head *rcu)
 {
     struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
-    memory_free(the_memory, (unsigned)(uintptr_t)block->slab - 1, block);
+    memory_free(the_memory, (unsigned)(uintptr_t)block->slab % FREE - 1, block);
 }
 
 void memory_retire(struct memory *memory, unsigned class, void *address)
@@ -108,6 +114,7 @@ void memory_retire(struct memory *memory, unsigned class, void *address)
 void memory_defer(struct memory *memory, struct reclaim_head *head,
                   void (*callback)(struct rcu_head *))
 {
+    the_memory = memory;
     atomic_fetch_add_explicit(&memory->callbacks, 1, memory_order_relaxed);
     reclaim_defer(head, callback);
 }
@@ -120,6 +127,12 @@ void memory_callback_end(struct memory *memory)
 void memory_wait_callbacks(struct memory *memory)
 {
     (void)memory;
+}
+
+struct memory *memory_of(const struct block *block)
+{
+    (void)block;
+    return the_memory;
 }
 
 void memory_stop_trimming(struct memory *memory)
@@ -193,20 +206,28 @@ static struct {
     bool open;
 } fds[FDS];
 
-int sys_futex_wait(uint32_t *word, uint32_t value, const struct timespec *deadline)
+/* Where a thread sleeps: on the word, and on its bit if it names one. */
+static const void *place_of(const uint32_t *word, uint32_t bits)
+{
+    unsigned bit = bits == SYS_FUTEX_ANY ? 0 : 1 + (unsigned)__builtin_ctz(bits);
+    return (const void *)((uintptr_t)word << 6 | bit);
+}
+
+int sys_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, const struct timespec *deadline)
 {
     (void)deadline;
     model_step();
+    model_use(word);
     if (*word != value) /* the kernel reads what is there */
         return -EAGAIN;
-    model_sleep(word);
+    model_sleep(place_of(word, bits));
     return 0;
 }
 
 void sys_sleep_on(uint32_t *word, uint32_t value, int64_t ns)
 {
     (void)ns;
-    sys_futex_wait(word, value, NULL);
+    sys_futex_wait(word, value, SYS_FUTEX_ANY, NULL);
 }
 
 void sys_nap(int64_t ns)
@@ -226,10 +247,18 @@ bool sys_thread_ended(uint32_t thread)
     return false;
 }
 
-void sys_futex_wake_all(uint32_t *word)
+void sys_futex_wake(uint32_t *word, uint32_t bits)
 {
     model_step();
-    model_wake(word);
+    model_wake(place_of(word, SYS_FUTEX_ANY));
+    for (unsigned bit = 0; bit < 32; bit++)
+        if (bits & (uint32_t)1 << bit)
+            model_wake(place_of(word, (uint32_t)1 << bit));
+}
+
+void sys_futex_wake_all(uint32_t *word)
+{
+    sys_futex_wake(word, SYS_FUTEX_ANY);
 }
 
 int sys_eventfd(bool semaphore)
@@ -322,6 +351,11 @@ int sys_membarrier(void)
 {
     model_fence_all();
     return 0;
+}
+
+void sys_random(void *bytes, size_t size)
+{
+    memset(bytes, 0x5a, size);
 }
 
 int64_t sys_clock_ns(clockid_t clock)

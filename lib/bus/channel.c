@@ -51,9 +51,7 @@ static struct channel *channel_new(struct bus_core *core, enum exitbus_topic_kin
     log_init(&channel->tail, &channel->first);
     atomic_init(&channel->first_seq, 0);
     atomic_init(&channel->wake.fd_state, WAKEUP_FD_NONE);
-    atomic_init(&channel->wake.slept_epoch, 0);
-    atomic_init(&channel->wake.woken_epoch, 1);
-    atomic_init(&channel->epoch, 1);
+    event_count_init(&channel->wake, &channel->epoch);
     atomic_init(&channel->members, 1);
     atomic_init(&channel->references, 1);
     atomic_init(&channel->sleepers, 0);
@@ -170,7 +168,7 @@ static __attribute__((noinline)) void notify_slow(struct channel *channel)
 {
     /* The append is visible before the look; pairs with the fence in channel_announce(). */
     fence_seq_cst();
-    if (event_count_may_sleep(&channel->wake))
+    if (wakeup_may_sleep(&channel->wake))
         wake_all(channel);
     else if (unlikely(load_relaxed(&channel->failures) != load_relaxed(&channel->failures_retried)))
         signal_descriptors(channel);
@@ -181,10 +179,9 @@ static inline void notify(struct channel *channel)
     /* The append is visible before these loads; pairs with barrier_heavy() in event_count.c and
      * event_fd.c: behind the latter every publisher sees that there is a descriptor. */
     barrier_light();
-    uint32_t slept = load_relaxed(&channel->wake.slept_epoch);
-    uint32_t woken = load_relaxed(&channel->wake.woken_epoch);
+    bool may_sleep = wakeup_may_sleep(&channel->wake);
     uintptr_t descriptors = load_relaxed(&channel->descriptors);
-    if (unlikely((int32_t)(slept - woken) >= 0 || descriptors != 0))
+    if (unlikely(may_sleep || descriptors != 0))
         notify_slow(channel);
 }
 

@@ -60,7 +60,7 @@ static void chain_free(struct memory *memory, unsigned class, struct chain *chai
 static void chain_free_deferred(struct rcu_head *rcu)
 {
     struct block *first = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
-    struct memory *memory = first->slab->memory;
+    struct memory *memory = memory_of(first);
     struct chain chain = chain_from(first);
     chain_free(memory, (unsigned)(first->slab->pool - memory->pools), &chain);
     trim_maybe(memory);

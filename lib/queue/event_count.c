@@ -29,11 +29,11 @@
 
 #include <errno.h>
 
-bool event_count_may_sleep(const struct wake_publisher *publisher)
+void event_count_init(struct wake_publisher *publisher, _Atomic uint32_t *epoch)
 {
-    uint32_t slept = load_relaxed(&publisher->slept_epoch);
-    uint32_t woken = load_relaxed(&publisher->woken_epoch);
-    return (int32_t)(slept - woken) >= 0;
+    atomic_init(&publisher->slept_epoch, 0);
+    atomic_init(&publisher->woken_epoch, 1);
+    atomic_init(epoch, 1);
 }
 
 uint32_t event_count_move(_Atomic uint32_t *epoch, uint32_t bits)

@@ -8,8 +8,8 @@
 
 #include "queue/wakeup.h"
 
-/* Returns whether a receiver may be asleep. Context: behind a barrier_light(). */
-bool event_count_may_sleep(const struct wake_publisher *publisher);
+/* Begin with no thread announced. Context: before another thread sees it. */
+void event_count_init(struct wake_publisher *publisher, _Atomic uint32_t *epoch);
 
 /* Announce the epoch that *current names, and return it: the first half of wakeup_announce(). */
 uint32_t event_count_announce(struct wake_publisher *publisher, const _Atomic uint32_t *current);

@@ -7,9 +7,7 @@
 void wakeup_init(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
     atomic_init(&publisher->fd_state, WAKEUP_FD_NONE);
-    atomic_init(&publisher->slept_epoch, 0);
-    atomic_init(&publisher->woken_epoch, 1);
-    atomic_init(&receiver->epoch, 1);
+    event_count_init(publisher, &receiver->epoch);
     atomic_init(&receiver->sleepers, 0);
     atomic_init(&receiver->fd, -1);
 }
@@ -24,7 +22,7 @@ static void signal_descriptor(struct wake_publisher *publisher, struct wake_rece
 
 void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
-    if (event_count_may_sleep(publisher))
+    if (wakeup_may_sleep(publisher))
         event_count_wake(publisher, &receiver->epoch);
     if (load_relaxed(&publisher->fd_state) != WAKEUP_FD_NONE)
         signal_descriptor(publisher, receiver, false);
@@ -34,7 +32,7 @@ void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver
 {
     /* The close is visible before the loads below; pairs with barrier_heavy() in event_count.c. */
     barrier_light();
-    if (event_count_may_sleep(publisher))
+    if (wakeup_may_sleep(publisher))
         event_count_wake(publisher, &receiver->epoch);
     wakeup_notify_fd_closed(publisher, receiver);
 }

@@ -55,6 +55,14 @@ void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *
 /* fd_state while no call has asked for a descriptor. */
 #define WAKEUP_FD_NONE 0
 
+/* Returns whether a receiver may be asleep. Context: behind a barrier_light(). */
+static inline bool wakeup_may_sleep(const struct wake_publisher *publisher)
+{
+    uint32_t slept = load_relaxed(&publisher->slept_epoch);
+    uint32_t woken = load_relaxed(&publisher->woken_epoch);
+    return (int32_t)(slept - woken) >= 0;
+}
+
 /*
  * Wake sleeping receivers. Each thread that distributes an event calls it for every matching
  * subscription after the append, even if another thread has appended. Context: lock-free; without
@@ -65,10 +73,9 @@ static inline void wakeup_notify(struct wake_publisher *publisher, struct wake_r
     /* The append is visible before these loads; pairs with barrier_heavy() in event_count.c and
      * event_fd.c. */
     barrier_light();
-    uint32_t slept = load_relaxed(&publisher->slept_epoch);
-    uint32_t woken = load_relaxed(&publisher->woken_epoch);
+    bool may_sleep = wakeup_may_sleep(publisher);
     uint64_t fd = load_relaxed(&publisher->fd_state);
-    if (unlikely((int32_t)(slept - woken) >= 0 || fd != WAKEUP_FD_NONE))
+    if (unlikely(may_sleep || fd != WAKEUP_FD_NONE))
         wakeup_notify_slow(publisher, receiver);
 }
 

@@ -24,10 +24,10 @@ struct remark {
     char *workload, *peer, *text;
 };
 
-/* How far the cores were from each other when a workload began, and when it had ended. */
 /* Cores whose round trip takes no longer are near, others far: docs/performance.md. */
 #define NEAR_NS 200
 
+/* How far the cores were from each other when a workload began, and when it had ended. */
 struct round_trip {
     char *workload;
     double before_ns, after_ns;

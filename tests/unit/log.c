@@ -157,16 +157,22 @@ TEST(log, each_cursor_gets_all)
 
 /* ------------------------------------------------------------------------------------- segments */
 
+/* 5,000 events, of which one cursor has taken all, and the other none. */
+static void fall_behind(struct fixture *fixture, struct queue_head *slow, struct queue_head *fast)
+{
+    join(fixture, slow);
+    join(fixture, fast);
+    for (unsigned i = 0; i < 5000; i++)
+        append_mixed(fixture);
+    take_from(fixture, fast, 1, 64);
+}
+
 TEST(log, the_slowest_cursor_keeps_what_it_is_owed)
 {
     struct fixture fixture;
     struct queue_head slow, fast;
     fixture_begin(&fixture);
-    join(&fixture, &slow);
-    join(&fixture, &fast);
-    for (unsigned i = 0; i < 5000; i++)
-        append_mixed(&fixture);
-    take_from(&fixture, &fast, 1, 64);
+    fall_behind(&fixture, &slow, &fast);
     check_equal(retired(&fixture), 0);
     size_t all = segments(&fixture);
     check(all > 20);
@@ -184,11 +190,7 @@ TEST(log, a_slow_cursor_leaves_in_portions)
     struct fixture fixture;
     struct queue_head slow, fast;
     fixture_begin(&fixture);
-    join(&fixture, &slow);
-    join(&fixture, &fast);
-    for (unsigned i = 0; i < 5000; i++)
-        append_mixed(&fixture);
-    take_from(&fixture, &fast, 1, 64);
+    fall_behind(&fixture, &slow, &fast);
     size_t all = segments(&fixture);
     check_equal(retired(&fixture), 0);
     leave(&fixture, &slow);

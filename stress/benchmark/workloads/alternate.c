@@ -36,23 +36,6 @@ static int turn_await(struct scene *scene, int others)
     return turn;
 }
 
-static void receive_all(const struct scene *scene, void *consumer)
-{
-    const uint64_t expected = (uint64_t)EVENTS * (EVENTS + 1) / 2;
-    for (unsigned i = 0; i < scene->subscriptions; i++) {
-        uint64_t sum = 0;
-        unsigned count = 0;
-        while (count < EVENTS) {
-            unsigned taken = scene->peer->receive(consumer, i, EVENTS - count, &sum);
-            if (taken == 0)
-                bench_die("alternate: %s: %u events of %u", scene->peer->name, count, EVENTS);
-            count += taken;
-        }
-        if (sum != expected)
-            bench_die("alternate: %s: wrong events", scene->peer->name);
-    }
-}
-
 static void *receive(void *argument)
 {
     struct scene *scene = argument;
@@ -60,7 +43,7 @@ static void *receive(void *argument)
     void *consumer = scene->peer->consumer(scene->bus);
     while (turn_await(scene, PUBLISHER) != OVER) {
         uint64_t begin = now_ns();
-        receive_all(scene, consumer);
+        receive_burst("alternate", scene->peer, consumer, scene->subscriptions, EVENTS);
         scene->receive_ns += now_ns() - begin;
         turn_pass(scene, PUBLISHER);
     }

@@ -11,23 +11,6 @@
 #define SLICE_MS 60
 #define WARM_UP_PART 4
 
-static void receive_all(const struct peer *peer, void *consumer, unsigned subscriptions)
-{
-    const uint64_t expected = (uint64_t)EVENTS * (EVENTS + 1) / 2;
-    for (unsigned i = 0; i < subscriptions; i++) {
-        uint64_t sum = 0;
-        unsigned count = 0;
-        while (count < EVENTS) {
-            unsigned taken = peer->receive(consumer, i, EVENTS - count, &sum);
-            if (taken == 0)
-                bench_die("burst: %s: %u events of %u", peer->name, count, EVENTS);
-            count += taken;
-        }
-        if (sum != expected)
-            bench_die("burst: %s: wrong events", peer->name);
-    }
-}
-
 static void measure(const struct peer *peer, unsigned subscriptions, const char *parameter)
 {
     const struct shape shape = {
@@ -38,13 +21,13 @@ static void measure(const struct peer *peer, unsigned subscriptions, const char 
     uint64_t slice = bench_slice(SLICE_MS);
     for (uint64_t warm = now_ns() + slice / WARM_UP_PART; now_ns() < warm;) {
         peer->publish(producer, 1, EVENTS);
-        receive_all(peer, consumer, subscriptions);
+        receive_burst("burst", peer, consumer, subscriptions, EVENTS);
     }
     for (uint64_t until = now_ns() + slice; now_ns() < until; bursts++) {
         uint64_t begin = now_ns();
         peer->publish(producer, 1, EVENTS);
         uint64_t between = now_ns();
-        receive_all(peer, consumer, subscriptions);
+        receive_burst("burst", peer, consumer, subscriptions, EVENTS);
         receive_ns += now_ns() - between;
         publish_ns += between - begin;
     }

@@ -34,3 +34,21 @@ const struct peer *peer_in_round(unsigned round, size_t n)
 {
     return peers[(n + round) % peer_count];
 }
+
+void receive_burst(const char *workload, const struct peer *peer, void *consumer,
+                   unsigned subscriptions, unsigned events)
+{
+    const uint64_t expected = (uint64_t)events * (events + 1) / 2;
+    for (unsigned i = 0; i < subscriptions; i++) {
+        uint64_t sum = 0;
+        unsigned count = 0;
+        while (count < events) {
+            unsigned taken = peer->receive(consumer, i, events - count, &sum);
+            if (taken == 0)
+                bench_die("%s: %s: %u events of %u", workload, peer->name, count, events);
+            count += taken;
+        }
+        if (sum != expected)
+            bench_die("%s: %s: wrong events", workload, peer->name);
+    }
+}

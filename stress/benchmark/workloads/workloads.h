@@ -22,4 +22,11 @@ void start_thread(pthread_t *thread, void *(*body)(void *), void *argument);
 /* The peer that is to be measured as the n-th of a round: each round begins with another. */
 const struct peer *peer_in_round(unsigned round, size_t n);
 
+/*
+ * Receive events 1 to `events` from each subscription, as fast as the peer can. A peer that lacks
+ * one, or has others, ends the run.
+ */
+void receive_burst(const char *workload, const struct peer *peer, void *consumer,
+                   unsigned subscriptions, unsigned events);
+
 #endif

@@ -450,6 +450,13 @@ int order_finish_stalled(struct order *order)
     return result;
 }
 
+int order_settle(struct order *order)
+{
+    /* Acquire; pairs with turn_open(), as in turn_await(). */
+    uint64_t word = load_acquire(&order->word);
+    return turn_done(order, word) ? 0 : turn_await(order, &word);
+}
+
 uint64_t order_latest(struct order *order)
 {
     /*

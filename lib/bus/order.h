@@ -51,6 +51,13 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
                   uint64_t *first_seq);
 
 /*
+ * Bring the open turn to its end, if there is one: what was ordered before this call is then in
+ * every queue, also if its publisher is stopped, or lacked memory. Returns 0; or -ENOMEM: some
+ * queue still lacks an event. Context: in a section; lock-free.
+ */
+int order_settle(struct order *order);
+
+/*
  * Read the seq of the latest event, by a read-modify-write. Context: lock-free.
  */
 uint64_t order_latest(struct order *order);

@@ -10,7 +10,9 @@
  *  2. One-shot. A CAS of `one_shot_seq` decides which event it takes, once for all threads. The
  *     receiver that takes the event closes the queue with the same CAS. That receiver removes the
  *     node; so does a publisher that meets the node with a later event.
- *  3. A cursor. It begins at the end of its channel's log, by log_join(), which argues that. The
+ *  3. A cursor. First the open turn is settled, so all events that were ordered before are in the
+ *     log. Then the cursor begins at its end, by log_join(). So there is a point of the order word
+ *     within subscribe that divides what it receives from what it does not, as there is in 1. The
  *     channel's own start was decided before.
  *  4. Lifetime. The last reference sends the block to a grace period, after which it is freed. A
  *     thread in a section may look at it without a reference, and take one if any is left.
@@ -95,10 +97,7 @@ static void create_queue(struct exitbus_subscription *sub, uint32_t flags)
 /* Make it a member of its topic's channel. Returns 0 or -ENOMEM. */
 static int create_cursor(struct exitbus_subscription *sub, enum exitbus_topic_kind kind)
 {
-    /* An event whose publish has returned, but which lacks memory, may not be in the log yet. It is
-     * not for this subscription, so it must be there before the cursor is. */
-    struct order *order = &sub->core->order;
-    if (order_stalled(order) && order_finish_stalled(order) < 0)
+    if (order_settle(&sub->core->order) < 0)
         return -ENOMEM;
     sub->channel = channel_join(sub->core, kind);
     if (!sub->channel)

@@ -65,6 +65,7 @@ share 2 2
 publish 2 1
 stall 2 0
 leave 2 2
+channel:agree 2 2
 channel:close_one 1 2
 channel:fd 1 2
 channel:fd_end 1 2

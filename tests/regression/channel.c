@@ -7,6 +7,7 @@
 #include "bus/bus.h"
 #include "support/allocator.h"
 #include "support/events.h"
+#include "support/halt.h"
 #include "support/harness.h"
 
 #include <fcntl.h>
@@ -66,6 +67,47 @@ TEST(channel, no_event_from_before_although_it_was_stalled)
     check_ok(exitbus_unsubscribe(old));
     check_ok(exitbus_destroy(bus));
     account_await_empty(&account);
+}
+
+struct publisher {
+    struct exitbus *bus;
+    struct halt halt;
+};
+
+static void *publish_and_stop(void *argument)
+{
+    struct publisher *publisher = argument;
+    halt_begin(&publisher->halt);
+    must_equal(exitbus_publish_pid(publisher->bus, 7, 0), 0);
+    halt_end(&publisher->halt);
+    return NULL;
+}
+
+/*
+ * A publisher is stopped with its turn open, and nothing delivered. The event came before a
+ * subscription with a queue that is made then. So it came before one with a cursor that is made
+ * behind that: else no order of the calls would explain what they receive.
+ */
+TEST(channel, no_event_that_came_before_an_earlier_subscription)
+{
+    struct publisher publisher = {.bus = bus_new()};
+    struct exitbus_event event;
+    struct exitbus_subscription *old = subscribe(publisher.bus, exitbus_topic_all());
+    halt_hook_set();
+    halt_init(&publisher.halt, PROBE_PUBLISH_ORDERED, 0);
+    pthread_t thread = thread_start(publish_and_stop, &publisher);
+    check(halt_await(&publisher.halt));
+    struct exitbus_subscription *first = subscribe(publisher.bus, exitbus_topic_pid(7));
+    struct exitbus_subscription *second = subscribe(publisher.bus, exitbus_topic_all());
+    halt_release(&publisher.halt);
+    thread_join(thread);
+    check_equal(exitbus_receive(first, &event, 0), -EAGAIN);
+    check_equal(exitbus_receive(second, &event, 0), -EAGAIN);
+    check_ok(exitbus_receive(old, &event, 0));
+    check_ok(exitbus_unsubscribe(first));
+    check_ok(exitbus_unsubscribe(second));
+    check_ok(exitbus_unsubscribe(old));
+    check_ok(exitbus_destroy(publisher.bus));
 }
 
 /* The channel goes with its last subscription, and its memory with it; then there is another. */

@@ -109,6 +109,15 @@ static struct subject_topic topic_draw(struct random *random, uint32_t *mask)
 
 /* --------------------------------------------------------------------------------------- calls */
 
+/* Between a call and the reading of the clock. A processor may begin the call's first loads before
+ * it has read the clock, and hold the call's last stores back until after the second reading; a
+ * clock, unlike a message, does not order them. Without this an interval is a little shorter than
+ * its call, and calls that overlapped seem to have followed each other. */
+static void beside_the_clock(void)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
 static struct linear_operation *note(unsigned thread, enum linear_kind kind, unsigned slot)
 {
     struct script *script = &scene.scripts[thread];
@@ -117,6 +126,7 @@ static struct linear_operation *note(unsigned thread, enum linear_kind kind, uns
                                            .kind = (uint8_t)kind,
                                            .subscription = (uint8_t)slot,
                                            .begin_ns = now_ns()};
+    beside_the_clock();
     return operation;
 }
 
@@ -124,6 +134,7 @@ static struct linear_operation *note(unsigned thread, enum linear_kind kind, uns
 static void noted(unsigned thread, struct linear_operation *operation, int64_t outcome,
                   const char *what)
 {
+    beside_the_clock();
     operation->end_ns = now_ns();
     if (outcome >= 0)
         scene.scripts[thread].count++;

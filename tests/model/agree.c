@@ -5,6 +5,8 @@
  */
 #include "model_test.h"
 
+#include <stdbool.h>
+
 static struct exitbus *bus;
 
 static void *publisher(void *nothing)

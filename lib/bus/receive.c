@@ -21,18 +21,40 @@ static bool something_to_receive(const void *context)
 }
 
 /*
- * Finish a receive of a one-shot subscription, which has closed its queue: wake other receivers,
- * because the publisher may be stopped before it wakes them. `counted`: the caller is one of the
- * sleepers that are counted.
+ * Wake the other receivers of a one-shot that has its event, before one of them takes it: the
+ * publisher may be stopped before it wakes them, and the receiver behind its take. They find the
+ * event, or the queue closed. `counted`: the caller is one of the sleepers that are counted.
  */
-static void one_shot_taken(struct exitbus_subscription *sub, bool counted)
+static void one_shot_wake(struct exitbus_subscription *sub, bool counted)
 {
-    barrier_light(); /* the close before the look; pairs with wakeup_announce() */
+    /* The look at the event before the look for sleepers; pairs with wakeup_announce(). */
+    barrier_light();
     uint32_t sleepers = load_relaxed(&sub->wake_receiver.sleepers);
     if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->wake_receiver)))
-        wakeup_notify_closed(&sub->wake_publisher, &sub->wake_receiver);
+        wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
+}
+
+/* Finish a receive of a one-shot subscription, which has closed its queue. */
+static void one_shot_taken(struct exitbus_subscription *sub)
+{
+    barrier_light(); /* the close before the look; pairs with the heavy one in wakeup_fd() */
+    if (unlikely(wakeup_fd_used(&sub->wake_receiver)))
+        wakeup_notify_fd_closed(&sub->wake_publisher, &sub->wake_receiver);
     subscription_unlink(sub); /* last, because a publisher may do it as well */
     fetch_add_relaxed(&sub->core->delivered, 1);
+}
+
+/* Take what is there. Returns how many, -EAGAIN or -ESHUTDOWN. Context: in a section. */
+static ssize_t take(struct exitbus_subscription *sub, struct exitbus_event *events, size_t capacity,
+                    bool one_shot, bool counted)
+{
+    if (one_shot) {
+        if (queue_empty(&sub->head))
+            return -EAGAIN;
+        one_shot_wake(sub, counted);
+    }
+    /* A cursor has no tail, and needs none to take. */
+    return queue_take(&sub->tail, &sub->head, &sub->core->memory, events, capacity);
 }
 
 /* Try once. Returns how many, -EAGAIN, -ENOMEM or -ESHUTDOWN. Context: in a section. */
@@ -40,18 +62,16 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
                            size_t capacity, bool counted)
 {
     bool one_shot = queue_one_shot(&sub->head); /* sub->flags lies on the publishers' line */
-    struct memory *memory = &sub->core->memory;
-    struct queue_tail *tail = &sub->tail; /* a cursor has none, and needs none to take */
     bool rearmed = false;
     for (;;) {
         /* destroy does not meet a one-shot that a publisher has taken out of the registry. */
         if (one_shot && load_acquire(&sub->core->closed))
             queue_close(&sub->head);
         bool stalled = order_stalled(&sub->core->order); /* first: others may finish it */
-        ssize_t count = queue_take(tail, &sub->head, memory, events, capacity);
+        ssize_t count = take(sub, events, capacity, one_shot, counted);
         if (unlikely(stalled && count == -EAGAIN)) {
             int finished = order_finish_stalled(&sub->core->order);
-            count = queue_take(tail, &sub->head, memory, events, capacity);
+            count = take(sub, events, capacity, one_shot, counted);
             if (count == -EAGAIN && finished < 0) {
                 if (rearmed || !wakeup_fd_clearable(&sub->wake_receiver))
                     return finished;
@@ -64,7 +84,7 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
             }
         }
         if (one_shot && count > 0)
-            one_shot_taken(sub, counted);
+            one_shot_taken(sub);
         if (likely(!wakeup_fd_clearable(&sub->wake_receiver)))
             return count;
         bool none = count == -EAGAIN;

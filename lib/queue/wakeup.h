@@ -29,7 +29,7 @@ struct wake_publisher {           /* on the publishers' line */
 
 struct wake_receiver {         /* on the receivers' line */
     _Atomic uint32_t epoch;    /* the futex; written by threads that wake */
-    _Atomic uint32_t sleepers; /* threads in a blocking receive; one_shot_taken() and statistics */
+    _Atomic uint32_t sleepers; /* threads in a blocking receive; one_shot_wake() and statistics */
     _Atomic int32_t fd;        /* the eventfd, or -1; with this flag: */
 };
 

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The edges of the bus itself: receivers beside stopped threads, inside sections and without
+ * memory, and the end of a bus. Each test has the name of a fault that the bus once had.
+ */
+#include "support/events.h"
+#include "support/halt.h"
+#include "support/harness.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+
+/* --------------------------------------------------------------------------------- receivers */
+
+/* A thread in one receive, which may be stopped on the way. */
+struct receiver {
+    struct exitbus_subscription *sub;
+    int64_t timeout_ns;
+    int result;
+    struct halt halt;
+    struct halt_note note;
+    pthread_t thread;
+};
+
+static void *receive_once(void *argument)
+{
+    struct receiver *receiver = argument;
+    struct exitbus_event event;
+    halt_note_here = &receiver->note;
+    halt_begin(&receiver->halt);
+    receiver->result = exitbus_receive(receiver->sub, &event, receiver->timeout_ns);
+    halt_end(&receiver->halt);
+    return NULL;
+}
+
+static void receiver_start(struct receiver *receiver, struct exitbus_subscription *sub,
+                           int64_t timeout_ns, enum probe step)
+{
+    *receiver = (struct receiver){.sub = sub, .timeout_ns = timeout_ns};
+    halt_init(&receiver->halt, step, 0);
+    receiver->thread = thread_start(receive_once, receiver);
+}
+
+static void receiver_await_sleep(struct receiver *receiver)
+{
+    await(atomic_load(&receiver->note.slept_at) > 0);
+}
+
+static int receiver_end(struct receiver *receiver)
+{
+    halt_release(&receiver->halt);
+    thread_join(receiver->thread);
+    return receiver->result;
+}
+
+/* A thread that publishes an event of pid 1, and is stopped on the way. */
+struct publisher {
+    struct exitbus *bus;
+    struct halt halt;
+    pthread_t thread;
+};
+
+static void *publish_halting(void *argument)
+{
+    struct publisher *publisher = argument;
+    halt_begin(&publisher->halt);
+    must_equal(exitbus_publish_pid(publisher->bus, 1, 0), 0);
+    halt_end(&publisher->halt);
+    return NULL;
+}
+
+static void publisher_stop(struct publisher *publisher, struct exitbus *bus, enum probe step)
+{
+    *publisher = (struct publisher){.bus = bus};
+    halt_init(&publisher->halt, step, 0);
+    publisher->thread = thread_start(publish_halting, publisher);
+    check(halt_await(&publisher->halt));
+}
+
+static void publisher_end(struct publisher *publisher)
+{
+    halt_release(&publisher->halt);
+    thread_join(publisher->thread);
+}
+
+/* ---------------------------------------------------------------------------------- one-shots */
+
+static const enum probe before_wake[] = {PROBE_DELIVER_BEFORE_WAKE, PROBE_WAKE_EPOCH_MOVED};
+
+/*
+ * The publisher is stopped before it wakes the sleeper, and the receiver that came for the event is
+ * stopped behind its take. No thread publishes any more, and the sleeper must wake.
+ */
+static void one_shot_sleeper(struct exitbus_topic topic, enum probe step)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *sub = subscribe_flags(bus, topic, EXITBUS_SUBSCRIBE_ONE_SHOT);
+    struct receiver sleeper, taker;
+    struct publisher publisher;
+    receiver_start(&sleeper, sub, -1, PROBE_COUNT);
+    receiver_await_sleep(&sleeper);
+    publisher_stop(&publisher, bus, step);
+    receiver_start(&taker, sub, 0, PROBE_RECEIVE_TAKEN);
+    (void)halt_await(&taker.halt); /* unless the sleeper, which it has woken, was faster */
+    int result = receiver_end(&sleeper);
+    int other = receiver_end(&taker);
+    check((result == 0 && other == -ESHUTDOWN) || (result == -ESHUTDOWN && other == 0));
+    publisher_end(&publisher);
+    check_ok(exitbus_unsubscribe(sub));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(core_edges, one_shot_sleeper)
+{
+    halt_hook_set();
+    for (size_t i = 0; i < sizeof before_wake / sizeof before_wake[0]; i++) {
+        one_shot_sleeper(exitbus_topic_all(), before_wake[i]);
+        one_shot_sleeper(exitbus_topic_pid(1), before_wake[i]);
+    }
+}
+
+/* The same for loops of either kind that wait for its descriptor. */
+TEST(core_edges, one_shot_sleeper_in_a_loop)
+{
+    halt_hook_set();
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *sub =
+        subscribe_flags(bus, exitbus_topic_pid(1), EXITBUS_SUBSCRIBE_ONE_SHOT);
+    struct pollfd ready = {.fd = exitbus_subscription_fd(sub), .events = POLLIN};
+    check_ok(ready.fd);
+    struct epoll_event edge = {.events = EPOLLIN | EPOLLET};
+    int edges = epoll_create1(EPOLL_CLOEXEC);
+    check_ok(edges);
+    check_equal(epoll_ctl(edges, EPOLL_CTL_ADD, ready.fd, &edge), 0);
+    struct exitbus_event event;
+    check_equal(exitbus_receive(sub, &event, 0), -EAGAIN);
+    struct receiver taker;
+    struct publisher publisher;
+    publisher_stop(&publisher, bus, PROBE_DELIVER_BEFORE_WAKE);
+    receiver_start(&taker, sub, 0, PROBE_RECEIVE_TAKEN);
+    check(halt_await(&taker.halt));
+    check_equal(poll(&ready, 1, -1), 1);
+    check_equal(epoll_wait(edges, &edge, 1, -1), 1);
+    check_equal(exitbus_receive(sub, &event, 0), -ESHUTDOWN);
+    check_equal(receiver_end(&taker), 0);
+    publisher_end(&publisher);
+    check_equal(poll(&ready, 1, 0), 1); /* for good */
+    close(edges);
+    check_ok(exitbus_unsubscribe(sub));
+    check_ok(exitbus_destroy(bus));
+}

@@ -331,9 +331,11 @@ EXITBUS_API int exitbus_subscription_unref(struct exitbus_subscription *subscrip
  * 0 waits until there is an event. Any number of threads may receive on one subscription; each
  * event goes to one of them. A try is lock-free, and a call blocks only while it waits for an
  * event. An event wakes every thread that sleeps on the subscription, so a thread that is stopped
- * holds up no other.
- * Errors: -EINVAL; -ESTALE; -EAGAIN no event now (timeout 0); -ETIMEDOUT no event in time;
- * -ESHUTDOWN closed by unsubscribe, by destroy, or because a one-shot has had its event; -ENOMEM an
+ * holds up no other. A sleep in the caller's own read-side section would keep all freed memory, so
+ * there a call returns what is there, and does not wait for what is not.
+ * Errors: -EINVAL; -ESTALE; -EAGAIN no event now (timeout 0); -ETIMEDOUT no event in time; -EDEADLK
+ * no event now, and the call is made inside a read-side section (any other timeout); -ESHUTDOWN
+ * closed by unsubscribe, by destroy, or because a one-shot has had its event; -ENOMEM an
  * event lacks memory to be queued, here or before one that is for here. Free some and try again:
  * receivers wake for that, and descriptors are readable.
  */

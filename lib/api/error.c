@@ -56,7 +56,7 @@ const char *exitbus_strerror(int error)
     case EXDEV:
         return "the children of this process are reaped into another bus";
     case EDEADLK:
-        return "would wait for itself: called inside a read-side section";
+        return "would have to wait, but was called inside a read-side section";
     case EPERM:
         return "not permitted; in exitbus_destroy(): the default bus can't be destroyed";
     case EOVERFLOW:

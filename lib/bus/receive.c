@@ -164,7 +164,8 @@ static ssize_t receive_until(struct exitbus_subscription *sub, struct exitbus_ev
     reclaim_leave();
     if (!retained)
         return -ESHUTDOWN;
-    count = receive_sleeping(sub, events, capacity, deadline_ns);
+    /* A section of the caller's own would hold up the freeing of memory for as long as we sleep. */
+    count = reclaim_inside() ? -EDEADLK : receive_sleeping(sub, events, capacity, deadline_ns);
     subscription_release(sub);
     return count;
 }

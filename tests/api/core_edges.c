@@ -3,12 +3,14 @@
  * The edges of the bus itself: receivers beside stopped threads, inside sections and without
  * memory, and the end of a bus. Each test has the name of a fault that the bus once had.
  */
+#include "memory/reclaim.h"
 #include "support/events.h"
 #include "support/halt.h"
 #include "support/harness.h"
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <urcu-bp.h>
 
 /* --------------------------------------------------------------------------------- receivers */
 
@@ -146,6 +148,102 @@ TEST(core_edges, one_shot_sleeper_in_a_loop)
     publisher_end(&publisher);
     check_equal(poll(&ready, 1, 0), 1); /* for good */
     close(edges);
+    check_ok(exitbus_unsubscribe(sub));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* ----------------------------------------------------------------------------------- sections */
+
+/* Receives inside a section get what is there, and never wait for what is not. */
+static void receive_inside(void (*enter)(void), void (*leave)(void))
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_all());
+    struct exitbus_subscription *one = subscribe(bus, exitbus_topic_pid(1));
+    struct exitbus_event event;
+    uint64_t discarded = 0;
+    enter();
+    check_equal(exitbus_receive(all, &event, -1), -EDEADLK);
+    check_equal(exitbus_receive(one, &event, INT64_MAX), -EDEADLK);
+    check_equal(exitbus_receive_batch(one, &event, 1, -1), -EDEADLK);
+    check_equal(exitbus_receive_pid(one, 1, &event, NULL, -1), -EDEADLK);
+    check_equal(exitbus_receive(all, &event, 0), -EAGAIN);
+    check_equal(stats_of(bus).sleeping_receivers, 0);
+    check_ok(exitbus_publish_pid(bus, 1, 7));
+    check_ok(exitbus_publish_pid(bus, 2, 8));
+    check_equal(exitbus_receive(all, &event, -1), 0);
+    check_equal(event.exit_code, 7);
+    check_equal(exitbus_receive_pid(one, 1, &event, NULL, -1), 0);
+    check_equal(event.exit_code, 7);
+    check_equal(exitbus_receive_pid(all, 3, &event, &discarded, -1), -EDEADLK);
+    check_equal(discarded, 1);
+    leave();
+    check_equal(exitbus_receive(all, &event, 1), -ETIMEDOUT);
+    check_ok(exitbus_unsubscribe(one));
+    enter();
+    check_ok(exitbus_subscription_ref(all));
+    check_ok(exitbus_unsubscribe(all));
+    check_equal(exitbus_receive(all, &event, -1), -ESHUTDOWN);
+    check_ok(exitbus_subscription_unref(all));
+    leave();
+    check_ok(exitbus_destroy(bus));
+}
+
+static void host_enter(void)
+{
+    urcu_bp_read_lock();
+}
+
+static void host_leave(void)
+{
+    urcu_bp_read_unlock();
+}
+
+static void host_enter_twice(void)
+{
+    urcu_bp_read_lock();
+    urcu_bp_read_lock();
+}
+
+static void host_leave_twice(void)
+{
+    urcu_bp_read_unlock();
+    urcu_bp_read_unlock();
+}
+
+static void library_enter(void)
+{
+    reclaim_enter();
+}
+
+static void library_leave(void)
+{
+    reclaim_leave();
+}
+
+TEST(core_edges, receive_in_section)
+{
+    receive_inside(host_enter, host_leave);
+    receive_inside(host_enter_twice, host_leave_twice);
+    receive_inside(library_enter, library_leave);
+}
+
+/* A thread that has a record in liburcu, and one without any record, are not taken for inside. */
+static void *receive_outside(void *sub)
+{
+    struct exitbus_event event;
+    must_equal(exitbus_receive(sub, &event, 1), -ETIMEDOUT);
+    urcu_bp_read_lock();
+    urcu_bp_read_unlock();
+    must_equal(exitbus_receive(sub, &event, 1), -ETIMEDOUT);
+    return NULL;
+}
+
+TEST(core_edges, receive_outside_a_section)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *sub = subscribe(bus, exitbus_topic_all());
+    thread_join(thread_start(receive_outside, sub));
     check_ok(exitbus_unsubscribe(sub));
     check_ok(exitbus_destroy(bus));
 }

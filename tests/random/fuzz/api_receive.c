@@ -17,7 +17,9 @@ static int64_t input_timeout(const struct subscriber *subscriber)
 /* What the specification says, as this timeout puts it. */
 static ssize_t with_timeout(ssize_t result, int64_t timeout_ns)
 {
-    return result == -EAGAIN && timeout_ns != 0 ? -ETIMEDOUT : result;
+    if (result != -EAGAIN || timeout_ns == 0)
+        return result;
+    return scene.sections > 0 ? -EDEADLK : -ETIMEDOUT;
 }
 
 /* An event that is ordered may be waiting for memory: the bus says so. */

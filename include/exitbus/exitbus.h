@@ -145,17 +145,25 @@ struct exitbus_options {
 EXITBUS_API int exitbus_create(struct exitbus **bus, const struct exitbus_options *options);
 
 /*
- * Close the bus and every subscription on it. Blocked receivers wake with -ESHUTDOWN, and later
- * publishes and subscribes fail with it. Subscriptions stay valid (closed) until their owners
- * unsubscribe; the memory goes with the last of them. NULL is a no-op.
+ * Close the bus and every subscription on it. Blocked receivers wake with -ESHUTDOWN. Subscriptions
+ * stay valid (closed) until their owners unsubscribe; the memory goes with the last of them. NULL
+ * is a no-op.
  *   - Reapers of the bus must have been stopped before.
- *   - A publish that has begun is let finish.
- *   - A spawn that has begun is let finish: its child runs, its subscription is closed, and nothing
- *     collects its exit.
- * Context: not inside a read-side section. Blocks for a grace period (about 20 ms).
+ *   - Publishes, and all other calls with this handle, must have returned before this is called,
+ *     and none may be made after it: a call that has only just begun can't be seen here.
+ *   - Two kinds of calls may still be made at any time. They do their work, or say -ESHUTDOWN. One
+ *     is a call by a thread that holds a subscription of the bus, or a reference to one, from
+ *     before the destroy until its call has returned. The other is made inside the caller's own
+ *     read-side section, if that was entered before the destroy (not in a forked child, and not
+ *     where membarrier is refused).
+ *   - A spawn of theirs that is in progress is let finish: its child runs, its subscription is
+ *     closed, and nothing collects its exit.
+ * Context: not inside a read-side section. Blocks for a grace period (about 20 ms), and until the
+ * read-side sections that were entered before it have ended.
  * Errors: -ESTALE; -EDEADLK inside a read-side section; -EBUSY a reaper of this bus still runs;
- * -EPERM for exitbus_default(). -EBADF, though the bus is destroyed and the handle spent: the host
- * had closed descriptors of the reaper that exitbus_spawn() had started.
+ * -ESHUTDOWN destroyed before; -EPERM for exitbus_default(). -EBADF, though the bus is destroyed
+ * and the handle spent: the host had closed descriptors of the reaper that exitbus_spawn() had
+ * started.
  */
 EXITBUS_API int exitbus_destroy(struct exitbus *bus);
 

@@ -4,7 +4,8 @@
  *
  * Why the end is right
  *  1. bus_destroy() runs behind the store of `closed`. It closes what is in the registry, and waits
- *     for a grace period. After that no publish is in progress.
+ *     for a grace period. After that no thread is in a section of a publish. A thread that may be
+ *     on its way into one keeps the bus: see 3, and exitbus_destroy() in the header.
  *  2. A subscribe links its subscription, and then looks at `closed`. So a subscription that comes
  *     while the bus ends is closed by one of the two.
  *  3. The memory goes with the last reference (the handle's, or a subscription's), once no reclaim

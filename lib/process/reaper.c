@@ -241,7 +241,7 @@ int reaper_stop(struct exitbus_reaper *reaper)
 int reaper_bus_close(struct exitbus *bus, int *lost)
 {
     pthread_mutex_lock(&reaper_lock);
-    int result = bus->explicit_reapers > 0 ? -EBUSY : 0;
+    int result = bus_closed(bus) ? -ESHUTDOWN : bus->explicit_reapers > 0 ? -EBUSY : 0;
     if (result == 0) {
         store_seq_cst(&bus->core.closed, true);
         *lost = implicit_stop(bus);

@@ -52,7 +52,7 @@ void reaper_set_release(struct exitbus *bus, struct watch_set *set);
 /*
  * Close the bus, stop its implicit reaper, and drop spawn's children: the first step of
  * exitbus_destroy(). *lost is 0, or the -errno by which the implicit reaper has failed.
- * Returns 0; or -EBUSY, with nothing done, while a reaper of the user's runs.
+ * Returns 0; or, with nothing done, -EBUSY while a reaper of the user's runs, or -ESHUTDOWN.
  */
 int reaper_bus_close(struct exitbus *bus, int *lost);
 

@@ -3,13 +3,16 @@
  * The edges of the bus itself: receivers beside stopped threads, inside sections and without
  * memory, and the end of a bus. Each test has the name of a fault that the bus once had.
  */
-#include "memory/reclaim.h"
+#include "bus/bus.h"
+#include "support/allocator.h"
 #include "support/events.h"
 #include "support/halt.h"
 #include "support/harness.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <urcu-bp.h>
 
 /* --------------------------------------------------------------------------------- receivers */
@@ -246,4 +249,128 @@ TEST(core_edges, receive_outside_a_section)
     thread_join(thread_start(receive_outside, sub));
     check_ok(exitbus_unsubscribe(sub));
     check_ok(exitbus_destroy(bus));
+}
+
+/* ---------------------------------------------------------------------------- end of the bus */
+
+/*
+ * A publisher that is stopped before it has looked at the bus: by the page fault on its argument.
+ */
+enum { PAGE_BYTES = 1 << 16 }; /* a multiple of every page size */
+static char *argument;
+static sem_t at_argument, past_argument;
+
+static void hold_up(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    (void)context;
+    char *at = info->si_addr;
+    must(at >= argument && at < argument + PAGE_BYTES);
+    sem_post(&at_argument);
+    halt_wait(&past_argument);
+    must_equal(mprotect(argument, PAGE_BYTES, PROT_READ | PROT_WRITE), 0);
+}
+
+static void argument_begin(void)
+{
+    sem_init(&at_argument, 0, 0);
+    sem_init(&past_argument, 0, 0);
+    argument = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(argument != MAP_FAILED);
+    argument[0] = 'c';
+    struct sigaction action = {.sa_sigaction = hold_up, .sa_flags = SA_SIGINFO};
+    must_equal(sigaction(SIGSEGV, &action, NULL), 0);
+    must_equal(mprotect(argument, PAGE_BYTES, PROT_NONE), 0);
+}
+
+struct late {
+    struct account account;
+    struct exitbus *bus;
+    struct exitbus_subscription *held;
+};
+
+/* Everything that can be called with the handle of a destroyed bus that a subscription keeps. */
+static void call_destroyed(struct exitbus *bus)
+{
+    struct exitbus_event event = pid_event(1);
+    struct exitbus_subscription *sub;
+    struct exitbus_reaper *reaper;
+    struct exitbus_stats stats;
+    char *argv[] = {"true", NULL};
+    struct exitbus_spawn_options spawn = {.argv = argv, .flags = EXITBUS_SPAWN_SEARCH_PATH};
+    struct exitbus_reaper_options watched = {.mode = EXITBUS_REAPER_WATCHED};
+    pid_t pid;
+    must_equal(exitbus_publish(bus, &event, NULL), -ESHUTDOWN);
+    must_equal(exitbus_publish_batch(bus, &event, 1, NULL), -ESHUTDOWN);
+    must_equal(exitbus_publish_pid(bus, 1, 0), -ESHUTDOWN);
+    must_equal(exitbus_publish_wait(bus, 1, 0, NULL), -ESHUTDOWN);
+    for (uint32_t flags = 0; flags <= EXITBUS_SUBSCRIBE_ONE_SHOT; flags++) {
+        must_equal(exitbus_subscribe(bus, exitbus_topic_all(), flags, &sub), -ESHUTDOWN);
+        must_equal(exitbus_subscribe(bus, exitbus_topic_pid(1), flags, &sub), -ESHUTDOWN);
+    }
+    must_equal(exitbus_spawn(bus, &spawn, &pid, &sub), -ESHUTDOWN);
+    must_equal(exitbus_reaper_start(bus, &watched, &reaper), -ESHUTDOWN);
+    must_equal(exitbus_stats(bus, &stats), 0);
+    must_equal(exitbus_destroy(bus), -ESHUTDOWN);
+}
+
+static void *publish_late(void *of)
+{
+    struct late *late = of;
+    must_equal(exitbus_publish_exec(late->bus, argument, "", 0), -ESHUTDOWN);
+    call_destroyed(late->bus);
+    must_equal(exitbus_subscription_unref(late->held), 0);
+    return NULL;
+}
+
+/* The publisher holds a reference to a subscription: so the bus is there when it goes on. */
+TEST(core_edges, destroy_races_publish)
+{
+    static struct late late;
+    account_init(&late.account);
+    late.bus = account_bus(&late.account);
+    late.held = subscribe(late.bus, exitbus_topic_pid(2));
+    check_ok(exitbus_subscription_ref(late.held));
+    argument_begin();
+    pthread_t publisher = thread_start(publish_late, &late);
+    halt_wait(&at_argument);
+    check_ok(exitbus_unsubscribe(late.held));
+    check_ok(exitbus_destroy(late.bus));
+    check(atomic_load(&late.account.blocks) > 0);
+    sem_post(&past_argument);
+    thread_join(publisher);
+    account_await_empty(&late.account);
+}
+
+static void *publish_in_section(void *of)
+{
+    struct late *late = of;
+    urcu_bp_read_lock();
+    must_equal(exitbus_publish_exec(late->bus, argument, "", 0), -ESHUTDOWN);
+    must(atomic_load(&late->account.blocks) > 0);
+    urcu_bp_read_unlock();
+    return NULL;
+}
+
+static void *destroy(void *bus)
+{
+    must_equal(exitbus_destroy(bus), 0);
+    return NULL;
+}
+
+/* The publisher is in a read-side section of its own since before: destroy waits for its end. */
+TEST(core_edges, destroy_races_publish_in_a_section)
+{
+    static struct late late;
+    account_init(&late.account);
+    late.bus = account_bus(&late.account);
+    argument_begin();
+    pthread_t publisher = thread_start(publish_in_section, &late);
+    halt_wait(&at_argument);
+    pthread_t destroyer = thread_start(destroy, late.bus);
+    await(bus_closed(late.bus));
+    sem_post(&past_argument);
+    thread_join(publisher);
+    thread_join(destroyer);
+    account_await_empty(&late.account);
 }

@@ -343,9 +343,10 @@ EXITBUS_API int exitbus_subscription_unref(struct exitbus_subscription *subscrip
  * there a call returns what is there, and does not wait for what is not.
  * Errors: -EINVAL; -ESTALE; -EAGAIN no event now (timeout 0); -ETIMEDOUT no event in time; -EDEADLK
  * no event now, and the call is made inside a read-side section (any other timeout); -ESHUTDOWN
- * closed by unsubscribe, by destroy, or because a one-shot has had its event; -ENOMEM an
- * event lacks memory to be queued, here or before one that is for here. Free some and try again:
- * receivers wake for that, and descriptors are readable.
+ * closed by unsubscribe, by destroy, or because a one-shot has had its event; -ENOMEM (timeout 0)
+ * an event lacks memory to be queued, here or before one that is for here: free some and try again.
+ * A call that may wait goes on waiting instead, and tries again by itself. So a loop that waits for
+ * ever ends with -ESHUTDOWN, or with an error that is the caller's.
  */
 EXITBUS_API int exitbus_receive(struct exitbus_subscription *subscription,
                                 struct exitbus_event *event, int64_t timeout_ns);
@@ -387,7 +388,8 @@ EXITBUS_API int exitbus_receive_pid(struct exitbus_subscription *subscription, p
  *
  * Errors of such a receive: -EAGAIN, wait. -ESHUTDOWN, it is over (or a one-shot has had its
  * event): the descriptor stays readable, so take it out of the loop. -ENOMEM, try again after a
- * while: a level-triggered loop finds it readable, and the next publish makes an edge.
+ * while: a level-triggered loop finds it readable. An edge-triggered one waits with a timeout,
+ * since only an event makes an edge.
  *
  * Made at the first call, owned by the subscription. To end, first take it out of the loop, then
  * unsubscribe: the last reference closes it, mostly at once, and its number may be reused then.

@@ -23,7 +23,8 @@
  *  4. A copy of a slot is whole if the turn is open after it, because each newer word in it carries
  *     the end of the turn with it.
  *  5. The note of a stalled turn stays until that turn is done or a later one is noted. A receiver
- *     that waits for an event of the turn is woken behind the note, and looks.
+ *     that waits for an event of the turn is woken behind the note, and looks. While there is a
+ *     note it sleeps for a limited time only, and then tries to finish the turn.
  *
  * It relies on queue_append() for appending an event twice without effect, and on epoch.h for
  * handing on a number together with what its last owner wrote.
@@ -312,6 +313,8 @@ static bool turn_mark_helped(struct order *order, uint64_t word)
 /*
  * Note that a turn lacks memory, and wake the receivers that wait for its events. Each thread that
  * finds the turn so wakes them, because the first one may be stopped between the note and the wake.
+ * Once a thread has woken them all, no thread does so again: a receiver that goes to sleep later
+ * sees the note, and tries again by itself. (An older word in `woken` costs another wake-up.)
  */
 static void turn_stall(struct order *order, uint64_t word)
 {
@@ -319,10 +322,14 @@ static void turn_stall(struct order *order, uint64_t word)
     /* Release; pairs with order_finish_stalled(). */
     while (word_seq(noted) <= word_seq(word) && !cas_weak_release(&order->stalled, &noted, word))
         continue;
+    /* Relaxed: nothing is read that the thread which has stored it wrote. */
+    if (load_relaxed(&order->woken) == word)
+        return;
     /* The note before the look for sleepers; pairs with barrier_heavy() in wakeup_announce(). */
     fence_seq_cst();
     probe(PROBE_ORDER_STALLED);
     (void)turn_walk(order, word, true);
+    store_relaxed(&order->woken, word);
 }
 
 /* Finish a turn that was left open. Returns 0; or -ENOMEM: it stays open. */

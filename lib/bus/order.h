@@ -34,6 +34,7 @@ struct order {
     void *context;
     struct memory *memory;
     _Atomic uint64_t stalled; /* word of a turn that lacked memory, 0: none; by the threads in it */
+    _Atomic uint64_t woken;   /* word of a stalled turn whose receivers were woken; likewise */
     _Atomic uint64_t helped;  /* turns that helpers have finished; written by helpers */
     _Atomic(struct slot *) chunks[ORDER_CHUNKS];
 };

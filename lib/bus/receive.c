@@ -2,6 +2,10 @@
 /*
  * Receiving: try, and sleep while there is nothing. subscription.h says what the functions promise;
  * queue/event_count.c and queue/event_fd.c argue why no wake-up is lost.
+ *
+ * A receive that may wait never says -ENOMEM. While some event lacks memory it naps, and tries to
+ * finish that event after each nap: no thread may come to do so, and nothing tells that there is
+ * memory. It is announced meanwhile, so an event that comes ends the nap.
  */
 #include "base/sys.h"
 #include "bus/subscription.h"
@@ -107,6 +111,10 @@ static ssize_t try_receive_section(struct exitbus_subscription *sub, struct exit
     return count;
 }
 
+/* Lengths of naps: doubled from the first to the second, as those of the reaper. */
+#define NAP_FIRST_NS 10000000
+#define NAP_MAX_NS 1000000000
+
 static int64_t deadline_after(int64_t timeout_ns)
 {
     if (timeout_ns <= 0) /* for ever, or no wait at all */
@@ -123,28 +131,54 @@ static void sleepers_add(struct exitbus_subscription *sub, uint32_t change)
         fetch_add_relaxed(&sub->channel->sleepers, change);
 }
 
-/* Sleep until there is something, or until the deadline. Context: blocks; with a reference. */
-static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus_event *events,
-                                size_t capacity, int64_t deadline_ns)
+/* Returns whether there is nothing to return yet. */
+static bool must_wait(ssize_t count)
+{
+    return count == -EAGAIN || count == -ENOMEM;
+}
+
+/* Returns when to try again: at the deadline, or after a nap while an event lacks memory. */
+static int64_t wait_until(ssize_t count, int64_t *nap_ns, int64_t deadline_ns)
+{
+    if (likely(count != -ENOMEM)) {
+        *nap_ns = NAP_FIRST_NS;
+        return deadline_ns;
+    }
+    int64_t nap_end_ns = deadline_after(*nap_ns);
+    *nap_ns = *nap_ns < NAP_MAX_NS / 2 ? *nap_ns * 2 : NAP_MAX_NS;
+    return nap_end_ns < deadline_ns ? nap_end_ns : deadline_ns;
+}
+
+/* Sleep in `epoch`. Returns whether the deadline has passed; INT64_MAX: there is none. */
+static bool sleep_until(_Atomic uint32_t *futex, uint32_t epoch, uint32_t bits, int64_t deadline_ns)
 {
     struct timespec deadline = {.tv_sec = deadline_ns / NS_PER_S,
                                 .tv_nsec = deadline_ns % NS_PER_S};
     const struct timespec *until = deadline_ns == INT64_MAX ? NULL : &deadline;
+    return wakeup_sleep(futex, epoch, bits, until) == -ETIMEDOUT;
+}
+
+/* Sleep until there is something, or until the deadline. Context: blocks; with a reference. */
+static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus_event *events,
+                                size_t capacity, int64_t deadline_ns)
+{
     _Atomic uint32_t *futex = subscription_epoch(sub);
     uint32_t bits = subscription_wake_bits(sub);
+    int64_t nap_ns = NAP_FIRST_NS;
     ssize_t count;
     sleepers_add(sub, 1);
     for (;;) {
         uint32_t epoch = wakeup_announce(subscription_wake_publisher(sub), futex);
         count = try_receive_section(sub, events, capacity);
-        if (count != -EAGAIN)
+        if (!must_wait(count))
             break;
-        bool timed_out = wakeup_sleep(futex, epoch, bits, until) == -ETIMEDOUT;
+        int64_t until_ns = wait_until(count, &nap_ns, deadline_ns);
+        bool timed_out = sleep_until(futex, epoch, bits, until_ns) && until_ns == deadline_ns;
         /* Before the next announcement, which interrupts the core of the thread that woke us. */
         count = try_receive_section(sub, events, capacity);
-        if (count == -EAGAIN && timed_out)
+        if (must_wait(count) && timed_out)
             count = -ETIMEDOUT;
-        if (count != -EAGAIN)
+        if (!must_wait(count))
             break;
     }
     sleepers_add(sub, (uint32_t)-1);
@@ -156,7 +190,7 @@ static ssize_t receive_until(struct exitbus_subscription *sub, struct exitbus_ev
 {
     reclaim_enter();
     ssize_t count = try_receive(sub, events, capacity, false);
-    if (likely(count != -EAGAIN) || !wait) {
+    if (likely(!must_wait(count)) || !wait) {
         reclaim_leave();
         return count;
     }

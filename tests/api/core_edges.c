@@ -251,6 +251,107 @@ TEST(core_edges, receive_outside_a_section)
     check_ok(exitbus_destroy(bus));
 }
 
+/* ------------------------------------------------------------------------------------- memory */
+
+/* A bus of which one more event of pid 1 lacks memory. */
+struct lacking {
+    struct account account;
+    struct exitbus *bus;
+    struct exitbus_subscription *sub;
+    _Atomic unsigned events;
+    int end; /* what the loop has ended with */
+};
+
+/* The loop of the guide. */
+static void *receive_all(void *of)
+{
+    struct lacking *lacking = of;
+    struct exitbus_event event;
+    while ((lacking->end = exitbus_receive(lacking->sub, &event, -1)) == 0)
+        atomic_fetch_add(&lacking->events, 1);
+    return NULL;
+}
+
+static void lacking_begin(struct lacking *lacking)
+{
+    account_init(&lacking->account);
+    lacking->bus = account_bus(&lacking->account);
+    lacking->sub = subscribe(lacking->bus, exitbus_topic_pid(1));
+    check_ok(exitbus_publish_pid(lacking->bus, 1, 0));
+}
+
+/* Tries to get memory that were made in vain. */
+static size_t refused(const struct lacking *lacking)
+{
+    return atomic_load(&lacking->account.refused);
+}
+
+static void await_refused(const struct lacking *lacking)
+{
+    size_t before = refused(lacking);
+    await(refused(lacking) > before);
+}
+
+/*
+ * An event lacks memory. A receive that waits goes on waiting, and tries again by itself: the event
+ * comes when there is memory, though no thread publishes.
+ */
+TEST(core_edges, loop_ends_on_enomem)
+{
+    static struct lacking lacking;
+    struct exitbus_event event;
+    lacking_begin(&lacking);
+    struct exitbus_subscription *other = subscribe(lacking.bus, exitbus_topic_pid(2));
+    check_ok(exitbus_subscription_ref(lacking.sub));
+    pthread_t loop = thread_start(receive_all, &lacking);
+    await(atomic_load(&lacking.events) == 1 && stats_of(lacking.bus).sleeping_receivers == 1);
+    atomic_store(&lacking.account.refuse, true);
+    check_ok(exitbus_publish_pid(lacking.bus, 1, 0));
+    for (int i = 0; i < 3; i++)
+        await_refused(&lacking);
+    check_equal(exitbus_receive(other, &event, 0), -ENOMEM);
+    check_equal(exitbus_receive(other, &event, 1), -ETIMEDOUT);
+    check_equal(exitbus_publish_pid(lacking.bus, 2, 0), -ENOMEM);
+    check_equal(stats_of(lacking.bus).sleeping_receivers, 1);
+    check_equal(atomic_load(&lacking.events), 1);
+    atomic_store(&lacking.account.refuse, false);
+    await(atomic_load(&lacking.events) == 2);
+    check_equal(exitbus_receive(other, &event, 0), -EAGAIN); /* nothing is lacking any more */
+    check_ok(exitbus_unsubscribe(lacking.sub));
+    thread_join(loop);
+    check_equal(lacking.end, -ESHUTDOWN);
+    check_ok(exitbus_subscription_unref(lacking.sub));
+    check_ok(exitbus_unsubscribe(other));
+    check_ok(exitbus_destroy(lacking.bus));
+    account_await_empty(&lacking.account);
+}
+
+/* Receivers that wait for memory do not wake one another: each tries in its own time. */
+TEST(core_edges, waiting_for_memory_is_quiet)
+{
+    static struct lacking lacking;
+    struct exitbus_event event;
+    lacking_begin(&lacking);
+    pthread_t loop = thread_start(receive_all, &lacking);
+    await(atomic_load(&lacking.events) == 1 && stats_of(lacking.bus).sleeping_receivers == 1);
+    atomic_store(&lacking.account.refuse, true);
+    check_ok(exitbus_publish_pid(lacking.bus, 1, 0)); /* has woken the loop */
+    await_refused(&lacking);
+    await_refused(&lacking); /* it is announced again */
+    uint32_t epoch = atomic_load(&lacking.sub->wake_receiver.epoch);
+    for (int i = 0; i < 3; i++)
+        check_equal(exitbus_publish_pid(lacking.bus, 1, 0), -ENOMEM);
+    check_equal(exitbus_receive(lacking.sub, &event, 0), -ENOMEM);
+    check_equal(exitbus_receive(lacking.sub, &event, 1), -ETIMEDOUT);
+    await_refused(&lacking);
+    check_equal(atomic_load(&lacking.sub->wake_receiver.epoch), epoch);
+    check_ok(exitbus_destroy(lacking.bus));
+    thread_join(loop);
+    check_equal(lacking.end, -ESHUTDOWN);
+    check_ok(exitbus_unsubscribe(lacking.sub));
+    account_await_empty(&lacking.account);
+}
+
 /* ---------------------------------------------------------------------------- end of the bus */
 
 /*

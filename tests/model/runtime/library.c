@@ -215,11 +215,14 @@ static const void *place_of(const uint32_t *word, uint32_t bits)
 
 int sys_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, const struct timespec *deadline)
 {
-    (void)deadline;
     model_step();
     model_use(word);
     if (*word != value) /* the kernel reads what is there */
         return -EAGAIN;
+    if (deadline) { /* it may pass at any time: here, as soon as the other threads pause */
+        model_pause();
+        return -ETIMEDOUT;
+    }
     model_sleep(place_of(word, bits));
     return 0;
 }

@@ -22,10 +22,11 @@ static ssize_t with_timeout(ssize_t result, int64_t timeout_ns)
     return scene.sections > 0 ? -EDEADLK : -ETIMEDOUT;
 }
 
-/* An event that is ordered may be waiting for memory: the bus says so. */
-static bool excused(ssize_t result)
+/* An event that is ordered may be waiting for memory: a try says so, and a wait ends without. */
+static bool excused(ssize_t result, int64_t timeout_ns)
 {
-    return result == -ENOMEM && scene.stalled && refusing();
+    return result == (timeout_ns == 0 ? -ENOMEM : with_timeout(-EAGAIN, timeout_ns)) &&
+           scene.stalled && refusing();
 }
 
 static void received(uint64_t seq, const struct exitbus_event *event)
@@ -55,7 +56,7 @@ void receive(struct subscriber *subscriber, size_t capacity, int64_t timeout_ns)
     size_t count = result > 0 ? (size_t)result : 0;
     must(count <= capacity);
     must_be_untouched(events[count]);
-    if (excused(result))
+    if (excused(result, timeout_ns))
         return;
     if (result > 0) /* "up to" capacity: it may stop where a segment ends */
         capacity = count;
@@ -111,7 +112,7 @@ void do_wait_pid(void)
         return;
     }
     /* How many it has dropped before can't be known then. */
-    if (excused(result) || (scene.stalled && result == -ETIMEDOUT)) {
+    if (excused(result, timeout_ns) || (scene.stalled && result == -ETIMEDOUT)) {
         unsubscribe(subscriber);
         return;
     }

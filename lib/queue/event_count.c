@@ -22,7 +22,8 @@
  * 4. So slept_epoch < woken_epoch means that no thread is to be woken. A burst costs one system
  *    call, not one for each event until the sleeper runs.
  * 5. A publisher stopped before step 3 makes the others wake once more, and nothing else.
- * 6. All sleepers are woken, because a single chosen one might be stopped for ever before its take.
+ * 6. All sleepers are woken, because a single chosen one might be stopped for ever before its take:
+ *    docs/design.md, "Why all sleepers are woken".
  */
 #include "queue/event_count.h"
 #include "base/sys.h"

@@ -155,6 +155,43 @@ TEST(core_edges, one_shot_sleeper_in_a_loop)
     check_ok(exitbus_destroy(bus));
 }
 
+/* -------------------------------------------------------------------------------------- herds */
+
+/*
+ * Many sleep on one subscription, and an event comes. All that an event has woken are stopped
+ * before they look, but for the one that went to sleep first, or last: that one gets the event,
+ * though no thread publishes any more. So no fewer than all may be woken.
+ */
+static void herd(struct exitbus_topic topic, unsigned awake)
+{
+    enum { HERD = 8 };
+    struct receiver receivers[HERD];
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *sub = subscribe(bus, topic);
+    check_ok(exitbus_subscription_ref(sub));
+    for (unsigned i = 0; i < HERD; i++) {
+        receiver_start(&receivers[i], sub, -1, i == awake ? PROBE_COUNT : PROBE_RECEIVE_WOKEN);
+        receiver_await_sleep(&receivers[i]);
+    }
+    check_ok(exitbus_publish_pid(bus, 1, 0));
+    check_equal(receiver_end(&receivers[awake]), 0);
+    check_ok(exitbus_unsubscribe(sub));
+    for (unsigned i = 0; i < HERD; i++)
+        if (i != awake)
+            check_equal(receiver_end(&receivers[i]), -ESHUTDOWN);
+    check_ok(exitbus_subscription_unref(sub));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(core_edges, herd)
+{
+    halt_hook_set();
+    for (unsigned awake = 0; awake < 8; awake += 7) {
+        herd(exitbus_topic_all(), awake);
+        herd(exitbus_topic_pid(1), awake);
+    }
+}
+
 /* ----------------------------------------------------------------------------------- sections */
 
 /* Receives inside a section get what is there, and never wait for what is not. */

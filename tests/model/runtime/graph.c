@@ -303,10 +303,12 @@ static void add_edges_at(int location)
 {
     for (int i = 0; i < graph->node_count; i++)
         graph->reaches[i] = reach_of(&graph->nodes[i], location);
+    /* From a node to itself, too: a barrier is a fence of several threads. A thread that reads
+     * behind it misses nothing that another thread has read or written ahead of it. */
     for (int from = 0; from < graph->node_count; from++)
         for (int to = 0; to < graph->node_count; to++)
-            if (from != to && goes_to(&graph->reaches[from], &graph->reaches[to],
-                                      graph->nodes[from].fence && graph->nodes[to].fence))
+            if (goes_to(&graph->reaches[from], &graph->reaches[to],
+                        graph->nodes[from].fence && graph->nodes[to].fence))
                 add_edge(graph->psc, from, to);
 }
 

@@ -3,29 +3,22 @@
 #include "api/check.h"
 #include "bus/bus.h"
 
-static int check_and_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
-                             uint64_t *seq)
-{
-    CHECK_GENERATION(&bus->core);
-    for (size_t i = 0; i < count; i++) {
-        int result = event_check(&events[i]);
-        if (result < 0)
-            return result;
-    }
-    return bus_publish(bus, events, count, seq);
-}
-
 int exitbus_publish(struct exitbus *bus, const struct exitbus_event *event, uint64_t *seq)
 {
     CHECK_ARGUMENTS(bus && event);
-    return check_and_publish(bus, event, 1, seq);
+    CHECK_GENERATION(&bus->core);
+    CHECK_ARGUMENTS(event_check(event) == 0);
+    return bus_publish(bus, event, 1, seq);
 }
 
 int exitbus_publish_batch(struct exitbus *bus, const struct exitbus_event *events, size_t count,
                           uint64_t *first_seq)
 {
     CHECK_ARGUMENTS(bus && events && count > 0 && count <= EXITBUS_BATCH_MAX);
-    return check_and_publish(bus, events, count, first_seq);
+    CHECK_GENERATION(&bus->core);
+    for (size_t i = 0; i < count; i++)
+        CHECK_ARGUMENTS(event_check(&events[i]) == 0);
+    return bus_publish(bus, events, count, first_seq);
 }
 
 int exitbus_publish_pid(struct exitbus *bus, pid_t pid, int exit_code)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A bus: its begin, its end, and publishing on it. The algorithms are in order.c and deliver.c.
+ * A bus: its begin and its end. The algorithms are in order.c and deliver.c.
  *
  * Why the end is right
  *  1. bus_destroy() runs behind the store of `closed`. It closes what is in the registry, and waits
@@ -82,19 +82,4 @@ void bus_destroy(struct exitbus *bus)
     memory_stop_trimming(&core->memory);
     memory_wait_callbacks(&core->memory);
     core_release(core);
-}
-
-/* ---------------------------------------------------------------------------------- publish */
-
-int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
-                uint64_t *seq)
-{
-    uint64_t first;
-    reclaim_enter();
-    int result =
-        bus_closed(bus) ? -ESHUTDOWN : order_publish(&bus->core.order, events, count, &first);
-    reclaim_leave();
-    if (result == 0 && seq)
-        *seq = first;
-    return result;
 }

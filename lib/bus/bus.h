@@ -45,7 +45,20 @@ void bus_destroy(struct exitbus *bus);
  * Publish events that event_check() has passed. Returns what exitbus_publish() returns, and sets
  * *seq likewise. Context: lock-free.
  */
-int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
-                uint64_t *seq);
+static inline int bus_publish(struct exitbus *bus, const struct exitbus_event *events, size_t count,
+                              uint64_t *seq)
+{
+    struct order *order = &bus->core.order;
+    reclaim_enter();
+    int64_t first = unlikely(bus_closed(bus)) ? -ESHUTDOWN
+                    : likely(count == 1)      ? order_publish(order, events)
+                                              : order_publish_batch(order, events, count);
+    reclaim_leave();
+    if (unlikely(first < 0))
+        return (int)first;
+    if (seq)
+        *seq = (uint64_t)first;
+    return 0;
+}
 
 #endif

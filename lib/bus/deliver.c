@@ -66,13 +66,14 @@ static inline int deliver_one(struct bus_core *core, struct exitbus_subscription
     return result;
 }
 
-static int deliver_list(struct bus_core *core, registry_list *list, uint64_t seq,
-                        const struct record *record)
+static __attribute__((noinline)) int deliver_nodes(struct bus_core *core, registry_list *list,
+                                                   struct registry_node *node, uint64_t seq,
+                                                   const struct record *record)
 {
     int result = 0;
     bool spent = false;
     struct registry_node *next;
-    for (struct registry_node *node = registry_first(list); node; node = next) {
+    for (; node; node = next) {
         next = registry_next(node);
         if (next) /* fetched while this one is written */
             queue_prefetch(&subscription_of_node(next)->tail);
@@ -84,7 +85,15 @@ static int deliver_list(struct bus_core *core, registry_list *list, uint64_t seq
     return result;
 }
 
-static int deliver_pid(struct bus_core *core, pid_t pid, uint64_t seq, const struct record *record)
+static inline int deliver_list(struct bus_core *core, registry_list *list, uint64_t seq,
+                               const struct record *record)
+{
+    struct registry_node *node = registry_first(list);
+    return likely(!node) ? 0 : deliver_nodes(core, list, node, seq, record);
+}
+
+static __attribute__((noinline)) int deliver_pid(struct bus_core *core, pid_t pid, uint64_t seq,
+                                                 const struct record *record)
 {
     int result = 0;
     bool spent = false;
@@ -133,28 +142,35 @@ static inline int deliver_channel(struct bus_core *core, _Atomic(struct channel 
     return channel ? channel_deliver(core, channel, seq, record) : 0;
 }
 
+/* Deliver to those subscriptions that only exec events match. Returns 0 or -ENOMEM. */
+static __attribute__((noinline)) int deliver_exec(struct bus_core *core, uint64_t seq,
+                                                  const struct record *record)
+{
+    struct registry *registry = &core->registry;
+    struct record_key key = record_key(record);
+    int result = deliver_channel(core, &registry->any_exec_channel, seq, record);
+    result |= deliver_list(core, &registry->any_exec, seq, record);
+    if (registry_has(&registry->containers) || registry_has(&registry->execs)) {
+        uint64_t hash =
+            topic_hash_container(&registry->key, key.container_id, key.container_id_size);
+        result |= deliver_ids(core, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
+        hash = topic_hash_exec(&registry->key, hash, key.exec_id, key.exec_id_size);
+        result |= deliver_ids(core, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
+    }
+    return result;
+}
+
 int core_deliver(void *context, uint64_t seq, const struct record *record)
 {
     struct bus_core *core = context;
     struct registry *registry = &core->registry;
-    struct record_key key = record_key(record);
     int result = deliver_channel(core, &registry->all_channel, seq, record);
-    int next = deliver_list(core, &registry->all, seq, record);
-    if (key.kind == EXITBUS_EVENT_PID) {
-        next |= deliver_channel(core, &registry->any_pid_channel, seq, record);
-        next |= deliver_list(core, &registry->any_pid, seq, record);
-        if (registry_has(&registry->pids))
-            next |= deliver_pid(core, key.pid, seq, record);
-        return result | next;
-    }
-    next |= deliver_channel(core, &registry->any_exec_channel, seq, record);
-    next |= deliver_list(core, &registry->any_exec, seq, record);
-    if (registry_has(&registry->containers) || registry_has(&registry->execs)) {
-        uint64_t hash =
-            topic_hash_container(&registry->key, key.container_id, key.container_id_size);
-        next |= deliver_ids(core, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
-        hash = topic_hash_exec(&registry->key, hash, key.exec_id, key.exec_id_size);
-        next |= deliver_ids(core, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);
-    }
-    return result | next; /* each is 0 or -ENOMEM */
+    result |= deliver_list(core, &registry->all, seq, record); /* each is 0 or -ENOMEM */
+    if (unlikely(!record_is_pid(record)))
+        return result | deliver_exec(core, seq, record);
+    result |= deliver_channel(core, &registry->any_pid_channel, seq, record);
+    result |= deliver_list(core, &registry->any_pid, seq, record);
+    if (registry_has(&registry->pids))
+        result |= deliver_pid(core, record_pid(record), seq, record);
+    return result;
 }

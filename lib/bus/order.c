@@ -11,8 +11,9 @@
  *     and are delivered: by this thread, or by the next publisher.
  *   - The publisher delivers its events, and notes in the slot that the turn is done. A helper
  *     delivers them from the slot, and sets the done bit of the word.
- *   - A thread has a slot of its own, by its number (epoch.h). A thread without a number, or
- *     without memory for that slot, claims one of a few shared slots for each publish.
+ *   - A thread has a slot of its own, by its number (epoch.h). Its epoch record keeps where that
+ *     slot is, for one bus at a time. A thread without a number, or without memory for that slot,
+ *     claims one of a few shared slots for each publish.
  *   - A turn that lacks memory for some queue stays open, and `stalled` holds its word.
  *
  * Why it is right
@@ -156,20 +157,33 @@ static int slot_claim(struct order *order, uint32_t *index, struct slot **slot)
     return -EAGAIN;
 }
 
-/* Find the slot of this thread for this publish. Returns 0, -EAGAIN or -ENOMEM. */
-static inline int slot_get(struct order *order, uint32_t *index, struct slot **slot)
+/* Find the slot of this thread by its number. */
+static __attribute__((noinline)) int slot_find(struct order *order, uint32_t *index,
+                                               struct slot **slot)
 {
     uint32_t number = ORDER_THREAD_NUMBER();
-    if (likely(number < ORDER_SLOTS_MAX - ORDER_SHARED_SLOTS)) {
+    if (number < ORDER_SLOTS_MAX - ORDER_SHARED_SLOTS) {
         *index = ORDER_SHARED_SLOTS + number;
         unsigned chunk = chunk_of(*index);
         struct slot *slots = chunk_get(order, chunk);
-        if (likely(slots)) {
+        if (slots) {
             *slot = slots + (*index - chunk_start(chunk));
+            epoch_keep(order->id, *slot);
             return 0;
         }
     }
     return slot_claim(order, index, slot);
+}
+
+/* Find the slot of this thread for this publish. Returns 0, -EAGAIN or -ENOMEM. */
+static inline int slot_get(struct order *order, uint32_t *index, struct slot **slot)
+{
+    /* The slot of a number is the same for the bus's whole life, and the bus's id is no other's. */
+    *slot = epoch_kept(order->id);
+    if (unlikely(!*slot))
+        return slot_find(order, index, slot);
+    *index = ORDER_SHARED_SLOTS + epoch_number();
+    return 0;
 }
 
 static inline void slot_release(struct slot *slot, uint32_t index)
@@ -202,34 +216,50 @@ static void record_load(const struct shared_record *from, struct record *record)
         record->words[w] = load_acquire(&from->words[w]);
 }
 
-/* Describe a publish in its slot. If it has a single event, *only is then the record. */
-static int slot_fill(struct order *order, struct slot *slot, const struct exitbus_event *events,
-                     size_t count, struct record *only)
+/* Describe a batch in its slot. Returns 0 or -ENOMEM. */
+static __attribute__((noinline)) int slot_fill_batch(struct order *order, struct slot *slot,
+                                                     const struct exitbus_event *events,
+                                                     size_t count)
 {
-    struct shared_record *records = &slot->single;
-    if (count > 1) {
-        records = load_relaxed(&slot->batch);
-        if (!records) {
-            records = memory_map(order->memory, EXITBUS_BATCH_MAX * sizeof *records, CACHE_LINE);
-            if (!records)
-                return -ENOMEM;
-            store_relaxed(&slot->batch, records);
-        }
+    struct shared_record *records = load_relaxed(&slot->batch);
+    if (!records) {
+        records = memory_map(order->memory, EXITBUS_BATCH_MAX * sizeof *records, CACHE_LINE);
+        if (!records)
+            return -ENOMEM;
+        store_relaxed(&slot->batch, records);
     }
     /* Release; pairs with turn_walk(): `batch`, and the end of the turn before, are visible. */
     store_release(&slot->count, (uint32_t)count);
+    struct record record;
     for (size_t i = 0; i < count; i++)
-        record_store(&records[i], &events[i], only);
+        record_store(&records[i], &events[i], &record);
+    return 0;
+}
+
+/* Describe a publish in its slot. If it has a single event, *only is then the record. */
+static inline int slot_fill(struct order *order, struct slot *slot,
+                            const struct exitbus_event *events, size_t count, struct record *only)
+{
+    if (unlikely(count > 1))
+        return slot_fill_batch(order, slot, events, count);
+    /* Release; as in slot_fill_batch(). */
+    store_release(&slot->count, 1);
+    record_store(&slot->single, events, only);
     return 0;
 }
 
 /* ------------------------------------------------------------------------- distribute, help */
 
-static inline bool turn_done(struct order *order, uint64_t word)
+/* Returns whether a turn is done. Context: the word names `slot`. */
+static inline bool turn_done_in(const struct slot *slot, uint64_t word)
 {
     /* Acquire; pairs with turn_mark_done(). */
-    return word & WORD_DONE ||
-           load_acquire(&slot_at(order, word_slot(word))->done_seq) >= word_seq(word);
+    return word & WORD_DONE || load_acquire(&slot->done_seq) >= word_seq(word);
+}
+
+static inline bool turn_done(struct order *order, uint64_t word)
+{
+    return word & WORD_DONE || turn_done_in(slot_at(order, word_slot(word)), word);
 }
 
 /*
@@ -316,7 +346,7 @@ static bool turn_mark_helped(struct order *order, uint64_t word)
  * Once a thread has woken them all, no thread does so again: a receiver that goes to sleep later
  * sees the note, and tries again by itself. (An older word in `woken` costs another wake-up.)
  */
-static void turn_stall(struct order *order, uint64_t word)
+static __attribute__((noinline)) void turn_stall(struct order *order, uint64_t word)
 {
     uint64_t noted = load_relaxed(&order->stalled);
     /* Release; pairs with order_finish_stalled(). */
@@ -333,7 +363,7 @@ static void turn_stall(struct order *order, uint64_t word)
 }
 
 /* Finish a turn that was left open. Returns 0; or -ENOMEM: it stays open. */
-static int turn_help(struct order *order, uint64_t word)
+static __attribute__((noinline)) int turn_help(struct order *order, uint64_t word)
 {
     int result = turn_deliver(order, word);
     if (result < 0)
@@ -348,7 +378,7 @@ _Static_assert(HELP_AFTER_PAUSES > 0, "a helper acquires the turn while it waits
 /*
  * Wait a little for an open turn to end, then help. *word is then the latest. Returns 0 or -ENOMEM.
  */
-static int turn_await(struct order *order, uint64_t *word)
+static __attribute__((noinline)) int turn_await(struct order *order, uint64_t *word)
 {
     uint64_t open = *word;
     for (int i = 0; i < HELP_AFTER_PAUSES; i++) {
@@ -364,21 +394,27 @@ static int turn_await(struct order *order, uint64_t *word)
 }
 
 /* Leave the order word to others for some pauses. Returns for how many to do so the next time. */
-static unsigned turn_back_off(unsigned pauses)
+static __attribute__((noinline)) unsigned turn_back_off(unsigned pauses)
 {
     for (unsigned i = 0; i < pauses; i++)
         ck_pr_stall();
     return pauses < BACKOFF_PAUSES_MAX ? pauses * 2 : pauses;
 }
 
-/* Open a turn for `count` events; *turn is then its word. Returns 0, -ENOMEM or -EOVERFLOW. */
-static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t *turn)
+/*
+ * Open a turn for `count` events, which `slot` has; *turn is then its word. Returns 0, -ENOMEM or
+ * -EOVERFLOW.
+ */
+static inline __attribute__((always_inline)) int turn_open(struct order *order,
+                                                           const struct slot *slot, uint32_t index,
+                                                           size_t count, uint64_t *turn)
 {
     /* Acquire, also where the CAS fails; pairs with turn_open(): the slot it names is there. */
     uint64_t word = load_acquire(&order->word);
     unsigned pauses = BACKOFF_PAUSES_FIRST;
     for (;;) {
-        if (!turn_done(order, word)) {
+        /* The latest turn is often our own. Then we need not look up its slot. */
+        if (!(word_slot(word) == index ? turn_done_in(slot, word) : turn_done(order, word))) {
             int result = turn_await(order, &word);
             if (result < 0)
                 return result;
@@ -386,10 +422,10 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
         }
         if (word_seq(word) > SEQ_MAX - count)
             return -EOVERFLOW;
-        *turn = word_make(word_seq(word) + count, slot);
+        *turn = word_make(word_seq(word) + count, index);
         /* Release; pairs with turn_await(): hands the slot's content to helpers.
          * Acquire; pairs with turn_mark_helped(). */
-        if (cas_acq_rel_else_acquire(&order->word, &word, *turn))
+        if (likely(cas_acq_rel_else_acquire(&order->word, &word, *turn)))
             return 0;
         pauses = turn_back_off(pauses);
         word = load_acquire(&order->word);
@@ -401,17 +437,17 @@ static int turn_open(struct order *order, uint32_t slot, size_t count, uint64_t 
 /*
  * Finish a turn that is still open with this slot, before the slot is written. Returns 0, -ENOMEM.
  */
-static inline int slot_settle(struct order *order, uint32_t index)
+static inline int slot_settle(struct order *order, const struct slot *slot, uint32_t index)
 {
     /* Relaxed: the turns of this slot happen before this publish, so none of them is missed. */
     uint64_t word = load_relaxed(&order->word);
-    if (likely(word_slot(word) != index || turn_done(order, word)))
+    if (likely(word_slot(word) != index || turn_done_in(slot, word)))
         return 0;
     return turn_help(order, word);
 }
 
-int order_publish(struct order *order, const struct exitbus_event *events, size_t count,
-                  uint64_t *first_seq)
+static inline __attribute__((always_inline)) int64_t
+publish(struct order *order, const struct exitbus_event *events, size_t count)
 {
     uint32_t index;
     struct slot *slot;
@@ -421,24 +457,33 @@ int order_publish(struct order *order, const struct exitbus_event *events, size_
     probe(PROBE_PUBLISH_SLOT_CLAIMED);
     uint64_t turn = 0;
     struct record only;
-    result = slot_settle(order, index);
+    result = slot_settle(order, slot, index);
     if (result == 0)
         result = slot_fill(order, slot, events, count, &only);
     probe(PROBE_PUBLISH_SLOT_FILLED);
     if (result == 0)
-        result = turn_open(order, index, count, &turn);
-    if (result < 0) {
+        result = turn_open(order, slot, index, count, &turn);
+    if (unlikely(result < 0)) {
         slot_release(slot, index);
         return result;
     }
     probe(PROBE_PUBLISH_ORDERED);
-    *first_seq = word_seq(turn) - (count - 1);
     if (likely(turn_deliver_own(order, turn, count, &only) == 0))
         turn_mark_done(slot, turn);
     else
         turn_stall(order, turn);
     slot_release(slot, index);
-    return result;
+    return (int64_t)(word_seq(turn) - (count - 1));
+}
+
+int64_t order_publish(struct order *order, const struct exitbus_event *event)
+{
+    return publish(order, event, 1);
+}
+
+int64_t order_publish_batch(struct order *order, const struct exitbus_event *events, size_t count)
+{
+    return publish(order, events, count);
 }
 
 int order_finish_stalled(struct order *order)
@@ -490,9 +535,14 @@ uint64_t order_count(const struct order *order)
     return word_seq(load_relaxed(&order->word));
 }
 
+static _Atomic uint64_t orders; /* made so far */
+
 void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context)
 {
-    *order = (struct order){.deliver = deliver, .context = context, .memory = memory};
+    *order = (struct order){.deliver = deliver,
+                            .context = context,
+                            .memory = memory,
+                            .id = fetch_add_relaxed(&orders, 1) + 1};
     atomic_init(&order->word, WORD_DONE);
 }
 

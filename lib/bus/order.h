@@ -33,6 +33,7 @@ struct order {
     _Alignas(CACHE_LINE) order_deliver *deliver;
     void *context;
     struct memory *memory;
+    uint64_t id;              /* from 1 up; no other order of this process ever has it; constant */
     _Atomic uint64_t stalled; /* word of a turn that lacked memory, 0: none; by the threads in it */
     _Atomic uint64_t woken;   /* word of a stalled turn whose receivers were woken; likewise */
     _Atomic uint64_t helped;  /* turns that helpers have finished; written by helpers */
@@ -43,13 +44,12 @@ void order_init(struct order *order, struct memory *memory, order_deliver *deliv
 void order_destroy(struct order *order);
 
 /*
- * Order `count` checked events, one behind the other, and deliver them. *first_seq is then the seq
- * of the first.
- * Returns 0: the events are ordered, and delivered, or sure to be once there is memory; or -ENOMEM,
- * -EAGAIN, -EOVERFLOW: nothing was ordered. Context: in a section; lock-free.
+ * Order a checked event, or `count` of them, one behind the other, and deliver them.
+ * Returns the seq of the first: the events are ordered, and delivered, or sure to be once there is
+ * memory; or -ENOMEM, -EAGAIN, -EOVERFLOW: nothing was ordered. Context: in a section; lock-free.
  */
-int order_publish(struct order *order, const struct exitbus_event *events, size_t count,
-                  uint64_t *first_seq);
+int64_t order_publish(struct order *order, const struct exitbus_event *event);
+int64_t order_publish_batch(struct order *order, const struct exitbus_event *events, size_t count);
 
 /*
  * Bring the open turn to its end, if there is one: what was ordered before this call is then in

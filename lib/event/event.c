@@ -3,12 +3,10 @@
 #include "event/event.h"
 #include "base/sys.h"
 
-#include <errno.h>
 #include <sys/wait.h>
 
 /* Bit of a wait status: the process has left a core dump. */
 #define CORE_FLAG 0x80
-#define KNOWN_FLAGS (EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_STATUS_LOST)
 
 int event_id_size(const char *id)
 {
@@ -18,13 +16,9 @@ int event_id_size(const char *id)
     return size <= EXITBUS_ID_MAX ? (int)size : -EINVAL;
 }
 
-int event_check(const struct exitbus_event *event)
+int event_check_exec(const struct exitbus_event *event)
 {
-    if (event->flags & ~KNOWN_FLAGS)
-        return -EINVAL;
-    if (event->kind == EXITBUS_EVENT_PID)
-        return event->pid > 0 ? 0 : -EINVAL;
-    if (event->kind != EXITBUS_EVENT_EXEC || event->pid < 0)
+    if (event->kind != EXITBUS_EVENT_EXEC || event->pid < 0 || event->flags & ~EVENT_FLAGS)
         return -EINVAL;
     if (event_id_size(event->container_id) <= 0 || event_id_size(event->exec_id) < 0)
         return -EINVAL;
@@ -55,30 +49,14 @@ static void encode_ids(const struct exitbus_event *event, struct record *record)
     record->words[0] = with_sizes(record->words[0], container_size, exec_size);
 }
 
-void event_encode(const struct exitbus_event *event, struct record *record)
+void event_encode_rest(const struct exitbus_event *event, struct record *record)
 {
-    memcpy(record->words, (const char *)event + offsetof(struct exitbus_event, pid), CELL_PAYLOAD);
-    record->words[0] = with_sizes(record->words[0], 0, 0);
-    if (unlikely(event->kind == EXITBUS_EVENT_EXEC))
+    if (event->kind == EXITBUS_EVENT_EXEC)
         encode_ids(event, record);
     if (record->words[WORD_OF(monotonic_ns)] == 0)
         record->words[WORD_OF(monotonic_ns)] = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);
     if (record->words[WORD_OF(realtime_ns)] == 0)
         record->words[WORD_OF(realtime_ns)] = (uint64_t)sys_clock_ns(CLOCK_REALTIME);
-}
-
-struct record_key record_key(const struct record *record)
-{
-    struct exitbus_event fixed;
-    memcpy((char *)&fixed + offsetof(struct exitbus_event, pid), record->words,
-           sizeof record->words[0]);
-    const char *ids = (const char *)(record->words + CELL_WORDS);
-    return (struct record_key){.kind = fixed.kind,
-                               .container_id_size = fixed.container_id_size,
-                               .exec_id_size = fixed.exec_id_size,
-                               .pid = fixed.pid,
-                               .container_id = ids,
-                               .exec_id = ids + fixed.container_id_size};
 }
 
 void event_decode_ids(struct exitbus_event *event, const uint64_t *words)

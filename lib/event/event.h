@@ -12,6 +12,7 @@
 #include "base/compiler.h"
 #include "base/probe.h"
 
+#include <errno.h>
 #include <exitbus/exitbus.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -34,14 +35,20 @@ struct record {
 _Static_assert(offsetof(struct exitbus_event, pid) == 8, "the words begin behind seq");
 _Static_assert(offsetof(struct exitbus_event, container_id) == 64, "the fixed part is one line");
 
-/* Returns whether a record has ids, from its first word. */
-static inline bool word_has_ids(uint64_t first_word)
+/* Returns the bits of a record's first word that hold the sizes of its ids. */
+static inline uint64_t word_size_bits(void)
 {
     const uint8_t sizes[8] = {[offsetof(struct exitbus_event, container_id_size) - 8] = UINT8_MAX,
                               [offsetof(struct exitbus_event, exec_id_size) - 8] = UINT8_MAX};
-    uint64_t mask;
-    memcpy(&mask, sizes, sizeof mask);
-    return first_word & mask;
+    uint64_t bits;
+    memcpy(&bits, sizes, sizeof bits);
+    return bits;
+}
+
+/* Returns whether a record has ids, from its first word. */
+static inline bool word_has_ids(uint64_t first_word)
+{
+    return first_word & word_size_bits();
 }
 
 /* Returns the number of a record's cells, from its first word. */
@@ -72,14 +79,64 @@ struct record_key {
     const char *exec_id;
 };
 
+#define EVENT_FLAGS (EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_STATUS_LOST)
+
+/* event_check() for an event with ids, or of a wrong kind. */
+int event_check_exec(const struct exitbus_event *event);
+
 /* Returns 0; or -EINVAL for an event that may not be published. */
-int event_check(const struct exitbus_event *event);
+static inline int event_check(const struct exitbus_event *event)
+{
+    if (unlikely(event->kind != EXITBUS_EVENT_PID))
+        return event_check_exec(event);
+    return event->pid > 0 && !(event->flags & ~EVENT_FLAGS) ? 0 : -EINVAL;
+}
+
+/* Encode what few events have: ids, or a time that is left to us. */
+void event_encode_rest(const struct exitbus_event *event, struct record *record);
 
 /* Encode an event that event_check() has passed. A time of 0 is filled in from its clock. */
-void event_encode(const struct exitbus_event *event, struct record *record);
+static inline void event_encode(const struct exitbus_event *event, struct record *record)
+{
+    const char *bytes = (const char *)event + offsetof(struct exitbus_event, pid);
+    /* Word by word: the caller has just written some of them. */
+    UNROLL_WORDS
+    for (unsigned w = 0; w < CELL_WORDS; w++)
+        memcpy(&record->words[w], bytes + w * sizeof(uint64_t), sizeof(uint64_t));
+    record->words[0] &= ~word_size_bits();
+    if (unlikely(event->kind == EXITBUS_EVENT_EXEC || event->monotonic_ns == 0 ||
+                 event->realtime_ns == 0))
+        event_encode_rest(event, record);
+}
+
+static inline bool record_is_pid(const struct record *record)
+{
+    uint8_t bytes[8];
+    memcpy(bytes, record->words, sizeof bytes);
+    return bytes[offsetof(struct exitbus_event, kind) - 8] == EXITBUS_EVENT_PID;
+}
+
+static inline pid_t record_pid(const struct record *record)
+{
+    int32_t pid;
+    memcpy(&pid, record->words, sizeof pid);
+    return pid;
+}
 
 /* Returns the key, which points into the record. */
-struct record_key record_key(const struct record *record);
+static inline struct record_key record_key(const struct record *record)
+{
+    struct exitbus_event fixed;
+    memcpy((char *)&fixed + offsetof(struct exitbus_event, pid), record->words,
+           sizeof record->words[0]);
+    const char *ids = (const char *)(record->words + CELL_WORDS);
+    return (struct record_key){.kind = fixed.kind,
+                               .container_id_size = fixed.container_id_size,
+                               .exec_id_size = fixed.exec_id_size,
+                               .pid = fixed.pid,
+                               .container_id = ids,
+                               .exec_id = ids + fixed.container_id_size};
+}
 
 /* Returns the bytes of an id; or -EINVAL if it is NULL or too long. */
 int event_id_size(const char *id);

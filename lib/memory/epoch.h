@@ -34,6 +34,9 @@ struct epoch_record {
     /* Low half: the owner's thread id in the kernel, 0 while the record is free. High half:
      * counts owners. Written by claimers and by the owner. */
     _Atomic uint64_t owner;
+    /* What the bus with this id keeps by thread number: order.c. 0: nothing. Owner only. */
+    uint64_t kept_for;
+    void *kept;
 };
 
 /*
@@ -69,6 +72,25 @@ void epoch_leave_shared(void);
 static inline uint32_t epoch_number(void)
 {
     return epoch_own->number;
+}
+
+/*
+ * Returns what this thread's record keeps for a bus, or NULL. The record keeps it for one bus at a
+ * time, and hands it on with its number. Context: inside a section.
+ */
+static inline void *epoch_kept(uint64_t bus)
+{
+    const struct epoch_record *own = epoch_own;
+    return own->kept_for == bus ? own->kept : NULL;
+}
+
+static inline void epoch_keep(uint64_t bus, void *kept)
+{
+    struct epoch_record *own = epoch_own;
+    if (own->usable) {
+        own->kept = kept;
+        own->kept_for = bus;
+    }
 }
 
 static inline void epoch_enter(void)

@@ -55,21 +55,21 @@ static inline void order_new(void)
 static inline int put_batch(int pid, size_t count)
 {
     struct exitbus_event events[EVENTS_MAX];
-    uint64_t first;
     memset(events, 0, sizeof events);
     for (size_t i = 0; i < count; i++) {
         events[i].kind = EXITBUS_EVENT_PID;
         events[i].pid = events[i].exit_code = pid + (int)i;
     }
     reclaim_enter();
-    int result = order_publish(&order, events, count, &first);
+    int64_t first =
+        count == 1 ? order_publish(&order, events) : order_publish_batch(&order, events, count);
     reclaim_leave();
     /* On return all of them are there, whoever has put them there, or a note says that they lack
      * memory. */
-    if (result == 0 && !order_stalled(&order))
+    if (first > 0 && !order_stalled(&order))
         for (size_t i = 0; i < count; i++)
-            assert(atomic_load_explicit(&given[first + i], memory_order_relaxed) != 0);
-    return result;
+            assert(atomic_load_explicit(&given[(size_t)first + i], memory_order_relaxed) != 0);
+    return first < 0 ? (int)first : 0;
 }
 
 static inline int put(int pid)

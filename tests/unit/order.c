@@ -100,9 +100,13 @@ static int publish(struct fixture *fixture, uint64_t publisher, uint64_t number,
     for (size_t i = 0; i < count; i++)
         events[i] = event_make(publisher, number + i);
     reclaim_enter();
-    int result = order_publish(&fixture->order, events, count, first_seq);
+    int64_t first = count == 1 ? order_publish(&fixture->order, events)
+                               : order_publish_batch(&fixture->order, events, count);
     reclaim_leave();
-    return result;
+    if (first < 0)
+        return (int)first;
+    *first_seq = (uint64_t)first;
+    return 0;
 }
 
 static void check_delivered(struct fixture *fixture, uint64_t seq, uint64_t publisher,

@@ -77,10 +77,16 @@
 #define cas_acq_rel_else_acquire(object, expected, desired)                                        \
     atomic_compare_exchange_strong_explicit(object, expected, desired, memory_order_acq_rel,       \
                                             memory_order_acquire)
+#define cas_seq_cst_else_acquire(object, expected, desired)                                        \
+    atomic_compare_exchange_strong_explicit(object, expected, desired, memory_order_seq_cst,       \
+                                            memory_order_acquire)
 #define cas_seq_cst_else_seq_cst(object, expected, desired)                                        \
     atomic_compare_exchange_strong_explicit(object, expected, desired, memory_order_seq_cst,       \
                                             memory_order_seq_cst)
 
+#define cas_weak_acq_rel_else_acquire(object, expected, desired)                                   \
+    atomic_compare_exchange_weak_explicit(object, expected, desired, memory_order_acq_rel,         \
+                                          memory_order_acquire)
 #define cas_weak_relaxed(object, expected, desired)                                                \
     atomic_compare_exchange_weak_explicit(object, expected, desired, memory_order_relaxed,         \
                                           memory_order_relaxed)

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * An asymmetric store-load barrier, for two sides that each store and then look: a publisher, which
- * passes at each delivery, and a sleeper.
+ * An asymmetric store-load barrier, for two sides that each store and then look: a thread that
+ * enters a section, which passes at each call, and a grace period.
  *
  * Promise: each side stores, passes its barrier, and loads what the other side has stored. Then at
  * least one of the two sees the other's store.
  *
  * How it works
- *   - The publisher's side is light: a barrier for the compiler only.
- *   - The sleeper's side is heavy: membarrier(2) makes every thread of the process run a full
- *     barrier, in about 0.4 µs. A sleeper is about to make a system call anyway.
+ *   - The section's side is light: a barrier for the compiler only.
+ *   - The grace period's side is heavy: membarrier(2) makes every thread of the process run a full
+ *     barrier, in about 0.4 µs. Many blocks share a grace period.
  *   - Where the kernel refuses membarrier, both sides are full fences.
  *
  * Why it is right when membarrier is refused later (a process may confine itself by seccomp)

@@ -154,9 +154,9 @@ static void signal_descriptors(struct channel *channel)
 static void wake_all(struct channel *channel)
 {
     uint32_t before = load_relaxed(&channel->wake.woken_epoch);
-    /* Relaxed: a sleeper that does not see the event has counted itself before, like the
-     * announcement. */
-    uint32_t bits = load_relaxed(&channel->sleepers) > 0 ? WAKEUP_ALL : 0;
+    /* Sequentially consistent, like the load of the announcement: a sleeper that does not see the
+     * event has counted itself before its fence. */
+    uint32_t bits = load_seq_cst(&channel->sleepers) > 0 ? WAKEUP_ALL : 0;
     uint32_t epoch = event_count_move(&channel->epoch, bits);
     /* The move is visible before the states are read; pairs with the fence in wakeup_fd_clear(). */
     fence_seq_cst();
@@ -176,11 +176,9 @@ static __attribute__((noinline)) void notify_slow(struct channel *channel)
 
 static inline void notify(struct channel *channel)
 {
-    /* The append is visible before these loads; pairs with barrier_heavy() in event_count.c and
-     * event_fd.c: behind the latter every publisher sees that there is a descriptor. */
-    barrier_light();
     bool may_sleep = wakeup_may_sleep(&channel->wake);
-    uintptr_t descriptors = load_relaxed(&channel->descriptors);
+    /* Sequentially consistent; pairs with the fence in wakeup_fd(). */
+    uintptr_t descriptors = load_seq_cst(&channel->descriptors);
     if (unlikely(may_sleep || descriptors != 0))
         notify_slow(channel);
 }

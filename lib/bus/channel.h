@@ -74,7 +74,7 @@ void channel_announce(struct channel *channel);
 
 /*
  * Wake the sleepers that have one of `bits`, for a close. The others stay announced. Context:
- * behind a barrier_light(); lock-free.
+ * behind a fence; lock-free.
  */
 void channel_wake_closed(struct channel *channel, uint32_t bits);
 

@@ -23,7 +23,12 @@
  *  3. A thread that reads the word with acquire sees all events below the open turn in the queues.
  *  4. A copy of a slot is whole if the turn is open after it, because each newer word in it carries
  *     the end of the turn with it.
- *  5. The note of a stalled turn stays until that turn is done or a later one is noted. A receiver
+ *  5. Settling. A receiver announces that it is about to sleep, passes a fence, and settles. A
+ *     thread that delivers a turn reads announcements behind the CAS that opened it. So for each
+ *     turn, the thread sees the announcement; or the receiver sees the turn, and brings it to its
+ *     end before it looks. Sequentially consistent are that CAS, each load of the word by which a
+ *     thread comes to help, each load of an announcement, and the receiver's fence.
+ *  6. The note of a stalled turn stays until that turn is done or a later one is noted. A receiver
  *     that waits for an event of the turn is woken behind the note, and looks. While there is a
  *     note it sleeps for a limited time only, and then tries to finish the turn.
  *
@@ -355,7 +360,7 @@ static __attribute__((noinline)) void turn_stall(struct order *order, uint64_t w
     /* Relaxed: nothing is read that the thread which has stored it wrote. */
     if (load_relaxed(&order->woken) == word)
         return;
-    /* The note before the look for sleepers; pairs with barrier_heavy() in wakeup_announce(). */
+    /* The note before the look for sleepers; pairs with the fence in wakeup_announce(). */
     fence_seq_cst();
     probe(PROBE_ORDER_STALLED);
     (void)turn_walk(order, word, true);
@@ -383,13 +388,14 @@ static __attribute__((noinline)) int turn_await(struct order *order, uint64_t *w
     uint64_t open = *word;
     for (int i = 0; i < HELP_AFTER_PAUSES; i++) {
         ck_pr_stall();
-        /* Acquire; pairs with turn_open(): the slot, and all events below the turn, are visible. */
-        *word = load_acquire(&order->word);
+        /* Acquire; pairs with turn_open(): the slot, and all events below the turn, are visible.
+         * Sequentially consistent, like every load of the word that is followed by help: 5. */
+        *word = load_seq_cst(&order->word);
         if (*word != open || turn_done(order, open))
             return 0;
     }
     int result = turn_help(order, open);
-    *word = load_acquire(&order->word);
+    *word = load_seq_cst(&order->word);
     return result;
 }
 
@@ -410,7 +416,7 @@ static inline __attribute__((always_inline)) int turn_open(struct order *order,
                                                            size_t count, uint64_t *turn)
 {
     /* Acquire, also where the CAS fails; pairs with turn_open(): the slot it names is there. */
-    uint64_t word = load_acquire(&order->word);
+    uint64_t word = load_seq_cst(&order->word);
     unsigned pauses = BACKOFF_PAUSES_FIRST;
     for (;;) {
         /* The latest turn is often our own. Then we need not look up its slot. */
@@ -424,11 +430,11 @@ static inline __attribute__((always_inline)) int turn_open(struct order *order,
             return -EOVERFLOW;
         *turn = word_make(word_seq(word) + count, index);
         /* Release; pairs with turn_await(): hands the slot's content to helpers.
-         * Acquire; pairs with turn_mark_helped(). */
-        if (likely(cas_acq_rel_else_acquire(&order->word, &word, *turn)))
+         * Acquire; pairs with turn_mark_helped(). Sequentially consistent: 5. */
+        if (likely(cas_seq_cst_else_acquire(&order->word, &word, *turn)))
             return 0;
         pauses = turn_back_off(pauses);
-        word = load_acquire(&order->word);
+        word = load_seq_cst(&order->word);
     }
 }
 
@@ -493,7 +499,7 @@ int order_finish_stalled(struct order *order)
     if (stalled == 0)
         return 0;
     /* Acquire; pairs with turn_open(), as in turn_await(). */
-    uint64_t word = load_acquire(&order->word);
+    uint64_t word = load_seq_cst(&order->word);
     int result = turn_done(order, word) ? 0 : turn_help(order, word);
     probe(PROBE_ORDER_UNSTALLING);
     /* Release; pairs with order_stalled(). Fails if a later turn was noted meanwhile. */
@@ -505,7 +511,7 @@ int order_finish_stalled(struct order *order)
 int order_settle(struct order *order)
 {
     /* Acquire; pairs with turn_open(), as in turn_await(). */
-    uint64_t word = load_acquire(&order->word);
+    uint64_t word = load_seq_cst(&order->word);
     return turn_done(order, word) ? 0 : turn_await(order, &word);
 }
 

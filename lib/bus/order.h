@@ -53,8 +53,9 @@ int64_t order_publish_batch(struct order *order, const struct exitbus_event *eve
 
 /*
  * Bring the open turn to its end, if there is one: what was ordered before this call is then in
- * every queue, also if its publisher is stopped, or lacked memory. Returns 0; or -ENOMEM: some
- * queue still lacks an event. Context: in a section; lock-free.
+ * every queue, also if its publisher is stopped, or lacked memory. Behind a fence: so is each event
+ * whose publisher has not seen what this thread stored before the fence.
+ * Returns 0; or -ENOMEM: some queue still lacks an event. Context: in a section; lock-free.
  */
 int order_settle(struct order *order);
 
@@ -77,8 +78,8 @@ uint64_t order_count(const struct order *order);
  */
 static inline bool order_stalled(const struct order *order)
 {
-    /* Acquire; pairs with order_finish_stalled(). A sleeper looks behind its barrier_heavy(), which
-     * pairs with the fence in turn_stall(). */
+    /* Acquire; pairs with order_finish_stalled(). A sleeper looks behind the fence of its
+     * announcement, which pairs with that in turn_stall(). */
     return unlikely(load_acquire(&order->stalled) != 0);
 }
 

@@ -32,7 +32,7 @@ static bool something_to_receive(const void *context)
 static void one_shot_wake(struct exitbus_subscription *sub, bool counted)
 {
     /* The look at the event before the look for sleepers; pairs with wakeup_announce(). */
-    barrier_light();
+    fence_seq_cst();
     uint32_t sleepers = load_relaxed(&sub->wake_receiver.sleepers);
     if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->wake_receiver)))
         wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
@@ -41,7 +41,7 @@ static void one_shot_wake(struct exitbus_subscription *sub, bool counted)
 /* Finish a receive of a one-shot subscription, which has closed its queue. */
 static void one_shot_taken(struct exitbus_subscription *sub)
 {
-    barrier_light(); /* the close before the look; pairs with the heavy one in wakeup_fd() */
+    fence_seq_cst(); /* the close before the look; pairs with the fence in wakeup_fd() */
     if (unlikely(wakeup_fd_used(&sub->wake_receiver)))
         wakeup_notify_fd_closed(&sub->wake_publisher, &sub->wake_receiver);
     subscription_unlink(sub); /* last, because a publisher may do it as well */
@@ -101,18 +101,26 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
     }
 }
 
-/* Try once in a section of its own. Context: by a thread that is counted as a sleeper. */
+/*
+ * Try once in a section of its own, or settle first. Context: by a thread that is counted as a
+ * sleeper.
+ */
 static ssize_t try_receive_section(struct exitbus_subscription *sub, struct exitbus_event *events,
-                                   size_t capacity)
+                                   size_t capacity, bool settle)
 {
     reclaim_enter();
+    if (settle) /* one that fails has left a note, which try_receive() finds */
+        order_settle(&sub->core->order);
     ssize_t count = try_receive(sub, events, capacity, true);
     reclaim_leave();
     return count;
 }
 
-/* Lengths of naps: doubled from the first to the second, as those of the reaper. */
-#define NAP_FIRST_NS 10000000
+/*
+ * Lengths of naps: doubled from the first to the second. Publishers and other receivers try as
+ * well, and receivers that wait for something else nap likewise: so the first is long.
+ */
+#define NAP_FIRST_NS 100000000
 #define NAP_MAX_NS 1000000000
 
 static int64_t deadline_after(int64_t timeout_ns)
@@ -169,13 +177,13 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
     sleepers_add(sub, 1);
     for (;;) {
         uint32_t epoch = wakeup_announce(subscription_wake_publisher(sub), futex);
-        count = try_receive_section(sub, events, capacity);
+        count = try_receive_section(sub, events, capacity, true);
         if (!must_wait(count))
             break;
         int64_t until_ns = wait_until(count, &nap_ns, deadline_ns);
         bool timed_out = sleep_until(futex, epoch, bits, until_ns) && until_ns == deadline_ns;
-        /* Before the next announcement, which interrupts the core of the thread that woke us. */
-        count = try_receive_section(sub, events, capacity);
+        /* Before the next announcement: the publisher that woke us may still be in its turn. */
+        count = try_receive_section(sub, events, capacity, false);
         if (must_wait(count) && timed_out)
             count = -ETIMEDOUT;
         if (!must_wait(count))
@@ -228,7 +236,7 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
         }
         ++*discarded;
         if (timeout_ns == 0 && --left == 0)
-            return -EAGAIN;
+            return queue_closed(&sub->head) ? -ESHUTDOWN : -EAGAIN;
         /* A queue that never gets empty must not keep us beyond the timeout. */
         if (timeout_ns > 0 && sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
             return -ETIMEDOUT;
@@ -238,10 +246,14 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
 int subscription_fd(struct exitbus_subscription *sub)
 {
     reclaim_enter();
-    /* Listed first: behind the barrier in wakeup_fd() every publisher sees the list. */
+    /* Listed first: behind the fence in wakeup_fd() every publisher sees the list. */
     int fd = subscription_has_cursor(sub) ? channel_list_descriptor(sub) : 0;
     if (fd == 0)
         fd = wakeup_fd(&sub->wake_publisher, &sub->wake_receiver);
+    if (fd >= 0 && order_settle(&sub->core->order) < 0)
+        fd = -ENOMEM; /* the next call finds the descriptor */
+    if (fd >= 0)
+        wakeup_fd_known(&sub->wake_receiver);
     if (fd >= 0 && queue_empty(&sub->head))
         wakeup_fd_clear(&sub->wake_publisher, &sub->wake_receiver, something_to_receive, sub);
     reclaim_leave();

@@ -144,8 +144,8 @@ int subscription_create(struct bus_core *core, const struct exitbus_topic *topic
 /* Wake the receivers of a closed cursor, and no others of its channel. */
 static void wake_cursor_closed(struct exitbus_subscription *sub)
 {
-    /* The close is visible before the load; pairs with barrier_heavy() in event_count.c. */
-    barrier_light();
+    /* The close is visible before the load; pairs with the fence in wakeup_announce(). */
+    fence_seq_cst();
     if (load_relaxed(&sub->wake_receiver.sleepers) > 0)
         channel_wake_closed(sub->channel, subscription_wake_bits(sub));
     wakeup_notify_fd_closed(&sub->wake_publisher, &sub->wake_receiver);

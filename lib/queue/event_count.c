@@ -4,21 +4,24 @@
  *
  * How it works:
  * - A sleeper announces the epoch that it is about to sleep in: slept_epoch, a maximum. It passes
- *   the heavy barrier, looks at its queue again, and sleeps while `epoch` is unchanged.
- * - A publisher appends, passes the light barrier, and compares slept_epoch with woken_epoch. A
- *   thread that closes the queue does the same.
+ *   a fence, and settles the order of events: the turn that is open has ended then. It looks at its
+ *   queue again, and sleeps while `epoch` is unchanged.
+ * - A publisher opens its turn, appends, and compares slept_epoch with woken_epoch. Then it ends
+ *   the turn. It needs no fence of its own, because the CAS that opens a turn is one.
+ * - A thread that closes the queue passes a fence between the close and the comparison.
  * - To wake, a publisher
  *   1. moves `epoch` on to e,
  *   2. wakes all sleepers of the futex,
  *   3. sets woken_epoch to e, unless another thread has changed it since before 1.
  *
  * Why it is right:
- * 1. No lost wake-up. Of the sleeper and the publisher, one sees the other's store: the sleeper
- *    finds the event, or the publisher finds the announcement.
+ * 1. No lost wake-up. The publisher finds the announcement; or the sleeper finds the turn, waits
+ *    for its end or brings it about, and so finds the event (order.c, 5). Of the sleeper and a
+ *    thread that closes, one sees the other's store.
  * 2. After step 2 no thread sleeps in an epoch below e. A thread asleep was woken, and a thread
  *    about to sleep can't fall asleep on the old value.
- * 3. A sleeper that has read e finds the event when it looks. For e was written behind the
- *    publisher's light barrier, and the sleeper looks behind its heavy one.
+ * 3. A sleeper that has read e finds the event when it looks, because e was written with release
+ *    behind the append or the close.
  * 4. So slept_epoch < woken_epoch means that no thread is to be woken. A burst costs one system
  *    call, not one for each event until the sleeper runs.
  * 5. A publisher stopped before step 3 makes the others wake once more, and nothing else.
@@ -39,8 +42,8 @@ void event_count_init(struct wake_publisher *publisher, _Atomic uint32_t *epoch)
 
 uint32_t event_count_move(_Atomic uint32_t *epoch, uint32_t bits)
 {
-    /* Relaxed: behind the caller's light barrier. */
-    uint32_t moved = fetch_add_relaxed(epoch, 1) + 1;
+    /* Release; pairs with event_count_announce(): the append, or the close, is visible. */
+    uint32_t moved = fetch_add_release(epoch, 1) + 1;
     probe(PROBE_WAKE_EPOCH_MOVED);
     if (bits != 0)
         sys_futex_wake((uint32_t *)epoch, bits);
@@ -64,10 +67,13 @@ void event_count_wake(struct wake_publisher *publisher, _Atomic uint32_t *epoch)
 
 uint32_t event_count_announce(struct wake_publisher *publisher, const _Atomic uint32_t *current)
 {
-    uint32_t epoch = load_relaxed(current);
-    uint32_t slept = load_relaxed(&publisher->slept_epoch);
+    /* Acquire; pairs with event_count_move(). */
+    uint32_t epoch = load_acquire(current);
+    /* Acquire and release, with each other: an announcement that another thread has made stands in
+     * for our own, in front of our fence. */
+    uint32_t slept = load_acquire(&publisher->slept_epoch);
     while ((int32_t)(epoch - slept) > 0 &&
-           !cas_weak_relaxed(&publisher->slept_epoch, &slept, epoch))
+           !cas_weak_acq_rel_else_acquire(&publisher->slept_epoch, &slept, epoch))
         continue;
     return epoch;
 }
@@ -75,8 +81,9 @@ uint32_t event_count_announce(struct wake_publisher *publisher, const _Atomic ui
 uint32_t wakeup_announce(struct wake_publisher *publisher, const _Atomic uint32_t *current)
 {
     uint32_t epoch = event_count_announce(publisher, current);
-    /* The announcement is visible before the look; pairs with each barrier_light() of wakeup. */
-    barrier_heavy();
+    /* The announcement is visible before the look; pairs with turn_open(), and with the fence of a
+     * thread that closes the queue. */
+    fence_seq_cst();
     return epoch;
 }
 

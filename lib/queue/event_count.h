@@ -14,7 +14,7 @@ void event_count_init(struct wake_publisher *publisher, _Atomic uint32_t *epoch)
 /* Announce the epoch that *current names, and return it: the first half of wakeup_announce(). */
 uint32_t event_count_announce(struct wake_publisher *publisher, const _Atomic uint32_t *current);
 
-/* Wake all sleepers. Context: behind a barrier_light(); lock-free; one system call. */
+/* Wake all sleepers. Context: as wakeup_notify(); lock-free; one system call. */
 void event_count_wake(struct wake_publisher *publisher, _Atomic uint32_t *epoch);
 
 /*

@@ -19,10 +19,9 @@
  * - A publisher announces k + 1 tokens, writes them, and notes S if v is still the same.
  * - A receiver announces itself, looks at the queue again, and takes a token only if it is empty.
  *
- * It relies on: a full fence on both sides. A receiver announces after each burst, so a heavy
- * barrier there would cost more than all the rest. wakeup_fd() passes one heavy barrier when it
- * makes the descriptor: from then on every publisher sees the descriptor. Before that
- * (WAKEUP_FD_KNOWN) no token is taken.
+ * It relies on: a full fence on both sides. Publishers pass theirs only where there is a
+ * descriptor. So the thread that makes the descriptor passes a fence, and settles the order: from
+ * then on every publisher sees the descriptor. Before that (WAKEUP_FD_KNOWN) no token is taken.
  */
 #include "queue/event_fd.h"
 #include "base/sys.h"
@@ -290,17 +289,18 @@ int wakeup_fd(struct wake_publisher *publisher, struct wake_receiver *receiver)
     /* Every caller does this, in case the thread that made the descriptor was stopped before. */
     uint64_t word = WAKEUP_FD_NONE;
     fd_change(publisher, &word, FD_VERSION | FD_TOKEN | FD_SIGNALLED);
-    if (!(fd & WAKEUP_FD_KNOWN)) {
-        /* The state is visible to every publisher; pairs with barrier_light() in
-         * wakeup_notify(). A publisher that missed it had already appended, and that append is
-         * visible behind this. */
-        barrier_heavy();
-        /* Release; pairs with wakeup_fd_clearable(), for the appends that the barrier made
-         * visible. */
-        int32_t unknown = fd;
-        cas_release(&receiver->fd, &unknown, fd | WAKEUP_FD_KNOWN);
-    }
+    /* The state is visible to every publisher of a later turn; pairs with wakeup_notify(). The
+     * caller settles, and so sees the appends of those that have missed it. */
+    fence_seq_cst();
     return fd_number(fd);
+}
+
+void wakeup_fd_known(struct wake_receiver *receiver)
+{
+    int32_t fd = load_relaxed(&receiver->fd);
+    /* Release; pairs with wakeup_fd_clearable(), for the appends that the caller has settled. */
+    if (!(fd & WAKEUP_FD_KNOWN))
+        cas_release(&receiver->fd, &fd, fd | WAKEUP_FD_KNOWN);
 }
 
 void wakeup_fd_close_when_unused(struct wake_publisher *publisher, struct wake_receiver *receiver)

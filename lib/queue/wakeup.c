@@ -30,8 +30,8 @@ void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *
 
 void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
-    /* The close is visible before the loads below; pairs with barrier_heavy() in event_count.c. */
-    barrier_light();
+    /* The close is visible before the loads below; pairs with the fence in wakeup_announce(). */
+    fence_seq_cst();
     if (wakeup_may_sleep(publisher))
         event_count_wake(publisher, &receiver->epoch);
     wakeup_notify_fd_closed(publisher, receiver);

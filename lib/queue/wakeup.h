@@ -13,7 +13,6 @@
 #define EXITBUS_WAKEUP_H
 
 #include "base/atomic.h"
-#include "base/barrier.h"
 #include "base/compiler.h"
 #include "base/probe.h"
 
@@ -55,26 +54,26 @@ void wakeup_notify_slow(struct wake_publisher *publisher, struct wake_receiver *
 /* fd_state while no call has asked for a descriptor. */
 #define WAKEUP_FD_NONE 0
 
-/* Returns whether a receiver may be asleep. Context: behind a barrier_light(). */
+/* Returns whether a receiver may be asleep. Context: as wakeup_notify(). */
 static inline bool wakeup_may_sleep(const struct wake_publisher *publisher)
 {
-    uint32_t slept = load_relaxed(&publisher->slept_epoch);
+    /* Sequentially consistent; pairs with the fence in wakeup_announce(): order.c, 5. */
+    uint32_t slept = load_seq_cst(&publisher->slept_epoch);
     uint32_t woken = load_relaxed(&publisher->woken_epoch);
     return (int32_t)(slept - woken) >= 0;
 }
 
 /*
  * Wake sleeping receivers. Each thread that distributes an event calls it for every matching
- * subscription after the append, even if another thread has appended. Context: lock-free; without
- * sleepers and descriptor, three loads on one line.
+ * subscription after the append, even if another thread has appended. Context: in a turn, which it
+ * has opened or helps; or behind a fence. Lock-free; without sleepers and descriptor, three loads
+ * on one line.
  */
 static inline void wakeup_notify(struct wake_publisher *publisher, struct wake_receiver *receiver)
 {
-    /* The append is visible before these loads; pairs with barrier_heavy() in event_count.c and
-     * event_fd.c. */
-    barrier_light();
     bool may_sleep = wakeup_may_sleep(publisher);
-    uint64_t fd = load_relaxed(&publisher->fd_state);
+    /* Sequentially consistent; pairs with the fence in wakeup_fd(). */
+    uint64_t fd = load_seq_cst(&publisher->fd_state);
     if (unlikely(may_sleep || fd != WAKEUP_FD_NONE))
         wakeup_notify_slow(publisher, receiver);
 }
@@ -88,19 +87,21 @@ void wakeup_notify_closed(struct wake_publisher *publisher, struct wake_receiver
 void wakeup_notify_fd_closed(struct wake_publisher *publisher, struct wake_receiver *receiver);
 
 /*
- * The sleeper's side: announce, look at the queue once more, then sleep on the epoch that
- * wakeup_announce() returned. wakeup_sleep() returns 0 (look again) or -ETIMEDOUT. A close may wake
- * only those sleepers of a shared epoch whose `bits` it names. Context: blocks.
+ * The sleeper's side: announce, settle (order.h), look at the queue once more, then sleep on the
+ * epoch that wakeup_announce() returned. wakeup_sleep() returns 0 (look again) or -ETIMEDOUT. A
+ * close may wake only those sleepers of a shared epoch whose `bits` it names. Context: blocks.
  */
 uint32_t wakeup_announce(struct wake_publisher *publisher, const _Atomic uint32_t *epoch);
 int wakeup_sleep(_Atomic uint32_t *epoch, uint32_t value, uint32_t bits,
                  const struct timespec *deadline);
 
 /*
- * Make the eventfd, if there is none. Its state is then "readable". Returns the descriptor,
- * -EMFILE, -ENFILE or -ENOMEM.
+ * Make the eventfd, if there is none. Its state is then "readable". The caller settles, and then
+ * calls wakeup_fd_known(). Returns the descriptor, -EMFILE, -ENFILE or -ENOMEM.
  */
 int wakeup_fd(struct wake_publisher *publisher, struct wake_receiver *receiver);
+/* Let receivers take tokens. Context: behind wakeup_fd(), and settled. */
+void wakeup_fd_known(struct wake_receiver *receiver);
 
 /*
  * Make the eventfd unreadable, for a receiver that has found the queue empty. Asks `pending` after

@@ -386,15 +386,18 @@ static bool subscribe_passes(enum probe step, unsigned which, uint32_t flags)
     }
 }
 
-/* One subscriber stopped before it has decided where it begins, and a publisher deciding that. */
-static void stop_deciding(struct exitbus *bus, unsigned which, uint32_t flags, enum shape shape,
+/*
+ * One subscriber stopped before it has decided where it begins, and a publisher deciding that.
+ * Returns false if a receiver, which helps before it sleeps, has decided it first.
+ */
+static bool stop_deciding(struct exitbus *bus, unsigned which, uint32_t flags, enum shape shape,
                           bool publisher_first)
 {
     struct scene scene;
     struct publisher publisher;
     struct subscriber subscriber;
     if (!subscribe_passes(PROBE_SUBSCRIBE_ORDER_READ, which, flags))
-        return;
+        return true;
     scene_set(&scene, bus, shape, 1);
     enum probe before = subscribe_passes(PROBE_CHANNEL_JOINED, which, flags)
                             ? PROBE_CHANNEL_JOINED
@@ -402,7 +405,7 @@ static void stop_deciding(struct exitbus *bus, unsigned which, uint32_t flags, e
     subscriber_start(&subscriber, bus, late_topic(which, shape), flags, before);
     must(halt_await(&subscriber.halt));
     publisher_start(&publisher, &scene, shape, 0, PROBE_SUBSCRIBE_ORDER_READ, 0);
-    must(halt_await(&publisher.halt));
+    bool stopped = halt_await(&publisher.halt);
     others_work(bus);
     scene_judge(&scene);
     must(publisher_ordered(&publisher));
@@ -419,6 +422,7 @@ static void stop_deciding(struct exitbus *bus, unsigned which, uint32_t flags, e
     judge_late(&scene, &subscriber, after);
     subscriber_free(&subscriber);
     scene_end(&scene);
+    return stopped;
 }
 
 TEST(stopped_publisher, deciding_where_another_begins)
@@ -426,16 +430,60 @@ TEST(stopped_publisher, deciding_where_another_begins)
     struct exitbus *bus = new_bus();
     for (unsigned which = 0; which < 3; which++)
         for (unsigned bits = 0; bits < 8; bits++)
-            stop_deciding(bus, which, bits & 1 ? EXITBUS_SUBSCRIBE_ONE_SHOT : 0,
-                          bits & 2 ? NARROW : WIDE_LONG, bits & 4);
+            while (!stop_deciding(bus, which, bits & 1 ? EXITBUS_SUBSCRIBE_ONE_SHOT : 0,
+                                  bits & 2 ? NARROW : WIDE_LONG, bits & 4))
+                continue;
     check_ok(exitbus_destroy(bus));
 }
 
-/* The publisher takes out a one-shot subscription that has had its event. */
+/* A receiver that is about to sleep finishes an open turn itself, and needs no other publisher. */
+static void receiver_helps(enum probe step)
+{
+    struct exitbus *bus = new_bus();
+    for (unsigned which = 0; which < 2; which++) {
+        struct scene scene = {.bus = bus};
+        struct publisher publisher;
+        struct exitbus_subscription *sub;
+        struct exitbus_event event;
+        struct exitbus_topic topic = which ? exitbus_topic_pid(VICTIM_PID) : exitbus_topic_all();
+        must_equal(exitbus_subscribe(bus, topic, 0, &sub), 0);
+        uint64_t helped_before = helped(bus);
+        publisher_start(&publisher, &scene, NARROW, 0, step, 0);
+        must(halt_await(&publisher.halt));
+        must_equal(exitbus_receive(sub, &event, -1), 0);
+        check_equal(event.exit_code, publisher.code);
+        check_equal(helped(bus), helped_before + 1);
+        publisher_finish(&publisher);
+        check_equal(exitbus_receive(sub, &event, 0), -EAGAIN);
+        must_equal(exitbus_unsubscribe(sub), 0);
+    }
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(stopped_publisher, ordered_and_a_receiver_helps)
+{
+    receiver_helps(PROBE_PUBLISH_ORDERED);
+}
+
+TEST(stopped_publisher, before_append_and_a_receiver_helps)
+{
+    receiver_helps(PROBE_DELIVER_BEFORE_APPEND);
+}
+
+TEST(stopped_publisher, half_written_and_a_receiver_helps)
+{
+    receiver_helps(PROBE_APPEND_PAYLOAD_WRITTEN);
+}
+
+/*
+ * The publisher takes out a one-shot subscription that has had its event; once more if a receiver,
+ * which helps before it sleeps, has taken it out.
+ */
 static void stop_removing(enum probe step)
 {
     struct exitbus *bus = new_bus();
-    for (enum shape shape = NARROW; shape <= WIDE_LONG; shape++) {
+    bool stopped;
+    for (enum shape shape = NARROW; shape <= WIDE_LONG; shape += stopped) {
         struct scene scene;
         struct publisher publisher;
         struct exitbus_subscription *once[2];
@@ -447,7 +495,7 @@ static void stop_removing(enum probe step)
                 0);
         publish_as_victim(&scene, FILL_CODE, true);
         publisher_start(&publisher, &scene, shape, 0, step, 0);
-        check(halt_await(&publisher.halt));
+        stopped = halt_await(&publisher.halt);
         others_work(bus);
         publish_as_victim(&scene, LAST_CODE, true);
         scene_judge(&scene);

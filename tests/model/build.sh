@@ -18,9 +18,7 @@ races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_
 # TEST PREEMPTIONS STALE-ACCESSES, the quickest first. A test runs with the library as it is
 # ("channel:"), or with one in which each subscription has a queue, as one-shots and those of a
 # single pid have in the library as it is.
-bounds="close_fd_fences 2 2
-fd 1 3
-fd_fences 1 3
+bounds="fd 1 3
 fd_end 2 2
 told 1 1
 fd_edge 2 1
@@ -37,7 +35,6 @@ records 1 1
 create 1 1
 meet 1 1
 abandon 1 1
-close_fences 1 4
 take 2 2
 memory 2 2
 end 2 2
@@ -54,7 +51,6 @@ stall 1 2
 helped_sleep 1 3
 follow 2 1
 sleep 2 2
-fences 2 2
 recycle 1 3
 drain 2 0
 close 2 2

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Two consumers make the one descriptor at once, and wait at it, on a kernel without membarrier. */
+/* Two consumers make the one descriptor at once, and wait at it. */
 #include "model_test.h"
 #include <poll.h>
 #include <sched.h>
-#include <stdbool.h>
-
-extern const bool model_without_membarrier;
-const bool model_without_membarrier = true;
 
 static struct exitbus *bus;
 static struct exitbus_subscription *sub;

@@ -56,6 +56,7 @@ int bus_create(const struct exitbus_allocator *allocator, struct exitbus **bus)
     memset((void *)fresh, 0, sizeof *fresh);
     struct bus_core *core = &fresh->core;
     memory_init(&core->memory, allocator, core_block_sizes, CORE_CLASSES);
+    core->memory.destroy_object = subscription_destroy;
     atomic_init(&core->memory.bytes, sizeof *fresh);
     int result = registry_init(&core->registry, &core->memory);
     if (result < 0) {

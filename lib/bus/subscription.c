@@ -46,9 +46,8 @@ static unsigned class_of(const struct exitbus_subscription *sub)
                                         : SUBSCRIPTION_CLASS;
 }
 
-static void subscription_free(struct rcu_head *rcu)
+void subscription_destroy(struct block *block)
 {
-    struct block *block = container_of(reclaim_callback_begin(rcu), struct block, reclaim);
     struct exitbus_subscription *sub = container_of(block, struct exitbus_subscription, block);
     struct bus_core *core = sub->core;
     wakeup_destroy(&sub->wake_receiver);
@@ -61,12 +60,42 @@ static void subscription_free(struct rcu_head *rcu)
     core_release(core);
 }
 
+/* The same on the worker, for a queue that takes longer. */
+static void subscription_destroy_deferred(struct rcu_head *rcu)
+{
+    subscription_destroy(container_of(reclaim_callback_begin(rcu), struct block, reclaim));
+}
+
+/*
+ * Segments of a queue that any thread may free at once. To fill more takes a thread a thousand
+ * times as long as to free them, so the worker keeps up with these.
+ */
+#define SEGMENTS_SHORT 8
+
+/* Returns whether it has at most so many. Context: closed; in a section. */
+static bool is_short(const struct exitbus_subscription *sub)
+{
+    if (subscription_has_cursor(sub))
+        return true;
+    /* Acquire, both; pairs with queue_take() and segment_follow(), for the segment's fields. */
+    const struct segment *segment = position_segment(load_acquire(&sub->head.position));
+    for (unsigned i = 0; segment && i < SEGMENTS_SHORT; i++)
+        segment = load_acquire(&segment->next);
+    return !segment;
+}
+
 void subscription_release(struct exitbus_subscription *sub)
 {
     if (fetch_sub_acq_rel(&sub->references, 1) != 1)
         return;
     wakeup_fd_close_when_unused(&sub->wake_publisher, &sub->wake_receiver);
-    memory_defer(&sub->core->memory, &sub->block.reclaim, subscription_free);
+    struct memory *memory = &sub->core->memory;
+    reclaim_enter(); /* the callers of unref are in no section */
+    if (is_short(sub))
+        memory_retire_object(memory, &sub->block);
+    else
+        memory_defer(memory, &sub->block.reclaim, subscription_destroy_deferred);
+    reclaim_leave();
 }
 
 /* A reference taken in a section can't follow the last one: the count never leaves 0. */

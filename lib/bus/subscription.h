@@ -87,6 +87,9 @@ void subscription_unlink(struct exitbus_subscription *subscription);
 bool subscription_retain(struct exitbus_subscription *subscription);
 void subscription_release(struct exitbus_subscription *subscription);
 
+/* Free what the last reference has left: memory's destroy_object(). */
+void subscription_destroy(struct block *block);
+
 /*
  * Receive up to `capacity` events; `timeout_ns` 0 tries once, below 0 waits for ever.
  * Returns what exitbus_receive_batch() and exitbus_receive_pid() return. Context: may block, unless

@@ -317,11 +317,11 @@ static uint64_t sections_of(const struct epoch_record *record)
  * Returns the first record from `number` on that is inside a section, with its count in *sections;
  * or NULL. *number is moved behind it.
  */
-static const struct epoch_record *next_inside(uint32_t *number, uint64_t *sections)
+static struct epoch_record *next_inside(uint32_t *number, uint64_t *sections)
 {
     uint32_t count = epoch_span();
     for (unsigned chunk = 0; chunk < CHUNKS && *number < count; chunk++) {
-        const struct epoch_record *records = chunk_at(chunk);
+        struct epoch_record *records = chunk_at(chunk);
         uint32_t start = chunk_start(chunk);
         for (; *number < count && *number - start < chunk_size(chunk); ++*number) {
             *sections = sections_of(&records[*number - start]);
@@ -374,11 +374,18 @@ void epoch_wait(void)
     /* Memory is unreachable before the counts are read; pairs with barrier_light() in
      * epoch_enter(). */
     barrier_heavy();
-    const struct epoch_record *record;
+    struct epoch_record *record, *noted = NULL;
     uint32_t number = 0;
     uint64_t sections;
-    while ((record = next_inside(&number, &sections)))
-        while (sections_of(record) == sections)
+    /* Note all before the first wait: a thread that is preempted time and again may be inside each
+     * time, and then each wait for one would take as long as a wait for all. */
+    while ((record = next_inside(&number, &sections))) {
+        record->noted = sections;
+        record->noted_next = noted;
+        noted = record;
+    }
+    for (; noted; noted = noted->noted_next)
+        while (sections_of(noted) == noted->noted)
             nap(&naps);
     for (unsigned twice = 0; twice < 2; twice++) {
         uint32_t which = load_relaxed(&shared_current);

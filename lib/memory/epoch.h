@@ -37,6 +37,9 @@ struct epoch_record {
     /* What the bus with this id keeps by thread number: order.c. 0: nothing. Owner only. */
     uint64_t kept_for;
     void *kept;
+    /* By the thread in epoch_wait(): a count that it waits for, and the next such record. */
+    uint64_t noted;
+    struct epoch_record *noted_next;
 };
 
 /*

@@ -124,34 +124,47 @@ static struct block *cut_block(struct slab *slab)
 
 /* -------------------------------------------------------------------------------- take, give */
 
-static struct block *pop_free(struct pool *pool)
+struct block *list_pop(_Atomic(struct block *) *list)
 {
-    /* Acquire, here and in the CAS; pairs with pool_push(). */
-    struct block *top = load_acquire(&pool->free);
+    /* Acquire, here and in the CAS; pairs with list_push(). */
+    struct block *top = load_acquire(list);
     while (top) {
         /* Another thread may pop and reuse the top meanwhile. Then the CAS fails (no ABA:
          * memory.h). */
         struct block *next = load_relaxed(&top->chain);
-        if (cas_weak_acquire_else_acquire(&pool->free, &top, next)) {
-            size_t left = fetch_sub_relaxed(&pool->free_count, 1) - 1;
-            if (left < load_relaxed(&pool->lowest_free))
-                store_relaxed(&pool->lowest_free, left);
-            in_bounds(top + 1, pool->block_size - sizeof *top);
-            prefetch_for_write(next); /* for the next allocation */
+        if (cas_weak_acquire_else_acquire(list, &top, next)) {
+            prefetch_for_write(next); /* for the next pop */
             return top;
         }
     }
     return NULL;
 }
 
+void list_push(_Atomic(struct block *) *list, struct block *first, struct block *last)
+{
+    struct block *top = load_relaxed(list);
+    do
+        store_relaxed(&last->chain, top);
+    while (!cas_weak_release(list, &top, first));
+}
+
+static struct block *pop_free(struct pool *pool)
+{
+    struct block *block = list_pop(&pool->free);
+    if (!block)
+        return NULL;
+    size_t left = fetch_sub_relaxed(&pool->free_count, 1) - 1;
+    if (left < load_relaxed(&pool->lowest_free))
+        store_relaxed(&pool->lowest_free, left);
+    in_bounds(block + 1, pool->block_size - sizeof *block);
+    return block;
+}
+
 void pool_push(struct pool *pool, struct block *first, struct block *last, size_t count)
 {
     /* Counted first, so that free_count never falls below zero. */
     fetch_add_relaxed(&pool->free_count, count);
-    struct block *top = load_relaxed(&pool->free);
-    do
-        store_relaxed(&last->chain, top);
-    while (!cas_weak_release(&pool->free, &top, first));
+    list_push(&pool->free, first, last);
 }
 
 void *memory_alloc(struct memory *memory, unsigned class)

@@ -7,7 +7,8 @@
  *   or asks the allocator for a slab. The default allocator is mmap. It takes no lock in user space
  *   and never calls malloc (G4).
  * - A block that another thread may have seen becomes free only after a grace period: by
- *   memory_retire(), or by memory_free() in a reclaim callback.
+ *   memory_retire(), or by memory_free() in a reclaim callback. An object is a block with a
+ *   destructor, which the host may find in its own sections: memory_retire_object().
  * - Slabs that have not been needed for some time go back to the allocator (G7): trim.c.
  *
  * Why it is right:
@@ -72,12 +73,26 @@ struct limbo {
     struct reclaim_head reclaim;
 };
 
+/* Retired objects: see retire.c. */
+struct objects {
+    /* Written by threads that retire objects, which wait here until they make up a batch. */
+    _Alignas(CACHE_LINE) _Atomic(struct block *) retired;
+    _Atomic size_t retired_count;
+    _Atomic uint32_t flush_scheduled; /* 1 while a callback is scheduled that closes a batch */
+    /* Behind their grace period; written by the worker, and by threads that destroy some. */
+    _Alignas(CACHE_LINE) _Atomic(struct block *) due;
+    bool drain_scheduled; /* written by the worker */
+    struct reclaim_head flush, drain;
+};
+
 struct memory {
     struct exitbus_allocator allocator;
-    bool own_allocator; /* the default one: may use huge pages; constant */
+    void (*destroy_object)(struct block *); /* the user's; constant before the first object */
+    bool own_allocator;                     /* the default one: may use huge pages; constant */
     _Alignas(CACHE_LINE) _Atomic(struct slab *) slabs; /* every slab but those in trim_slabs */
     _Atomic size_t bytes;                              /* bytes held from the allocator */
-    _Atomic size_t callbacks;                          /* reclaim callbacks that have not ended */
+    _Atomic size_t pending;   /* bytes that wait for a grace period, in batches: see retire.c */
+    _Atomic size_t callbacks; /* reclaim callbacks that have not ended */
     /* Words, because not every machine exchanges single bytes. */
     _Atomic uint32_t trimming;   /* 1 while a trim owns the fields below */
     _Atomic uint32_t trim_again; /* blocks have become free since the last look */
@@ -92,6 +107,7 @@ struct memory {
     struct reclaim_head trim_reclaim;
     struct pool pools[MEMORY_CLASSES_MAX];
     struct limbo limbo;
+    struct objects objects;
 };
 
 /* Initialise. Block sizes are multiples of CACHE_LINE. Allocates nothing yet. */
@@ -131,6 +147,14 @@ void memory_free(struct memory *memory, unsigned class, void *block);
  * or in a callback; lock-free.
  */
 void memory_retire(struct memory *memory, unsigned class, void *block);
+
+/*
+ * Destroy an object after a grace period that covers the host's sections, too: call
+ * destroy_object(), which frees the block and calls memory_callback_end(). The worker does that, or
+ * a thread that retires another object; so it has to be short. This call destroys up to two others.
+ * Context: inside a section, in which the memory stays; lock-free.
+ */
+void memory_retire_object(struct memory *memory, struct block *block);
 
 /* Returns the memory that a block was allocated from. */
 struct memory *memory_of(const struct block *block);

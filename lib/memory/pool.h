@@ -51,6 +51,12 @@ void __asan_unpoison_memory_region(const volatile void *address, size_t size);
 /* Give a slab back to the allocator. Context: no thread uses the slab. */
 void slab_unmap(struct memory *memory, struct slab *slab);
 
+/* Take a block off a list. Returns NULL if it is empty. Context: in a section, or on the worker. */
+struct block *list_pop(_Atomic(struct block *) *list);
+
+/* Put a chain of blocks on a list. Context: lock-free. */
+void list_push(_Atomic(struct block *) *list, struct block *first, struct block *last);
+
 /* Put a chain of free blocks into their pool. Context: lock-free. */
 void pool_push(struct pool *pool, struct block *first, struct block *last, size_t count);
 

@@ -197,7 +197,8 @@ static void trim_sort(struct rcu_head *rcu)
 }
 
 /*
- * Take the free list out, if this pool has kept more than it needed since the last look. Returns
+ * Take the free list out, if this pool has kept more than it needed since the last look. It must be
+ * more than half of the list, because threads that want a block meanwhile make slabs. Returns
  * whether it has.
  */
 static bool trim_begin(struct memory *memory, struct pool *pool)
@@ -205,7 +206,7 @@ static bool trim_begin(struct memory *memory, struct pool *pool)
     size_t lowest = load_relaxed(&pool->lowest_free);
     size_t free = load_relaxed(&pool->free_count);
     store_relaxed(&pool->lowest_free, free);
-    if (lowest * pool->block_size <= TRIM_FROM)
+    if (lowest * pool->block_size <= TRIM_FROM || lowest < free / 2)
         return false;
     memory->trim_pool = pool;
     memory->trim_keep = (free > lowest ? free - lowest : 0) * pool->block_size + TRIM_KEEP;

@@ -119,6 +119,16 @@ void memory_defer(struct memory *memory, struct reclaim_head *head,
     reclaim_defer(head, callback);
 }
 
+static void object_due(struct rcu_head *rcu)
+{
+    the_memory->destroy_object(container_of(reclaim_callback_begin(rcu), struct block, reclaim));
+}
+
+void memory_retire_object(struct memory *memory, struct block *block)
+{
+    memory_defer(memory, &block->reclaim, object_due);
+}
+
 void memory_callback_end(struct memory *memory)
 {
     atomic_fetch_sub_explicit(&memory->callbacks, 1, memory_order_relaxed);

@@ -29,6 +29,7 @@ fd_two_edges 1 0
 fd_stop 1 0
 fd_stop_receiver 1 0
 epoch 3 3
+epoch_fences 3 3
 shared_record 3 3
 ended 3 3
 records 1 1

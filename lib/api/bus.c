@@ -36,7 +36,7 @@ int exitbus_create(struct exitbus **bus, const struct exitbus_options *options)
 
 static int destroy(struct exitbus *bus)
 {
-    if (reclaim_inside())
+    if (reclaim_inside_registering())
         return -EDEADLK;
     int lost = 0;
     int result = reaper_bus_close(bus, &lost);

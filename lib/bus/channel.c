@@ -18,8 +18,11 @@
  *     leave, 0 is final, and only a channel with 0 is replaced or taken out.
  *  3. The block stays while a subscription's block refers to it. A receiver asleep holds a
  *     reference on its subscription. Publishers hold a section.
- *  4. Sleepers. As in event_count.c. A publisher stopped before it notes the epoch makes the next
- *     one do all of it again.
+ *  4. Sleepers. As in event_count.c, but the futex is left alone while `sleepers` is 0. A receiver
+ *     counts itself there before it announces. A publisher looks behind the move and a fence, which
+ *     pairs with the announcement's. So it finds the count and wakes, or the receiver finds the
+ *     moved epoch when it is about to sleep. A publisher stopped before it notes the epoch makes
+ *     the next one do all of it again.
  *  5. Descriptors. A receiver first makes its descriptor's state say "not signalled", and then
  *     announces the epoch that it reads. A publisher first moves the epoch, and then reads the
  *     states. With a fence on each side, the publisher finds the state and signals the descriptor,
@@ -153,13 +156,14 @@ static void signal_descriptors(struct channel *channel)
 /* Wake all that wait. */
 static void wake_all(struct channel *channel)
 {
+    probe(PROBE_CHANNEL_WAKING);
     uint32_t before = load_relaxed(&channel->wake.woken_epoch);
-    /* Sequentially consistent, like the load of the announcement: a sleeper that does not see the
-     * event has counted itself before its fence. */
-    uint32_t bits = load_seq_cst(&channel->sleepers) > 0 ? WAKEUP_ALL : 0;
-    uint32_t epoch = event_count_move(&channel->epoch, bits);
-    /* The move is visible before the states are read; pairs with the fence in wakeup_fd_clear(). */
+    uint32_t epoch = event_count_move(&channel->epoch);
+    /* The move is visible before `sleepers` and the states are read; pairs with the fences in
+     * wakeup_announce() and wakeup_fd_clear(). */
     fence_seq_cst();
+    if (load_relaxed(&channel->sleepers) > 0)
+        event_count_wake_sleepers(&channel->epoch, WAKEUP_ALL);
     signal_descriptors(channel);
     event_count_woken(&channel->wake, before, epoch);
 }
@@ -188,7 +192,8 @@ static inline void notify(struct channel *channel)
 
 void channel_wake_closed(struct channel *channel, uint32_t bits)
 {
-    uint32_t moved = event_count_move(&channel->epoch, bits);
+    uint32_t moved = event_count_move(&channel->epoch);
+    event_count_wake_sleepers(&channel->epoch, bits);
     if (unlikely(moved - load_relaxed(&channel->wake.woken_epoch) > EPOCHS_MAX))
         wake_all(channel);
 }

@@ -16,6 +16,7 @@ struct bus_core {
     struct registry registry;
     _Alignas(CACHE_LINE) _Atomic bool closed;          /* by destroy, once; publishers read it */
     uint32_t generation;                               /* of the process that made it; constant */
+    _Atomic int64_t retry_ns;                          /* when receivers next try: receive.c */
     _Alignas(CACHE_LINE) _Atomic size_t subscriptions; /* not yet unsubscribed; by subscribers */
     _Atomic uint64_t delivered; /* events taken from subscriptions that are gone; by subscribers */
     _Atomic uint64_t dropped;   /* events left in subscriptions that are gone; by subscribers */

@@ -515,6 +515,15 @@ int order_settle(struct order *order)
     return turn_done(order, word) ? 0 : turn_await(order, &word);
 }
 
+int order_settle_unless_stalled(struct order *order)
+{
+    uint64_t word = load_seq_cst(&order->word);
+    if (turn_done(order, word))
+        return 0;
+    /* Relaxed: nothing is read that the thread which noted the turn wrote. */
+    return load_relaxed(&order->stalled) == word ? -ENOMEM : turn_await(order, &word);
+}
+
 uint64_t order_latest(struct order *order)
 {
     /*

@@ -58,6 +58,8 @@ int64_t order_publish_batch(struct order *order, const struct exitbus_event *eve
  * Returns 0; or -ENOMEM: some queue still lacks an event. Context: in a section; lock-free.
  */
 int order_settle(struct order *order);
+/* The same, but leave a turn alone that is noted as lacking memory. */
+int order_settle_unless_stalled(struct order *order);
 
 /*
  * Read the seq of the latest event, by a read-modify-write. Context: lock-free.

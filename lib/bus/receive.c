@@ -3,9 +3,13 @@
  * Receiving: try, and sleep while there is nothing. subscription.h says what the functions promise;
  * queue/event_count.c and queue/event_fd.c argue why no wake-up is lost.
  *
- * A receive that may wait never says -ENOMEM. While some event lacks memory it naps, and tries to
- * finish that event after each nap: no thread may come to do so, and nothing tells that there is
- * memory. It is announced meanwhile, so an event that comes ends the nap.
+ * A receive that may wait never says -ENOMEM. While some event lacks memory it naps, and after each
+ * nap one of those that nap tries to finish that event: no thread may come to do so, and nothing
+ * tells that there is memory. They are announced meanwhile, so an event that comes ends the nap.
+ * Then they take what is theirs, and do not try before the nap would have ended. A try finds other
+ * events of the turn in their queues, and wakes those that wait for more: if each of these tried as
+ * well, they would wake one another without end. A thread that tries just then may have passed the
+ * queue before the announcement, so an event may wait for the end of a nap.
  */
 #include "base/sys.h"
 #include "bus/subscription.h"
@@ -50,34 +54,53 @@ static void one_shot_taken(struct exitbus_subscription *sub)
 
 /* Take what is there. Returns how many, -EAGAIN or -ESHUTDOWN. Context: in a section. */
 static ssize_t take(struct exitbus_subscription *sub, struct exitbus_event *events, size_t capacity,
-                    bool one_shot, bool counted)
+                    bool counted)
 {
-    if (one_shot) {
-        if (queue_empty(&sub->head))
-            return -EAGAIN;
-        one_shot_wake(sub, counted);
-    }
-    /* A cursor has no tail, and needs none to take. */
-    return queue_take(&sub->tail, &sub->head, &sub->core->memory, events, capacity);
+    if (likely(!queue_one_shot(&sub->head))) /* sub->flags lies on the publishers' line */
+        /* A cursor has no tail, and needs none to take. */
+        return queue_take(&sub->tail, &sub->head, &sub->core->memory, events, capacity);
+    /* destroy does not meet a one-shot that a publisher has taken out of the registry. */
+    if (load_acquire(&sub->core->closed))
+        queue_close(&sub->head);
+    if (queue_empty(&sub->head))
+        return -EAGAIN;
+    one_shot_wake(sub, counted);
+    ssize_t count = queue_take(&sub->tail, &sub->head, &sub->core->memory, events, capacity);
+    if (count > 0)
+        one_shot_taken(sub);
+    return count;
 }
 
-/* Try once. Returns how many, -EAGAIN, -ENOMEM or -ESHUTDOWN. Context: in a section. */
-static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
-                           size_t capacity, bool counted)
+/*
+ * Behind a take: make the descriptor unreadable, if nothing is left. Returns false if it found
+ * nothing, and events have come in between.
+ */
+static bool clear_descriptor(struct exitbus_subscription *sub, ssize_t count)
 {
-    bool one_shot = queue_one_shot(&sub->head); /* sub->flags lies on the publishers' line */
+    if (likely(!wakeup_fd_clearable(&sub->wake_receiver)))
+        return true;
+    bool none = count == -EAGAIN;
+    if (!none && (count < 0 || !queue_empty(&sub->head)))
+        return true;
+    return wakeup_fd_clear(&sub->wake_publisher, &sub->wake_receiver, something_to_receive, sub) ||
+           !none;
+}
+
+/* Try once. Returns how many, -EAGAIN, -ENOMEM or -ESHUTDOWN. Context: as take(). */
+static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_event *events,
+                           size_t capacity)
+{
     bool rearmed = false;
     for (;;) {
-        /* destroy does not meet a one-shot that a publisher has taken out of the registry. */
-        if (one_shot && load_acquire(&sub->core->closed))
-            queue_close(&sub->head);
         bool stalled = order_stalled(&sub->core->order); /* first: others may finish it */
-        ssize_t count = take(sub, events, capacity, one_shot, counted);
+        ssize_t count = take(sub, events, capacity, false);
         if (unlikely(stalled && count == -EAGAIN)) {
+            if (rearmed)
+                return -ENOMEM; /* another try would signal the descriptor */
             int finished = order_finish_stalled(&sub->core->order);
-            count = take(sub, events, capacity, one_shot, counted);
+            count = take(sub, events, capacity, false);
             if (count == -EAGAIN && finished < 0) {
-                if (rearmed || !wakeup_fd_clearable(&sub->wake_receiver))
+                if (!wakeup_fd_clearable(&sub->wake_receiver))
                     return finished;
                 /* The next publish makes an edge, as it does after -EAGAIN. */
                 wakeup_fd_rearm(&sub->wake_publisher);
@@ -87,41 +110,61 @@ static ssize_t try_receive(struct exitbus_subscription *sub, struct exitbus_even
                 continue;
             }
         }
-        if (one_shot && count > 0)
-            one_shot_taken(sub);
-        if (likely(!wakeup_fd_clearable(&sub->wake_receiver)))
+        if (clear_descriptor(sub, count))
             return count;
-        bool none = count == -EAGAIN;
-        if ((none || (count > 0 && queue_empty(&sub->head))) &&
-            !wakeup_fd_clear(&sub->wake_publisher, &sub->wake_receiver, something_to_receive,
-                             sub) &&
-            none)
-            continue; /* events have come in between */
-        return count;
     }
 }
 
-/*
- * Try once in a section of its own, or settle first. Context: by a thread that is counted as a
- * sleeper.
- */
-static ssize_t try_receive_section(struct exitbus_subscription *sub, struct exitbus_event *events,
-                                   size_t capacity, bool settle)
+/* Length of a nap. Publishers try to finish the event as well. */
+#define NAP_NS 200000000
+
+/* Returns whether this thread is to try now. *next_ns is when to ask again. */
+static bool retry_due(struct bus_core *core, int64_t *next_ns)
+{
+    int64_t now = sys_clock_ns(CLOCK_MONOTONIC);
+    /* Relaxed, as is the CAS: nothing but the time is handed over. */
+    int64_t due = load_relaxed(&core->retry_ns);
+    bool claimed = now >= due && cas_relaxed(&core->retry_ns, &due, now + NAP_NS);
+    *next_ns = claimed ? now + NAP_NS : due;
+    return claimed;
+}
+
+/* Take for a call that may wait. Returns as take(). Context: in a section. */
+static ssize_t take_first(struct exitbus_subscription *sub, struct exitbus_event *events,
+                          size_t capacity, bool counted)
+{
+    ssize_t count = take(sub, events, capacity, counted);
+    if (count > 0)
+        clear_descriptor(sub, count);
+    return count;
+}
+
+/* The same in a section of its own. Context: by a thread that is counted as a sleeper. */
+static ssize_t look(struct exitbus_subscription *sub, struct exitbus_event *events, size_t capacity)
 {
     reclaim_enter();
-    if (settle) /* one that fails has left a note, which try_receive() finds */
-        order_settle(&sub->core->order);
-    ssize_t count = try_receive(sub, events, capacity, true);
+    ssize_t count = take_first(sub, events, capacity, true);
     reclaim_leave();
     return count;
 }
 
 /*
- * Lengths of naps: doubled from the first to the second. Publishers and other receivers try as
- * well, and receivers that wait for something else nap likewise: so the first is long.
+ * Settle, before the look behind an announcement. *until_ns becomes the end of the nap, if an event
+ * lacks memory and it is the earlier one.
  */
-#define NAP_FIRST_NS 100000000
-#define NAP_MAX_NS 1000000000
+static void settle(struct bus_core *core, int64_t *until_ns)
+{
+    reclaim_enter();
+    bool stalled = order_settle_unless_stalled(&core->order) < 0;
+    int64_t next_ns;
+    if (unlikely(stalled)) {
+        if (retry_due(core, &next_ns))
+            stalled = order_finish_stalled(&core->order) < 0;
+        if (stalled && next_ns < *until_ns)
+            *until_ns = next_ns;
+    }
+    reclaim_leave();
+}
 
 static int64_t deadline_after(int64_t timeout_ns)
 {
@@ -139,31 +182,17 @@ static void sleepers_add(struct exitbus_subscription *sub, uint32_t change)
         fetch_add_relaxed(&sub->channel->sleepers, change);
 }
 
-/* Returns whether there is nothing to return yet. */
-static bool must_wait(ssize_t count)
+/* Sleep in `epoch`, until a time; INT64_MAX: for ever. It may end early. */
+static void sleep_until(_Atomic uint32_t *futex, uint32_t epoch, uint32_t bits, int64_t until_ns)
 {
-    return count == -EAGAIN || count == -ENOMEM;
+    struct timespec until = {.tv_sec = until_ns / NS_PER_S, .tv_nsec = until_ns % NS_PER_S};
+    wakeup_sleep(futex, epoch, bits, until_ns == INT64_MAX ? NULL : &until);
 }
 
-/* Returns when to try again: at the deadline, or after a nap while an event lacks memory. */
-static int64_t wait_until(ssize_t count, int64_t *nap_ns, int64_t deadline_ns)
+/* Returns whether the deadline has passed; INT64_MAX: there is none. */
+static bool too_late(int64_t deadline_ns)
 {
-    if (likely(count != -ENOMEM)) {
-        *nap_ns = NAP_FIRST_NS;
-        return deadline_ns;
-    }
-    int64_t nap_end_ns = deadline_after(*nap_ns);
-    *nap_ns = *nap_ns < NAP_MAX_NS / 2 ? *nap_ns * 2 : NAP_MAX_NS;
-    return nap_end_ns < deadline_ns ? nap_end_ns : deadline_ns;
-}
-
-/* Sleep in `epoch`. Returns whether the deadline has passed; INT64_MAX: there is none. */
-static bool sleep_until(_Atomic uint32_t *futex, uint32_t epoch, uint32_t bits, int64_t deadline_ns)
-{
-    struct timespec deadline = {.tv_sec = deadline_ns / NS_PER_S,
-                                .tv_nsec = deadline_ns % NS_PER_S};
-    const struct timespec *until = deadline_ns == INT64_MAX ? NULL : &deadline;
-    return wakeup_sleep(futex, epoch, bits, until) == -ETIMEDOUT;
+    return deadline_ns != INT64_MAX && sys_clock_ns(CLOCK_MONOTONIC) >= deadline_ns;
 }
 
 /* Sleep until there is something, or until the deadline. Context: blocks; with a reference. */
@@ -172,21 +201,21 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
 {
     _Atomic uint32_t *futex = subscription_epoch(sub);
     uint32_t bits = subscription_wake_bits(sub);
-    int64_t nap_ns = NAP_FIRST_NS;
     ssize_t count;
     sleepers_add(sub, 1);
     for (;;) {
+        int64_t until_ns = deadline_ns;
         uint32_t epoch = wakeup_announce(subscription_wake_publisher(sub), futex);
-        count = try_receive_section(sub, events, capacity, true);
-        if (!must_wait(count))
+        settle(sub->core, &until_ns);
+        count = look(sub, events, capacity);
+        if (count != -EAGAIN)
             break;
-        int64_t until_ns = wait_until(count, &nap_ns, deadline_ns);
-        bool timed_out = sleep_until(futex, epoch, bits, until_ns) && until_ns == deadline_ns;
+        sleep_until(futex, epoch, bits, until_ns);
         /* Before the next announcement: the publisher that woke us may still be in its turn. */
-        count = try_receive_section(sub, events, capacity, false);
-        if (must_wait(count) && timed_out)
+        count = look(sub, events, capacity);
+        if (count == -EAGAIN && too_late(deadline_ns))
             count = -ETIMEDOUT;
-        if (!must_wait(count))
+        if (count != -EAGAIN)
             break;
     }
     sleepers_add(sub, (uint32_t)-1);
@@ -197,8 +226,9 @@ static ssize_t receive_until(struct exitbus_subscription *sub, struct exitbus_ev
                              size_t capacity, int64_t deadline_ns, bool wait)
 {
     reclaim_enter();
-    ssize_t count = try_receive(sub, events, capacity, false);
-    if (likely(!must_wait(count)) || !wait) {
+    ssize_t count =
+        wait ? take_first(sub, events, capacity, false) : try_receive(sub, events, capacity);
+    if (likely(count != -EAGAIN) || !wait) {
         reclaim_leave();
         return count;
     }
@@ -238,7 +268,7 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
         if (timeout_ns == 0 && --left == 0)
             return queue_closed(&sub->head) ? -ESHUTDOWN : -EAGAIN;
         /* A queue that never gets empty must not keep us beyond the timeout. */
-        if (timeout_ns > 0 && sys_clock_ns(CLOCK_MONOTONIC) >= deadline)
+        if (timeout_ns > 0 && too_late(deadline))
             return -ETIMEDOUT;
     }
 }
@@ -250,10 +280,12 @@ int subscription_fd(struct exitbus_subscription *sub)
     int fd = subscription_has_cursor(sub) ? channel_list_descriptor(sub) : 0;
     if (fd == 0)
         fd = wakeup_fd(&sub->wake_publisher, &sub->wake_receiver);
-    if (fd >= 0 && order_settle(&sub->core->order) < 0)
-        fd = -ENOMEM; /* the next call finds the descriptor */
-    if (fd >= 0)
-        wakeup_fd_known(&sub->wake_receiver);
+    if (fd >= 0 && !wakeup_fd_clearable(&sub->wake_receiver)) {
+        if (order_settle(&sub->core->order) == 0)
+            wakeup_fd_known(&sub->wake_receiver);
+        else
+            fd = -ENOMEM; /* the next call finds the descriptor */
+    }
     if (fd >= 0 && queue_empty(&sub->head))
         wakeup_fd_clear(&sub->wake_publisher, &sub->wake_receiver, something_to_receive, sub);
     reclaim_leave();

@@ -151,8 +151,10 @@ static void record_leave_section(struct epoch_record *record)
 {
     uint64_t sections = load_acquire(&record->sections);
     record->depth = 0;
-    if (sections % 2 == 1)
-        store_release(&record->sections, sections + 1);
+    if (sections % 2 == 0)
+        return;
+    record->kept_for = 0; /* in case it was about to change the two words */
+    store_release(&record->sections, sections + 1);
 }
 
 /*

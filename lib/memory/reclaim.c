@@ -199,7 +199,16 @@ bool reclaim_inside(void)
     memcpy(&count, (const char *)reader + offsetof(struct urcu_bp_reader, ctr), sizeof count);
     return (count & URCU_BP_GP_CTR_NEST_MASK) != 0;
 #else
-    return rcu_read_ongoing();
+    return false;
+#endif
+}
+
+bool reclaim_inside_registering(void)
+{
+#ifdef EXITBUS_INLINE_URCU
+    return reclaim_inside();
+#else
+    return epoch_inside() || rcu_read_ongoing();
 #endif
 }
 

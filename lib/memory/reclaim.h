@@ -69,8 +69,11 @@ static inline void reclaim_leave(void)
 
 /*
  * Returns whether this thread is in a section of the library, or in a read-side section of its own.
+ * Where liburcu is not to be compiled in, the latter is known only to a call that registers the
+ * thread: reclaim_inside_registering() makes it, and reclaim_inside() does without.
  */
 bool reclaim_inside(void);
+bool reclaim_inside_registering(void);
 
 /*
  * Call `callback` once, on the worker, after a grace period. Callbacks run in the order of these

@@ -40,15 +40,18 @@ void event_count_init(struct wake_publisher *publisher, _Atomic uint32_t *epoch)
     atomic_init(epoch, 1);
 }
 
-uint32_t event_count_move(_Atomic uint32_t *epoch, uint32_t bits)
+uint32_t event_count_move(_Atomic uint32_t *epoch)
 {
     /* Release; pairs with event_count_announce(): the append, or the close, is visible. */
     uint32_t moved = fetch_add_release(epoch, 1) + 1;
     probe(PROBE_WAKE_EPOCH_MOVED);
-    if (bits != 0)
-        sys_futex_wake((uint32_t *)epoch, bits);
-    probe(PROBE_WAKE_DONE);
     return moved;
+}
+
+void event_count_wake_sleepers(_Atomic uint32_t *epoch, uint32_t bits)
+{
+    sys_futex_wake((uint32_t *)epoch, bits);
+    probe(PROBE_WAKE_DONE);
 }
 
 void event_count_woken(struct wake_publisher *publisher, uint32_t before, uint32_t epoch)
@@ -62,7 +65,9 @@ void event_count_woken(struct wake_publisher *publisher, uint32_t before, uint32
 void event_count_wake(struct wake_publisher *publisher, _Atomic uint32_t *epoch)
 {
     uint32_t before = load_relaxed(&publisher->woken_epoch);
-    event_count_woken(publisher, before, event_count_move(epoch, WAKEUP_ALL));
+    uint32_t moved = event_count_move(epoch);
+    event_count_wake_sleepers(epoch, WAKEUP_ALL);
+    event_count_woken(publisher, before, moved);
 }
 
 uint32_t event_count_announce(struct wake_publisher *publisher, const _Atomic uint32_t *current)

@@ -18,11 +18,13 @@ uint32_t event_count_announce(struct wake_publisher *publisher, const _Atomic ui
 void event_count_wake(struct wake_publisher *publisher, _Atomic uint32_t *epoch);
 
 /*
- * The same in two parts, for a publisher that has more to do in between: steps 1 and 2, of which
- * the epoch is returned, and step 3. `before`: woken_epoch as it was before step 1. With bits 0 no
- * sleeper is woken. Without step 3 all stay announced.
+ * The same in its three steps, for a caller that has more to do in between. `before`: woken_epoch
+ * as it was before step 1. Step 2 wakes the sleepers that `bits` names. It may be left out if a
+ * look behind step 1 and a fence has found that no thread sleeps. Without step 3 all stay
+ * announced.
  */
-uint32_t event_count_move(_Atomic uint32_t *epoch, uint32_t bits);
+uint32_t event_count_move(_Atomic uint32_t *epoch);
+void event_count_wake_sleepers(_Atomic uint32_t *epoch, uint32_t bits);
 void event_count_woken(struct wake_publisher *publisher, uint32_t before, uint32_t epoch);
 
 #endif

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <urcu-bp.h>
 
 /* --------------------------------------------------------------------------------- receivers */
@@ -385,6 +386,72 @@ TEST(core_edges, waiting_for_memory_is_quiet)
     check_ok(exitbus_destroy(lacking.bus));
     thread_join(loop);
     check_equal(lacking.end, -ESHUTDOWN);
+    check_ok(exitbus_unsubscribe(lacking.sub));
+    account_await_empty(&lacking.account);
+}
+
+static int64_t clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/* The other subscriptions of waiting_for_memory_takes_turns have had the event. */
+struct waiter {
+    struct exitbus_subscription *sub;
+    int end;
+};
+
+static void *wait_for_next(void *of)
+{
+    struct waiter *waiter = of;
+    struct exitbus_event event;
+    waiter->end = exitbus_receive(waiter->sub, &event, -1);
+    return NULL;
+}
+
+/*
+ * An event lacks memory for one subscription. The receivers of others, which have had the event,
+ * wait for the next. Trying to finish the event wakes them, but they do not try in their turn: all
+ * of them together try once for each nap. A receive with a timeout ends in time.
+ */
+TEST(core_edges, waiting_for_memory_takes_turns)
+{
+    enum { WAITERS = 8, NAP_MS = 200 };
+    static struct lacking lacking;
+    struct exitbus_event event;
+    struct waiter waiters[WAITERS];
+    pthread_t threads[WAITERS];
+    lacking_begin(&lacking);
+    for (int i = 0; i < WAITERS; i++)
+        waiters[i].sub = subscribe(lacking.bus, exitbus_topic_pid(1));
+    struct exitbus_subscription *own = subscribe(lacking.bus, exitbus_topic_pid(1));
+    atomic_store(&lacking.account.refuse, true);
+    check_ok(exitbus_publish_pid(lacking.bus, 1, 0));
+    for (int i = 0; i < WAITERS; i++)
+        check_ok(exitbus_receive(waiters[i].sub, &event, 0));
+    check_ok(exitbus_receive(own, &event, 0));
+    size_t before = refused(&lacking);
+    check_equal(exitbus_receive(own, &event, 0), -ENOMEM);
+    size_t each = refused(&lacking) - before;
+    check(each > 0);
+    for (int i = 0; i < WAITERS; i++)
+        threads[i] = thread_start(wait_for_next, &waiters[i]);
+    await(stats_of(lacking.bus).sleeping_receivers == WAITERS);
+    await_refused(&lacking);
+    int64_t start_ms = clock_ms();
+    before = refused(&lacking);
+    check_equal(exitbus_receive(own, &event, 3 * NAP_MS * 1000000LL), -ETIMEDOUT);
+    size_t tries = (refused(&lacking) - before) / each;
+    check(tries <= (size_t)((clock_ms() - start_ms) / NAP_MS + 2));
+    check_ok(exitbus_destroy(lacking.bus));
+    for (int i = 0; i < WAITERS; i++) {
+        thread_join(threads[i]);
+        check_equal(waiters[i].end, -ESHUTDOWN);
+        check_ok(exitbus_unsubscribe(waiters[i].sub));
+    }
+    check_ok(exitbus_unsubscribe(own));
     check_ok(exitbus_unsubscribe(lacking.sub));
     account_await_empty(&lacking.account);
 }

@@ -38,6 +38,7 @@ meet 1 1
 abandon 1 1
 take 2 2
 memory 2 2
+nap 1 1
 end 2 2
 count 1 2
 batch 1 3
@@ -63,6 +64,7 @@ publish 2 1
 stall 2 0
 leave 2 2
 channel:agree 2 2
+channel:late_wake 1 1
 channel:close_one 1 2
 channel:fd 1 2
 channel:fd_end 1 2

@@ -188,6 +188,11 @@ bool reclaim_inside(void)
     return rcu_read_ongoing();
 }
 
+bool reclaim_inside_registering(void)
+{
+    return reclaim_inside();
+}
+
 void reclaim_defer(struct reclaim_head *head, void (*callback)(struct rcu_head *))
 {
     call_rcu(&head->rcu, callback);
@@ -223,6 +228,16 @@ static const void *place_of(const uint32_t *word, uint32_t bits)
     return (const void *)((uintptr_t)word << 6 | bit);
 }
 
+/* The latest time that this thread knows of. */
+static _Thread_local int64_t now_ns = 1;
+
+static void pass_time(const struct timespec *until)
+{
+    int64_t ns = until->tv_sec * 1000000000LL + until->tv_nsec;
+    if (ns > now_ns)
+        now_ns = ns;
+}
+
 int sys_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, const struct timespec *deadline)
 {
     model_step();
@@ -231,6 +246,7 @@ int sys_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, const struct t
         return -EAGAIN;
     if (deadline) { /* it may pass at any time: here, as soon as the other threads pause */
         model_pause();
+        pass_time(deadline);
         return -ETIMEDOUT;
     }
     model_sleep(place_of(word, bits));
@@ -374,7 +390,7 @@ void sys_random(void *bytes, size_t size)
 int64_t sys_clock_ns(clockid_t clock)
 {
     (void)clock;
-    return 1;
+    return now_ns;
 }
 
 void (*exitbus_probe_hook)(enum probe step); /* of platform.h; some tests stop threads there */

@@ -31,6 +31,8 @@ const struct target targets[] = {
     {"filtered", "10", "publish", "shim", NULL, AT_MOST, 1},
     {"filtered", "100000", "publish", "shim", NULL, AT_MOST, 1},
     {"filtered", "100000", "publish", EXITBUS, "10", AT_MOST, 1.3},
+    {"many", "100000", "publish", EXITBUS, "1", AT_MOST, 2},
+    {"many", "100000", "unsubscribe", EXITBUS, "1", AT_MOST, 2},
     {"wake", "receive", "p50", "futex", NULL, AT_MOST, 1.15},
     {"wake", "receive", "p99", "futex", NULL, AT_MOST, 1.15},
     {"wake", "epoll", "p50", "eventfd", NULL, AT_MOST, 1.15},

@@ -3,9 +3,7 @@
  * exitbus itself, as any caller would use it: exitbus_publish one by one, exitbus_receive_batch.
  * The times of an event are given, as the reaper gives them: peers do not look at the clock either.
  */
-#include <exitbus/exitbus.h>
-
-#include "../bench.h"
+#include "../must.h"
 #include "all.h"
 
 #include <stdlib.h>
@@ -16,12 +14,6 @@ struct bus {
     bool one_pid;
     struct exitbus_subscription **subscriptions;
 };
-
-static void must(int result, const char *what)
-{
-    if (result < 0)
-        bench_die("%s: %s", what, exitbus_strerror(result));
-}
 
 static void *create(const struct shape *shape)
 {

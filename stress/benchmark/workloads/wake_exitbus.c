@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* exitbus in an event loop: epoll on exitbus_subscription_fd, then receive until there is none. */
-#include <exitbus/exitbus.h>
-
+#include "../must.h"
 #include "wake.h"
 #include "workloads.h"
 
@@ -13,12 +12,6 @@ struct state {
     struct exitbus_subscription *subscription;
     int epoll;
 };
-
-static void must(int result, const char *what)
-{
-    if (result < 0)
-        bench_die("%s: %s", what, exitbus_strerror(result));
-}
 
 static void *open_state(const void *unused)
 {

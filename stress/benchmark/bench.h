@@ -47,7 +47,7 @@ struct bench_options {
     const char *json;      /* likewise */
     const char *plots;     /* directory to write, or NULL */
     bool check;            /* a missed target is a failure */
-    const char *backlog;   /* PEER:EVENTS: be the process of workload backlog */
+    const char *backlog;   /* PEER:EVENTS:SUBSCRIPTIONS: be the process of workload backlog */
     bool list;             /* name workloads and peers, and end */
 };
 

@@ -39,7 +39,7 @@ static const struct argp_option known[] = {
     {"json", KEY_JSON, "FILE", 0, "likewise as JSON, with the command", 3},
     {"plot", KEY_PLOT, "DIR", 0, "draw charts there as SVG, by gnuplot", 3},
     {"check", KEY_CHECK, NULL, 0, "fail if a target is missed", 3},
-    {"backlog-alone", KEY_BACKLOG, "PEER:EVENTS", OPTION_HIDDEN, NULL, 3},
+    {"backlog-alone", KEY_BACKLOG, "PEER:EVENTS:SUBSCRIPTIONS", OPTION_HIDDEN, NULL, 3},
     {0}};
 
 static double number(const char *text, double lowest, double highest,

@@ -48,6 +48,7 @@ const struct target targets[] = {
     {"fork", "", "fork+exec", "bare-threads", NULL, AT_MOST, 1.05},
     {"backlog", "", "publish", "crossbeam", NULL, AT_MOST, 1.2},
     {"backlog", "", "memory", NULL, NULL, AT_MOST, 70},
+    {"backlog", "N=64", "memory", NULL, NULL, AT_MOST, 70},
     {"backlog", "", "left", NULL, NULL, AT_MOST, 5},
     {"churn", "", "subscribe+unsubscribe", NULL, NULL, AT_LEAST, 3e6},
     {"churn", "", "slowdown", NULL, NULL, AT_MOST, 50},

@@ -3,7 +3,7 @@
 #ifndef BENCH_BACKLOG_H
 #define BENCH_BACKLOG_H
 
-/* `request` is PEER:EVENTS. Prints four numbers, and returns the exit status. */
+/* `request` is PEER:EVENTS:SUBSCRIPTIONS. Prints four numbers, and returns the exit status. */
 int backlog_alone(const char *request);
 
 #endif

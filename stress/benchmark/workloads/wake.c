@@ -246,4 +246,7 @@ static void run(void)
 
 extern const struct workload wake_workload;
 const struct workload wake_workload = {
-    "wake", "A receiver sleeps on another core: from publish to its return.", run};
+    "wake",
+    "A receiver sleeps on another core: from publish to its return. An event loop: its empty "
+    "wake-ups and its processor time.",
+    run};

@@ -40,6 +40,7 @@ enum { EXIT_PASS = 0, EXIT_MISSED = 1, EXIT_USAGE = 2, EXIT_ENVIRONMENT = 3 };
 struct bench_options {
     unsigned rounds;       /* measurements of every number */
     double seconds;        /* about how long the whole of the workloads takes */
+    unsigned threads;      /* of each measurement, an even number; 0: what the workload has */
     const char *workloads; /* NAME,…; NULL: all */
     const char *peers;     /* NAME,…: exitbus and only these; NULL: all */
     const char *from;      /* CSV to read instead of measuring, or NULL */

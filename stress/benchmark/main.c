@@ -17,9 +17,14 @@
 #include <sys/utsname.h>
 #include <time.h>
 
+/* The workloads that --threads is for. */
+#define THREADED "burst,pair,fanout,fanout2,contended"
+
 /* A misspelt name must not pass for a run. */
 static void check_workloads(void)
 {
+    if (!bench.workloads && bench.threads)
+        bench.workloads = THREADED;
     if (!bench.workloads)
         return;
     char *copy = strdup(bench.workloads), *rest = copy, *name;
@@ -27,10 +32,15 @@ static void check_workloads(void)
         size_t i = 0;
         while (workloads[i] && strcmp(workloads[i]->name, name) != 0)
             i++;
-        if (workloads[i])
+        if (workloads[i] && (!bench.threads || options_named(THREADED, name)))
             continue;
-        fprintf(stderr, "exitbus-bench: there is no workload '%s'; --list shows those there are\n",
-                name);
+        if (workloads[i])
+            fprintf(stderr, "exitbus-bench: --threads is not for '%s', only for " THREADED "\n",
+                    name);
+        else
+            fprintf(stderr,
+                    "exitbus-bench: there is no workload '%s'; --list shows those there are\n",
+                    name);
         exit(EXIT_USAGE);
     }
     free(copy);
@@ -71,6 +81,8 @@ static void note_run(void)
                 bench.rounds, bench.seconds);
     result_note("", "%u cores of %s, Linux %s, %s", machine_cores(), model, name.release,
                 name.machine);
+    if (bench.threads > machine_cores())
+        result_note("", "%u threads are more than the cores", bench.threads);
 }
 
 static bool has_results(const char *workload)

@@ -21,6 +21,7 @@ enum {
     KEY_CHECK,
     KEY_LIST,
     KEY_QUICK,
+    KEY_THREADS,
     KEY_BACKLOG
 };
 
@@ -28,6 +29,7 @@ static const struct argp_option known[] = {
     {NULL, 0, NULL, 0, "What to run:", 1},
     {"workload", 'w', "NAME,…", 0, "only these workloads (all)", 1},
     {"peer", KEY_PEER, "NAME,…", 0, "exitbus and only these peers (all)", 1},
+    {"threads", KEY_THREADS, "N", 0, "each measurement in N threads, of the workloads that can", 1},
     {"list", KEY_LIST, NULL, 0, "name the workloads and the peers", 1},
     {NULL, 0, NULL, 0, "How long:", 2},
     {"rounds", 'r', "N", 0, "measure every number so many times (5)", 2},
@@ -69,6 +71,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
         options->seconds = QUICK_SECONDS;
         options->rounds = QUICK_ROUNDS;
         return 0;
+    case KEY_THREADS:
+        options->threads = (unsigned)number(text, 2, THREADS_MAX, state);
+        if (options->threads % 2 != 0)
+            argp_error(state, "'%s' is not even: a pair has two threads", text);
+        return 0;
     case KEY_PEER:
         options->peers = text;
         return 0;
@@ -96,6 +103,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case ARGP_KEY_END:
         if (options->from && options->json)
             argp_error(state, "--json tells of a measurement, and --from makes none");
+        if (options->from && options->threads)
+            argp_error(state, "--threads is for a measurement, and --from makes none");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -6,6 +6,7 @@
 #include "bench.h"
 
 #define ROUNDS_MAX 1000
+#define THREADS_MAX 1024
 
 /* Ends the program with EXIT_USAGE if it makes no sense. */
 void options_parse(int argc, char **argv);

@@ -1,20 +1,34 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * burst: one thread publishes a thousand events, then receives them from every subscription. What
- * the instructions cost, without another core.
+ * the instructions cost, without another core. With --threads so many threads do that at a time,
+ * each with a bus of its own: what the buses share shows.
  */
 #include "workloads.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define EVENTS 1000u
 #define SLICE_MS 60
 #define WARM_UP_PART 4
 
-static void measure(const struct peer *peer, unsigned subscriptions, const char *parameter)
+struct burster {
+    _Alignas(2 * CACHE_LINE) const struct peer *peer;
+    unsigned subscriptions, core;
+    pthread_barrier_t *warm;
+    pthread_t thread;
+    double publish_ns, receive_ns; /* of an event */
+};
+
+static void *burst(void *argument)
 {
+    struct burster *own = argument;
+    const struct peer *peer = own->peer;
+    const unsigned subscriptions = own->subscriptions;
     const struct shape shape = {
         .subscriptions = subscriptions, .producers = 1, .consumers = 1, .pending = EVENTS};
+    machine_pin(own->core);
     void *bus = peer->create(&shape), *producer = peer->producer(bus);
     void *consumer = peer->consumer(bus);
     uint64_t publish_ns = 0, receive_ns = 0, bursts = 0;
@@ -23,6 +37,7 @@ static void measure(const struct peer *peer, unsigned subscriptions, const char 
         peer->publish(producer, 1, EVENTS);
         receive_burst("burst", peer, consumer, subscriptions, EVENTS);
     }
+    pthread_barrier_wait(own->warm);
     for (uint64_t until = now_ns() + slice; now_ns() < until; bursts++) {
         uint64_t begin = now_ns();
         peer->publish(producer, 1, EVENTS);
@@ -34,8 +49,36 @@ static void measure(const struct peer *peer, unsigned subscriptions, const char 
     peer->consumer_end(consumer);
     peer->producer_end(producer);
     peer->destroy(bus);
-    double events = (double)bursts * EVENTS;
-    double published = (double)publish_ns / events, received = (double)receive_ns / events;
+    own->publish_ns = (double)publish_ns / (double)bursts / EVENTS;
+    own->receive_ns = (double)receive_ns / (double)bursts / EVENTS;
+    return NULL;
+}
+
+/* All threads at a time, of which the caller is one; the mean of what they measured. */
+static void measure(const struct peer *peer, unsigned subscriptions, const char *parameter)
+{
+    const unsigned count = bench.threads ? bench.threads : 1;
+    struct burster *bursters = peer_memory(count * sizeof *bursters);
+    pthread_barrier_t warm;
+    double published = 0, received = 0;
+    if (pthread_barrier_init(&warm, NULL, count) != 0)
+        bench_die("cannot make a barrier");
+    for (unsigned i = 0; i < count; i++) {
+        bursters[i] = (struct burster){
+            .peer = peer, .subscriptions = subscriptions, .core = i, .warm = &warm};
+        if (i > 0)
+            start_thread(&bursters[i].thread, burst, &bursters[i]);
+    }
+    burst(&bursters[0]);
+    machine_unpin();
+    for (unsigned i = 0; i < count; i++) {
+        if (i > 0)
+            pthread_join(bursters[i].thread, NULL);
+        published += bursters[i].publish_ns / count;
+        received += bursters[i].receive_ns / count;
+    }
+    pthread_barrier_destroy(&warm);
+    free(bursters);
     result_add("burst", parameter, peer->name, "publish", "ns", published);
     result_add("burst", parameter, peer->name, "receive", "ns", received);
     result_add("burst", parameter, peer->name, "sum", "ns", published + received);
@@ -48,14 +91,14 @@ static void run(void)
         for (unsigned round = 0; round < bench.rounds; round++)
             for (size_t i = 0; i < peer_count; i++) {
                 const struct peer *peer = peer_in_round(round, i);
-                char parameter[16];
-                snprintf(parameter, sizeof parameter, "N=%u", subscriptions[n]);
-                if (bench_wants(peer->name)) {
-                    machine_pin(0);
+                char variant[16], parameter[PARAMETER_SIZE];
+                snprintf(variant, sizeof variant, "N=%u", subscriptions[n]);
+                parameter_text(parameter, variant);
+                if (bench_wants(peer->name))
                     measure(peer, subscriptions[n], parameter);
-                    machine_unpin();
-                }
             }
+    if (bench.threads)
+        result_note("burst", "threads: each has a bus of its own; the mean of them");
     result_note("burst", "per event, of bursts of %u, to and from all N subscriptions", EVENTS);
 }
 

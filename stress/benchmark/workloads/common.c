@@ -4,6 +4,7 @@
 
 #include <ck_pr.h>
 #include <sched.h>
+#include <stdio.h>
 
 /* A pause is some 25 ns here: 50 ns at first, 800 ns at last, and after 10 µs the core is given
  * away. */
@@ -28,6 +29,15 @@ void start_thread(pthread_t *thread, void *(*body)(void *), void *argument)
 {
     if (pthread_create(thread, NULL, body, argument) != 0)
         bench_die("cannot start a thread");
+}
+
+void parameter_text(char text[PARAMETER_SIZE], const char *variant)
+{
+    if (bench.threads)
+        snprintf(text, PARAMETER_SIZE, "%s%s%u threads", variant, *variant ? ", " : "",
+                 bench.threads);
+    else
+        snprintf(text, PARAMETER_SIZE, "%s", variant);
 }
 
 const struct peer *peer_in_round(unsigned round, size_t n)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * contended: n producers and n consumers share one subscription; each event goes to one consumer.
+ * --threads gives n+n instead of the usual numbers.
  * Threads go round the cores: with more threads than cores any of them may be stopped anywhere.
  */
 #include "stream.h"
@@ -11,18 +12,23 @@
 
 static void run(void)
 {
-    static const unsigned threads[] = {2, 4, 8};
-    for (size_t n = 0; n < sizeof threads / sizeof *threads; n++)
+    static const unsigned usual[] = {2, 4, 8};
+    const unsigned half = bench.threads / 2;
+    const unsigned *threads = bench.threads ? &half : usual;
+    const size_t count = bench.threads ? 1 : sizeof usual / sizeof *usual;
+    for (size_t n = 0; n < count; n++)
         for (unsigned round = 0; round < bench.rounds; round++)
             for (size_t i = 0; i < peer_count; i++) {
                 const struct peer *peer = peer_in_round(round, i);
-                const struct stream_plan plan = {.producers = threads[n],
+                const struct stream_plan plan = {.buses = 1,
+                                                 .producers = threads[n],
                                                  .consumers = threads[n],
                                                  .subscriptions = 1,
                                                  .window = WINDOW,
                                                  .slice_ms = 200};
-                char parameter[16];
-                snprintf(parameter, sizeof parameter, "%u+%u", threads[n], threads[n]);
+                char variant[16], parameter[PARAMETER_SIZE];
+                snprintf(variant, sizeof variant, "%u+%u", threads[n], threads[n]);
+                parameter_text(parameter, variant);
                 if (!bench_wants(peer->name))
                     continue;
                 if (peer->features & PEER_ONE_TO_ONE)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * many: N subscriptions to one broad topic. What a publish takes, and what an unsubscribe takes,
- * must not grow with N. A steady subscription stands beside the N, so that the last unsubscribe does
- * not take down what all of them share. All events are received, and all subscriptions are made,
- * outside of the clock.
+ * must not grow with N. A steady subscription stands beside the N, so that the last unsubscribe
+ * does not take down what all of them share. All events are received, and all subscriptions are
+ * made, outside of the clock.
  */
 #include "../must.h"
 #include "workloads.h"

@@ -27,6 +27,7 @@ struct end {
 struct stream {
     const struct peer *peer;
     const struct stream_plan *plan;
+    size_t window; /* of the plan, or more if there are many producers */
     void *bus;
     struct end *producers, *consumers;
     _Alignas(2 * CACHE_LINE) _Atomic bool stop;      /* producers: enough */
@@ -67,7 +68,7 @@ static size_t wait_for_credit(struct stream *stream)
     for (unsigned times = 0; !atomic_load_explicit(&stream->stop, memory_order_relaxed);) {
         uint64_t received = received_by_all(stream);
         uint64_t ahead = sum_of(stream->producers, plan->producers) - received;
-        size_t share = ahead < plan->window ? (plan->window - ahead) / plan->producers : 0;
+        size_t share = ahead < stream->window ? (stream->window - ahead) / plan->producers : 0;
         if (share >= CHUNK)
             return share;
         wait_a_little(&times);
@@ -181,37 +182,65 @@ static void check(const struct stream *stream)
         bench_die("%s: what was received is not what was sent", stream->peer->name);
 }
 
-double stream_measure(const struct peer *peer, const struct stream_plan *plan)
+static void stream_start(struct stream *stream, const struct peer *peer,
+                         const struct stream_plan *plan, unsigned first_core)
 {
+    size_t least = (size_t)STREAM_LEAST * plan->producers;
+    stream->peer = peer;
+    stream->plan = plan;
+    stream->window = plan->window > least ? plan->window : least;
     const struct shape shape = {.subscriptions = plan->subscriptions,
                                 .producers = plan->producers,
                                 .consumers = plan->consumers,
-                                .pending = 2 * plan->window};
-    struct stream stream = {.peer = peer, .plan = plan, .bus = peer->create(&shape)};
-    atomic_store(&stream.total, UINT64_MAX);
-    stream.producers = make_ends(&stream, plan->producers, 0);
-    stream.consumers = make_ends(&stream, plan->consumers, plan->producers);
-    start_ends(stream.consumers, plan->consumers, consume);
-    start_ends(stream.producers, plan->producers, produce);
+                                .pending = 2 * stream->window};
+    stream->bus = peer->create(&shape);
+    atomic_store(&stream->total, UINT64_MAX);
+    stream->producers = make_ends(stream, plan->producers, first_core);
+    stream->consumers = make_ends(stream, plan->consumers, first_core + plan->producers);
+    start_ends(stream->consumers, plan->consumers, consume);
+    start_ends(stream->producers, plan->producers, produce);
+}
+
+static void stream_stop(struct stream *stream)
+{
+    const struct stream_plan *plan = stream->plan;
+    atomic_store(&stream->stop, true);
+    join_ends(stream->producers, plan->producers);
+    atomic_store_explicit(&stream->total, sum_of(stream->producers, plan->producers),
+                          memory_order_release);
+    join_ends(stream->consumers, plan->consumers);
+    check(stream);
+    stream->peer->destroy(stream->bus);
+    free(stream->producers);
+    free(stream->consumers);
+}
+
+static uint64_t received_of(const struct stream *streams, unsigned count)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < count; i++)
+        sum += received_by_all(&streams[i]);
+    return sum;
+}
+
+double stream_measure(const struct peer *peer, const struct stream_plan *plan)
+{
+    struct stream *streams = peer_memory(plan->buses * sizeof *streams);
+    for (unsigned i = 0; i < plan->buses; i++)
+        stream_start(&streams[i], peer, plan, i * (plan->producers + plan->consumers));
     double slice_ns = (double)bench_slice(plan->slice_ms);
     sleep_ns(slice_ns * WARM_UP);
-    uint64_t begin = now_ns(), before = received_by_all(&stream), end, after;
+    uint64_t begin = now_ns(), before = received_of(streams, plan->buses), end, after;
+    uint64_t enough = before + LEAST_WINDOWS * plan->buses * streams[0].window;
     unsigned slices = 0;
     do {
         sleep_ns(slice_ns);
         end = now_ns();
-        after = received_by_all(&stream);
+        after = received_of(streams, plan->buses);
         slices++;
-    } while (after < before + LEAST_WINDOWS * plan->window &&
-             (slices < MOST_SLICES || after == before));
-    atomic_store(&stream.stop, true);
-    join_ends(stream.producers, plan->producers);
-    atomic_store_explicit(&stream.total, sum_of(stream.producers, plan->producers),
-                          memory_order_release);
-    join_ends(stream.consumers, plan->consumers);
-    check(&stream);
-    peer->destroy(stream.bus);
-    free(stream.producers);
-    free(stream.consumers);
-    return (double)(end - begin) / (double)(after - before);
+    } while (after < enough && (slices < MOST_SLICES || after == before));
+    for (unsigned i = 0; i < plan->buses; i++)
+        stream_stop(&streams[i]);
+    free(streams);
+    return (double)(end - begin) * plan->buses / (double)(after - before);
 }

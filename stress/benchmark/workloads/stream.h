@@ -10,15 +10,22 @@
 
 #include "workloads.h"
 
+/* What a producer may be ahead in any case, however small its share of a window is. */
+#define STREAM_LEAST 32u
+
 struct stream_plan {
-    unsigned producers, consumers; /* threads */
+    unsigned buses;                /* at a time, each with threads of its own */
+    unsigned producers, consumers; /* threads of a bus */
     /* With more than one, each consumer drains its share of them in turn. */
     unsigned subscriptions;
     size_t window; /* events that producers may be ahead; below twice that where there are many */
     double slice_ms;
 };
 
-/* Nanoseconds for each event, from the publish to the receive on all subscriptions. */
+/*
+ * Nanoseconds for each event of a bus, from the publish to the receive on all subscriptions: the
+ * mean of the buses.
+ */
 double stream_measure(const struct peer *peer, const struct stream_plan *plan);
 
 #endif

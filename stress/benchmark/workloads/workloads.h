@@ -19,6 +19,13 @@ void wait_a_little(unsigned *times);
 /* A thread that cannot be had ends the run. */
 void start_thread(pthread_t *thread, void *(*body)(void *), void *argument);
 
+/*
+ * The parameter of a result: `variant`, and behind it the number of threads if --threads gives one.
+ * `variant` may be empty.
+ */
+#define PARAMETER_SIZE 32
+void parameter_text(char text[PARAMETER_SIZE], const char *variant);
+
 /* The peer that is to be measured as the n-th of a round: each round begins with another. */
 const struct peer *peer_in_round(unsigned round, size_t n);
 

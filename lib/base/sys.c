@@ -295,7 +295,7 @@ int sys_membarrier_register(void)
 
 int64_t sys_clock_ns(clockid_t clock)
 {
-    struct timespec now;
+    struct timespec now = {0};
     clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }

@@ -124,7 +124,9 @@ static bool retry_due(struct bus_core *core, int64_t *next_ns)
     int64_t now = sys_clock_ns(CLOCK_MONOTONIC);
     /* Relaxed, as is the CAS: nothing but the time is handed over. */
     int64_t due = load_relaxed(&core->retry_ns);
-    bool claimed = now >= due && cas_relaxed(&core->retry_ns, &due, now + NAP_NS);
+    /* A time so far ahead is of a clock that was set back since, or was read wrong. */
+    bool is_due = now >= due || due - now > 2 * NAP_NS;
+    bool claimed = is_due && cas_relaxed(&core->retry_ns, &due, now + NAP_NS);
     *next_ns = claimed ? now + NAP_NS : due;
     return claimed;
 }
@@ -182,17 +184,25 @@ static void sleepers_add(struct exitbus_subscription *sub, uint32_t change)
         fetch_add_relaxed(&sub->channel->sleepers, change);
 }
 
-/* Sleep in `epoch`, until a time; INT64_MAX: for ever. It may end early. */
-static void sleep_until(_Atomic uint32_t *futex, uint32_t epoch, uint32_t bits, int64_t until_ns)
+/* Sleep in `epoch` until a time; INT64_MAX: for ever. Returns whether the kernel says it is up. */
+static bool sleep_until(_Atomic uint32_t *futex, uint32_t epoch, uint32_t bits, int64_t until_ns)
 {
     struct timespec until = {.tv_sec = until_ns / NS_PER_S, .tv_nsec = until_ns % NS_PER_S};
-    wakeup_sleep(futex, epoch, bits, until_ns == INT64_MAX ? NULL : &until);
+    return wakeup_sleep(futex, epoch, bits, until_ns == INT64_MAX ? NULL : &until) == -ETIMEDOUT;
 }
 
 /* Returns whether the deadline has passed; INT64_MAX: there is none. */
 static bool too_late(int64_t deadline_ns)
 {
     return deadline_ns != INT64_MAX && sys_clock_ns(CLOCK_MONOTONIC) >= deadline_ns;
+}
+
+/* At the end of a timed wait: an event loop that waits so must not find the descriptor readable. */
+static void clear_after(struct exitbus_subscription *sub)
+{
+    reclaim_enter();
+    clear_descriptor(sub, -EAGAIN);
+    reclaim_leave();
 }
 
 /* Sleep until there is something, or until the deadline. Context: blocks; with a reference. */
@@ -210,16 +220,29 @@ static ssize_t receive_sleeping(struct exitbus_subscription *sub, struct exitbus
         count = look(sub, events, capacity);
         if (count != -EAGAIN)
             break;
-        sleep_until(futex, epoch, bits, until_ns);
+        /* The kernel's word counts besides the clock, in case the two do not agree. */
+        bool over = sleep_until(futex, epoch, bits, until_ns) && until_ns == deadline_ns;
         /* Before the next announcement: the publisher that woke us may still be in its turn. */
         count = look(sub, events, capacity);
-        if (count == -EAGAIN && too_late(deadline_ns))
+        if (count == -EAGAIN && (over || too_late(deadline_ns))) {
+            clear_after(sub);
             count = -ETIMEDOUT;
+        }
         if (count != -EAGAIN)
             break;
     }
     sleepers_add(sub, (uint32_t)-1);
     return count;
+}
+
+/* A section of the caller's own would hold up the freeing of memory for as long as we sleep. */
+static ssize_t receive_inside(struct exitbus_subscription *sub, struct exitbus_event *events,
+                              size_t capacity)
+{
+    reclaim_enter();
+    ssize_t count = try_receive(sub, events, capacity);
+    reclaim_leave();
+    return count == -EAGAIN || count == -ENOMEM ? -EDEADLK : count;
 }
 
 static ssize_t receive_until(struct exitbus_subscription *sub, struct exitbus_event *events,
@@ -236,8 +259,8 @@ static ssize_t receive_until(struct exitbus_subscription *sub, struct exitbus_ev
     reclaim_leave();
     if (!retained)
         return -ESHUTDOWN;
-    /* A section of the caller's own would hold up the freeing of memory for as long as we sleep. */
-    count = reclaim_inside() ? -EDEADLK : receive_sleeping(sub, events, capacity, deadline_ns);
+    count = reclaim_inside() ? receive_inside(sub, events, capacity)
+                             : receive_sleeping(sub, events, capacity, deadline_ns);
     subscription_release(sub);
     return count;
 }

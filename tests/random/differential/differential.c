@@ -88,6 +88,9 @@ static bool keep_if_differs(struct sequence *sequence, const struct sequence *si
     return true;
 }
 
+/* So many calls are tried to be left out everywhere; more only at multiples of their number. */
+#define EVERYWHERE_MAX 16
+
 /* Leave out `size` calls wherever that is possible. */
 static bool leave_out(struct sequence *sequence, size_t size)
 {
@@ -102,7 +105,7 @@ static bool leave_out(struct sequence *sequence, size_t size)
         if (keep_if_differs(sequence, &simpler))
             changed = true;
         else
-            at += size;
+            at += size > EVERYWHERE_MAX ? size : 1;
     }
     return changed;
 }
@@ -185,7 +188,8 @@ static void sequence_shrink(struct sequence *sequence)
     bool changed;
     do {
         changed = false;
-        for (size_t size = sequence->count; size > 0; size /= 2)
+        for (size_t size = sequence->count; size > 0;
+             size = size > EVERYWHERE_MAX ? size / 2 : size - 1)
             changed |= leave_out(sequence, size);
         changed |= simplify(sequence);
     } while (changed);

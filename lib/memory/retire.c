@@ -17,7 +17,6 @@
  *   that retires an object destroys two of these, and the worker destroys what is left one grace
  *   period later. So the worker is done quickly, however many threads it shares a processor with,
  *   and threads destroy faster than they retire.
- *
  * - Where threads outnumber processors, a grace period lasts until each thread that was preempted
  *   in a section has run again. So a thread that closes a batch while PENDING_MANY bytes wait
  *   yields the processor once. To yield is not to wait: the thread goes on, whatever the others do.

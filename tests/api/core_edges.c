@@ -421,20 +421,6 @@ static int64_t clock_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-/* The other subscriptions of waiting_for_memory_takes_turns have had the event. */
-struct waiter {
-    struct exitbus_subscription *sub;
-    int end;
-};
-
-static void *wait_for_next(void *of)
-{
-    struct waiter *waiter = of;
-    struct exitbus_event event;
-    waiter->end = exitbus_receive(waiter->sub, &event, -1);
-    return NULL;
-}
-
 /*
  * An event lacks memory for one subscription. The receivers of others, which have had the event,
  * wait for the next. Trying to finish the event wakes them, but they do not try in their turn: all
@@ -445,23 +431,23 @@ TEST(core_edges, waiting_for_memory_takes_turns)
     enum { WAITERS = 8, NAP_MS = 200 };
     static struct lacking lacking;
     struct exitbus_event event;
-    struct waiter waiters[WAITERS];
-    pthread_t threads[WAITERS];
+    struct exitbus_subscription *others[WAITERS];
+    struct receiver waiters[WAITERS];
     lacking_begin(&lacking);
     for (int i = 0; i < WAITERS; i++)
-        waiters[i].sub = subscribe(lacking.bus, exitbus_topic_pid(1));
+        others[i] = subscribe(lacking.bus, exitbus_topic_pid(1));
     struct exitbus_subscription *own = subscribe(lacking.bus, exitbus_topic_pid(1));
     atomic_store(&lacking.account.refuse, true);
     check_ok(exitbus_publish_pid(lacking.bus, 1, 0));
     for (int i = 0; i < WAITERS; i++)
-        check_ok(exitbus_receive(waiters[i].sub, &event, 0));
+        check_ok(exitbus_receive(others[i], &event, 0));
     check_ok(exitbus_receive(own, &event, 0));
     size_t before = refused(&lacking);
     check_equal(exitbus_receive(own, &event, 0), -ENOMEM);
     size_t each = refused(&lacking) - before;
     check(each > 0);
     for (int i = 0; i < WAITERS; i++)
-        threads[i] = thread_start(wait_for_next, &waiters[i]);
+        receiver_start(&waiters[i], others[i], -1, PROBE_COUNT);
     await(stats_of(lacking.bus).sleeping_receivers == WAITERS);
     await_refused(&lacking);
     int64_t start_ms = clock_ms();
@@ -471,9 +457,8 @@ TEST(core_edges, waiting_for_memory_takes_turns)
     check(tries <= (size_t)((clock_ms() - start_ms) / NAP_MS + 2));
     check_ok(exitbus_destroy(lacking.bus));
     for (int i = 0; i < WAITERS; i++) {
-        thread_join(threads[i]);
-        check_equal(waiters[i].end, -ESHUTDOWN);
-        check_ok(exitbus_unsubscribe(waiters[i].sub));
+        check_equal(receiver_end(&waiters[i]), -ESHUTDOWN);
+        check_ok(exitbus_unsubscribe(others[i]));
     }
     check_ok(exitbus_unsubscribe(own));
     check_ok(exitbus_unsubscribe(lacking.sub));

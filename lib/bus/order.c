@@ -26,8 +26,8 @@
  *  5. Settling. A receiver announces that it is about to sleep, passes a fence, and settles. A
  *     thread that delivers a turn reads announcements behind the CAS that opened it. So for each
  *     turn, the thread sees the announcement; or the receiver sees the turn, and brings it to its
- *     end before it looks. Sequentially consistent are that CAS, each load of the word by which a
- *     thread comes to help, each load of an announcement, and the receiver's fence.
+ *     end before it looks. Sequentially consistent are that CAS, the load of the word right before
+ *     help, each load of an announcement, and the receiver's fence.
  *  6. The note of a stalled turn stays until that turn is done or a later one is noted. A receiver
  *     that waits for an event of the turn is woken behind the note, and looks. While there is a
  *     note it sleeps for a limited time only, and then tries to finish the turn.
@@ -349,7 +349,8 @@ static bool turn_mark_helped(struct order *order, uint64_t word)
  * Note that a turn lacks memory, and wake the receivers that wait for its events. Each thread that
  * finds the turn so wakes them, because the first one may be stopped between the note and the wake.
  * Once a thread has woken them all, no thread does so again: a receiver that goes to sleep later
- * sees the note, and tries again by itself. (An older word in `woken` costs another wake-up.)
+ * finds the turn when it settles (5), and tries again by itself. (An older word in `woken` costs
+ * another wake-up.)
  */
 static __attribute__((noinline)) void turn_stall(struct order *order, uint64_t word)
 {
@@ -360,8 +361,6 @@ static __attribute__((noinline)) void turn_stall(struct order *order, uint64_t w
     /* Relaxed: nothing is read that the thread which has stored it wrote. */
     if (load_relaxed(&order->woken) == word)
         return;
-    /* The note before the look for sleepers; pairs with the fence in wakeup_announce(). */
-    fence_seq_cst();
     probe(PROBE_ORDER_STALLED);
     (void)turn_walk(order, word, true);
     store_relaxed(&order->woken, word);
@@ -389,13 +388,13 @@ static __attribute__((noinline)) int turn_await(struct order *order, uint64_t *w
     for (int i = 0; i < HELP_AFTER_PAUSES; i++) {
         ck_pr_stall();
         /* Acquire; pairs with turn_open(): the slot, and all events below the turn, are visible.
-         * Sequentially consistent, like every load of the word that is followed by help: 5. */
+         * Sequentially consistent, because help may come next: 5. */
         *word = load_seq_cst(&order->word);
         if (*word != open || turn_done(order, open))
             return 0;
     }
     int result = turn_help(order, open);
-    *word = load_seq_cst(&order->word);
+    *word = load_acquire(&order->word);
     return result;
 }
 
@@ -416,7 +415,7 @@ static inline __attribute__((always_inline)) int turn_open(struct order *order,
                                                            size_t count, uint64_t *turn)
 {
     /* Acquire, also where the CAS fails; pairs with turn_open(): the slot it names is there. */
-    uint64_t word = load_seq_cst(&order->word);
+    uint64_t word = load_acquire(&order->word);
     unsigned pauses = BACKOFF_PAUSES_FIRST;
     for (;;) {
         /* The latest turn is often our own. Then we need not look up its slot. */
@@ -434,7 +433,7 @@ static inline __attribute__((always_inline)) int turn_open(struct order *order,
         if (likely(cas_seq_cst_else_acquire(&order->word, &word, *turn)))
             return 0;
         pauses = turn_back_off(pauses);
-        word = load_seq_cst(&order->word);
+        word = load_acquire(&order->word);
     }
 }
 
@@ -498,7 +497,7 @@ int order_finish_stalled(struct order *order)
     uint64_t stalled = load_acquire(&order->stalled);
     if (stalled == 0)
         return 0;
-    /* Acquire; pairs with turn_open(), as in turn_await(). */
+    /* Acquire, and sequentially consistent, as in turn_await(). */
     uint64_t word = load_seq_cst(&order->word);
     int result = turn_done(order, word) ? 0 : turn_help(order, word);
     probe(PROBE_ORDER_UNSTALLING);
@@ -511,13 +510,14 @@ int order_finish_stalled(struct order *order)
 int order_settle(struct order *order)
 {
     /* Acquire; pairs with turn_open(), as in turn_await(). */
-    uint64_t word = load_seq_cst(&order->word);
+    uint64_t word = load_acquire(&order->word);
     return turn_done(order, word) ? 0 : turn_await(order, &word);
 }
 
 int order_settle_unless_stalled(struct order *order)
 {
-    uint64_t word = load_seq_cst(&order->word);
+    /* Acquire, as in order_settle(). */
+    uint64_t word = load_acquire(&order->word);
     if (turn_done(order, word))
         return 0;
     /* Relaxed: nothing is read that the thread which noted the turn wrote. */

@@ -42,10 +42,13 @@ static void one_shot_wake(struct exitbus_subscription *sub, bool counted)
         wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
 }
 
-/* Finish a receive of a one-shot subscription, which has closed its queue. */
+/*
+ * Finish a receive of a one-shot subscription, which has closed its queue. A descriptor that is
+ * made behind the fence in one_shot_wake() stays readable: its maker settles, and so finds the
+ * event or the close.
+ */
 static void one_shot_taken(struct exitbus_subscription *sub)
 {
-    fence_seq_cst(); /* the close before the look; pairs with the fence in wakeup_fd() */
     if (unlikely(wakeup_fd_used(&sub->wake_receiver)))
         wakeup_notify_fd_closed(&sub->wake_publisher, &sub->wake_receiver);
     subscription_unlink(sub); /* last, because a publisher may do it as well */

@@ -18,7 +18,7 @@ races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_
 # TEST PREEMPTIONS STALE-ACCESSES, the quickest first. A test runs with the library as it is
 # ("channel:"), or with one in which each subscription has a queue, as one-shots and those of a
 # single pid have in the library as it is.
-bounds="fd 1 3
+bounds="fd 1 4
 fd_end 2 2
 told 1 1
 fd_edge 2 1
@@ -45,6 +45,7 @@ batch 1 3
 wide 1 3
 publish 1 3
 helped 2 3
+late_batch 2 2
 slot 1 3
 shared_slots 1 2
 inherit 1 3
@@ -58,7 +59,11 @@ drain 2 0
 close 2 2
 close_fd 2 2
 start 1 2
-one_shot 2 2
+one_shot_fd 1 3
+one_shot_stop 1 2
+helped_stop 1 2
+one_shot 1 3
+one_shot 2 0
 share 2 2
 publish 2 1
 stall 2 0
@@ -66,7 +71,7 @@ leave 2 2
 channel:agree 2 2
 channel:late_wake 1 1
 channel:close_one 1 2
-channel:fd 1 2
+channel:fd 1 4
 channel:fd_end 1 2
 channel:fd_edge 2 0
 channel:fd_share 1 1

@@ -33,13 +33,14 @@ static inline int *stop_here(void)
     return model_thread_number ? &model[model_thread_number()] : &native;
 }
 
+/* Relaxed, or it would hand on what the library has to hand on itself. */
 static _Atomic int stop_settled;
 
 /* By the thread: it has stopped, or it has come to its end without. */
 static inline void stop_is_settled(void)
 {
     *stop_here() = 0;
-    atomic_store_explicit(&stop_settled, 1, memory_order_release);
+    atomic_store_explicit(&stop_settled, 1, memory_order_relaxed);
 }
 
 static inline void stop_hook(enum probe step)
@@ -60,7 +61,7 @@ static inline void stop_at(const enum probe *steps, unsigned count)
 
 static inline void stop_await(void)
 {
-    while (!atomic_load_explicit(&stop_settled, memory_order_acquire))
+    while (!atomic_load_explicit(&stop_settled, memory_order_relaxed))
         sched_yield();
 }
 

@@ -69,11 +69,21 @@ static long call_again(long number, long a, long b, long c, long d, long e, long
     return result;
 }
 
+int sys_pipe(int fds[2])
+{
+    return (int)call_again(SYS_pipe2, (long)fds, O_CLOEXEC, 0, 0, 0, 0);
+}
+
+int sys_duplicate(int fd, int from)
+{
+    return (int)call_again(SYS_fcntl, fd, F_DUPFD_CLOEXEC, from, 0, 0, 0);
+}
+
 int sys_above_stdio(int fd)
 {
     if (fd < 0 || fd > STDERR_FILENO)
         return fd;
-    int high = (int)call_again(SYS_fcntl, fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1, 0, 0, 0);
+    int high = sys_duplicate(fd, STDERR_FILENO + 1);
     sys_close(fd);
     return high;
 }

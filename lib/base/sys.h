@@ -25,6 +25,10 @@ struct epoll_event;
  * Takes a descriptor or a negative errno. Returns a descriptor >= 3 or a negative errno.
  */
 int sys_above_stdio(int fd);
+/* A pipe, both ends closed on exec. Returns 0 or -errno. Its ends may be 0, 1 or 2. */
+int sys_pipe(int fds[2]);
+/* Duplicate to the lowest free number >= from, closed on exec. Returns it or -errno. */
+int sys_duplicate(int fd, int from);
 /* Returns whether it is open. It may be another file's by now. */
 bool sys_fd_open(int fd);
 

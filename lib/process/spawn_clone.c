@@ -23,7 +23,6 @@
 #include "base/sys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -200,7 +199,7 @@ static void move_off_stdio(struct process *process)
 {
     if (process->pidfd < 0 || process->pidfd >= LOWEST_FD)
         return;
-    int high = fcntl(process->pidfd, F_DUPFD_CLOEXEC, LOWEST_FD);
+    int high = sys_duplicate(process->pidfd, LOWEST_FD);
     if (high < 0)
         return;
     sys_close(process->pidfd);

@@ -18,7 +18,6 @@
 #include "base/sys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -39,7 +38,7 @@ static bool is_named(const struct exitbus_spawn_options *options, int fd)
 static int duplicate_unnamed(const struct exitbus_spawn_options *options, int fd, int from)
 {
     int copy;
-    while ((copy = fcntl(fd, F_DUPFD_CLOEXEC, from)) >= 0 && is_named(options, copy)) {
+    while ((copy = sys_duplicate(fd, from)) >= 0 && is_named(options, copy)) {
         sys_close(copy);
         from = copy + 1;
     }
@@ -72,9 +71,10 @@ static void close_pipe(int fds[2])
 
 static int open_pipe(const struct exitbus_spawn_options *options, int fds[2])
 {
-    if (pipe2(fds, O_CLOEXEC) < 0) {
+    int result = sys_pipe(fds);
+    if (result < 0) {
         fds[0] = fds[1] = -1;
-        return -errno;
+        return result;
     }
     for (int i = 0; i < 2; i++)
         fds[i] = move_away(options, fds[i]);

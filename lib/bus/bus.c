@@ -63,7 +63,7 @@ int bus_create(const struct exitbus_allocator *allocator, struct exitbus **bus)
         memory_unmap(&first, fresh, sizeof *fresh);
         return result;
     }
-    order_init(&core->order, &core->memory, core_deliver, core);
+    order_init(&core->order, &core->memory, BATCH_CLASS, core_deliver, core);
     atomic_init(&core->references, 1);
     core->generation = fork_guard_generation();
     core->last_reference = bus_last_reference;

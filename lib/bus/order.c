@@ -63,23 +63,24 @@
 #endif
 #define BACKOFF_PAUSES_MAX 128
 
+/*
+ * Slots that keep their batch, some 20 KiB each, for the next one. The others give it back with the
+ * turn: so what a bus holds does not grow with the threads that it has seen at once.
+ */
+#ifndef BATCHES_KEPT
+#define BATCHES_KEPT 64
+#endif
+
 #ifndef ORDER_THREAD_NUMBER
 #define ORDER_THREAD_NUMBER epoch_number
 #endif
-
-#define RECORD_WORDS (RECORD_CELLS_MAX * CELL_WORDS)
-
-/* A record that helpers may read while its owner writes: a copy of it is checked, not locked. */
-struct shared_record {
-    _Atomic uint64_t words[RECORD_WORDS];
-};
 
 struct slot {
     _Alignas(CACHE_LINE) _Atomic uint32_t claimed; /* of a shared one: 1 during a publish */
     _Atomic uint32_t count;                        /* events in this publish; by the owner */
     _Atomic uint64_t done_seq; /* last seq of the latest turn that was finished by its owner */
-    _Atomic(struct shared_record *) batch; /* for count > 1; by the owner; lives with the bus */
-    struct shared_record single;           /* for count == 1; by the owner */
+    _Atomic(struct batch *) batch; /* for count > 1, or NULL; by the owner */
+    struct shared_record single;   /* for count == 1; by the owner */
 };
 
 static inline uint64_t word_seq(uint64_t word)
@@ -226,19 +227,28 @@ static __attribute__((noinline)) int slot_fill_batch(struct order *order, struct
                                                      const struct exitbus_event *events,
                                                      size_t count)
 {
-    struct shared_record *records = load_relaxed(&slot->batch);
-    if (!records) {
-        records = memory_map(order->memory, EXITBUS_BATCH_MAX * sizeof *records, CACHE_LINE);
-        if (!records)
+    struct batch *batch = load_relaxed(&slot->batch);
+    if (!batch) {
+        batch = memory_alloc(order->memory, order->batch_class);
+        if (!batch)
             return -ENOMEM;
-        store_relaxed(&slot->batch, records);
+        store_relaxed(&slot->batch, batch);
     }
     /* Release; pairs with turn_walk(): `batch`, and the end of the turn before, are visible. */
     store_release(&slot->count, (uint32_t)count);
     struct record record;
     for (size_t i = 0; i < count; i++)
-        record_store(&records[i], &events[i], &record);
+        record_store(&batch->records[i], &events[i], &record);
     return 0;
+}
+
+/* Give a batch back, whose turn is done. A helper may still read it, until a grace period is over. */
+static __attribute__((noinline)) void slot_drop_batch(struct order *order, struct slot *slot)
+{
+    struct batch *batch = load_relaxed(&slot->batch);
+    /* Release; pairs with turn_walk(): the end of the turn is visible. */
+    store_release(&slot->batch, NULL);
+    memory_retire(order->memory, order->batch_class, batch);
 }
 
 /* Describe a publish in its slot. If it has a single event, *only is then the record. */
@@ -291,7 +301,17 @@ static int turn_walk(struct order *order, uint64_t word, bool wake_only)
 {
     struct slot *slot = slot_at(order, word_slot(word));
     uint32_t count = load_acquire(&slot->count);
-    const struct shared_record *records = count > 1 ? load_relaxed(&slot->batch) : &slot->single;
+    const struct shared_record *records = &slot->single;
+    if (count > 1) {
+        /* Acquire; pairs with slot_drop_batch(). */
+        const struct batch *batch = load_acquire(&slot->batch);
+        if (!batch) {
+            bool open = turn_is_open(order, word); /* for what it makes visible */
+            invariant(!open);
+            return 0;
+        }
+        records = batch->records;
+    }
     for (uint32_t i = 0; i < count; i++) {
         struct record record;
         record_load(&records[i], &record);
@@ -473,10 +493,13 @@ publish(struct order *order, const struct exitbus_event *events, size_t count)
         return result;
     }
     probe(PROBE_PUBLISH_ORDERED);
-    if (likely(turn_deliver_own(order, turn, count, &only) == 0))
+    if (likely(turn_deliver_own(order, turn, count, &only) == 0)) {
         turn_mark_done(slot, turn);
-    else
+        if (unlikely(count > 1 && index >= ORDER_SHARED_SLOTS + BATCHES_KEPT))
+            slot_drop_batch(order, slot);
+    } else {
         turn_stall(order, turn);
+    }
     slot_release(slot, index);
     return (int64_t)(word_seq(turn) - (count - 1));
 }
@@ -552,11 +575,13 @@ uint64_t order_count(const struct order *order)
 
 static _Atomic uint64_t orders; /* made so far */
 
-void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context)
+void order_init(struct order *order, struct memory *memory, unsigned batch_class,
+                order_deliver *deliver, void *context)
 {
     *order = (struct order){.deliver = deliver,
                             .context = context,
                             .memory = memory,
+                            .batch_class = batch_class,
                             .id = fetch_add_relaxed(&orders, 1) + 1};
     atomic_init(&order->word, WORD_DONE);
 }
@@ -566,13 +591,7 @@ void order_destroy(struct order *order)
     /* Relaxed throughout: no other thread uses the order any more, and their uses happen before. */
     for (unsigned chunk = 0; chunk < ORDER_CHUNKS; chunk++) {
         struct slot *slots = load_relaxed(&order->chunks[chunk]);
-        if (!slots)
-            continue;
-        for (uint32_t i = 0; i < chunk_size(chunk); i++) {
-            struct shared_record *batch = load_relaxed(&slots[i].batch);
-            if (batch)
-                memory_unmap(order->memory, batch, EXITBUS_BATCH_MAX * sizeof *batch);
-        }
-        memory_unmap(order->memory, slots, chunk_bytes(chunk));
+        if (slots)
+            memory_unmap(order->memory, slots, chunk_bytes(chunk));
     }
 }

@@ -18,6 +18,19 @@
 
 struct slot;
 
+#define RECORD_WORDS (RECORD_CELLS_MAX * CELL_WORDS)
+
+/* A record that helpers may read while its owner writes: a copy of it is checked, not locked. */
+struct shared_record {
+    _Atomic uint64_t words[RECORD_WORDS];
+};
+
+/* The events of a batch, for as long as it is published. */
+struct batch {
+    struct block block;
+    struct shared_record records[EXITBUS_BATCH_MAX];
+};
+
 /*
  * Put event `seq` into every matching queue, and wake the receivers.
  * With ORDER_WAKE_ONLY for `seq` append nothing, and only wake them: an event like this one lacks
@@ -33,6 +46,7 @@ struct order {
     _Alignas(CACHE_LINE) order_deliver *deliver;
     void *context;
     struct memory *memory;
+    unsigned batch_class;     /* of memory, for blocks of sizeof(struct batch) or more; constant */
     uint64_t id;              /* from 1 up; no other order of this process ever has it; constant */
     _Atomic uint64_t stalled; /* word of a turn that lacked memory, 0: none; by the threads in it */
     _Atomic uint64_t woken;   /* word of a stalled turn whose receivers were woken; likewise */
@@ -40,7 +54,8 @@ struct order {
     _Atomic(struct slot *) chunks[ORDER_CHUNKS];
 };
 
-void order_init(struct order *order, struct memory *memory, order_deliver *deliver, void *context);
+void order_init(struct order *order, struct memory *memory, unsigned batch_class,
+                order_deliver *deliver, void *context);
 void order_destroy(struct order *order);
 
 /*
@@ -80,8 +95,8 @@ uint64_t order_count(const struct order *order);
  */
 static inline bool order_stalled(const struct order *order)
 {
-    /* Acquire; pairs with order_finish_stalled(). A sleeper looks behind the fence of its
-     * announcement, which pairs with that in turn_stall(). */
+    /* Acquire; pairs with order_finish_stalled(). Who clears a descriptor looks behind
+     * a fence, which pairs with the one before each signal. */
     return unlikely(load_acquire(&order->stalled) != 0);
 }
 

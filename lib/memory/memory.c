@@ -69,15 +69,43 @@ void memory_unmap(struct memory *memory, void *address, size_t size)
 
 /* ------------------------------------------------------------------------------------- slabs */
 
+bool slab_can_shrink(struct slab *slab)
+{
+    return madvise(slab, slab->size, MADV_COLD) == 0;
+}
+
+static struct slab *slab_map(struct memory *memory, size_t size, size_t alignment)
+{
+    struct slab *slab = memory_map(memory, size, alignment);
+    if (slab)
+        slab->size = size;
+    return slab;
+}
+
+/* Returns NULL also if it could not shrink. */
+static struct slab *slab_map_large(struct memory *memory)
+{
+    struct slab *slab = slab_map(memory, SLAB_LARGE, SLAB_LARGE);
+    if (slab && !slab_can_shrink(slab)) {
+        memory_unmap(memory, slab, SLAB_LARGE);
+        store_relaxed(&memory->small_slabs, true);
+        return NULL;
+    }
+    if (slab)
+        (void)madvise(slab, SLAB_LARGE, MADV_HUGEPAGE); /* a kernel without them is only slower */
+    return slab;
+}
+
 static struct slab *slab_new(struct memory *memory, struct pool *pool)
 {
-    bool large = load_relaxed(&pool->slab_bytes) >= SLAB_LARGE_FROM;
-    size_t size = large ? SLAB_LARGE : SLAB_SMALL;
-    struct slab *slab = memory_map(memory, size, large ? SLAB_LARGE : 4096);
+    struct slab *slab = NULL;
+    if (load_relaxed(&pool->slab_bytes) >= SLAB_LARGE_FROM && !load_relaxed(&memory->small_slabs))
+        slab = slab_map_large(memory);
+    if (!slab)
+        slab = slab_map(memory, SLAB_SMALL, 4096);
     if (!slab)
         return NULL;
-    if (large && memory->own_allocator)
-        (void)madvise(slab, size, MADV_HUGEPAGE); /* a kernel without huge pages is only slower */
+    size_t size = slab->size;
     if (!memory->own_allocator)
         memset((void *)slab, 0, size); /* fresh blocks are zero: see append.c */
     slab->memory = memory;
@@ -220,7 +248,8 @@ void memory_init(struct memory *memory, const struct exitbus_allocator *allocato
                  const size_t *block_sizes, size_t classes)
 {
     invariant(classes <= MEMORY_CLASSES_MAX);
-    *memory = (struct memory){.own_allocator = !allocator};
+    /* The host's memory can't shrink. */
+    *memory = (struct memory){.own_allocator = !allocator, .small_slabs = allocator != NULL};
     if (allocator)
         memory->allocator = *allocator;
     else

@@ -27,7 +27,7 @@
 
 #include <exitbus/exitbus.h>
 
-#define MEMORY_CLASSES_MAX 8
+#define MEMORY_CLASSES_MAX 9
 
 /*
  * Retired blocks that share a grace period. One costs a membarrier, which on a virtual machine
@@ -88,7 +88,8 @@ struct objects {
 struct memory {
     struct exitbus_allocator allocator;
     void (*destroy_object)(struct block *); /* the user's; constant before the first object */
-    bool own_allocator;                     /* the default one: may use huge pages; constant */
+    bool own_allocator;                     /* the default one: it zeroes; constant */
+    _Atomic bool small_slabs;               /* large ones could not shrink; never cleared */
     _Alignas(CACHE_LINE) _Atomic(struct slab *) slabs; /* every slab but those in trim_slabs */
     _Atomic size_t bytes;                              /* bytes held from the allocator */
     _Atomic size_t pending;   /* bytes that wait for a grace period, in batches: see retire.c */

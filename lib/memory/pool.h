@@ -9,7 +9,10 @@
 #include "memory/memory.h"
 
 #define SLAB_SMALL ((size_t)64 << 10)
-/* A pool of this size gets huge pages as slabs: an append to fresh memory is cheaper there. */
+/*
+ * A pool of this size gets huge pages as slabs, because an append to fresh memory is cheaper there;
+ * if they can shrink, because an empty queue may hold on to one block of each.
+ */
 #define SLAB_LARGE ((size_t)2 << 20)
 #define SLAB_LARGE_FROM ((size_t)16 << 20)
 
@@ -47,6 +50,12 @@ void __asan_unpoison_memory_region(const volatile void *address, size_t size);
 #define out_of_bounds(address, size) ((void)(address), (void)(size))
 #define in_bounds(address, size) ((void)(address), (void)(size))
 #endif
+
+/*
+ * Returns whether the kernel takes single pages of a slab back. It does not where the host has
+ * locked its memory (mlockall), or where a filter forbids it. Context: of the default allocator.
+ */
+bool slab_can_shrink(struct slab *slab);
 
 /* Give a slab back to the allocator. Context: no thread uses the slab. */
 void slab_unmap(struct memory *memory, struct slab *slab);

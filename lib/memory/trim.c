@@ -11,9 +11,9 @@
  *   2. Sort the blocks by slab, and put back what stays. Take what goes out of memory->slabs and
  *      out of pool->current. A thread may still be about to cut from it.
  *   3. Unmap the slabs that go.
- * - A large slab in use is purged: its free blocks leave the pool for good, and the pages that hold
- *   nothing else go back to the kernel. An empty queue holds one segment, so without this a queue
- *   could keep a huge page. The slab follows when its last block is free.
+ * - A large slab in use is purged, where it can shrink: its free blocks leave the pool for good, and
+ *   the pages that hold nothing else go back to the kernel. An empty queue holds one segment, so
+ *   without this a queue could keep a huge page. The slab follows when its last block is free.
  *
  * Why it is right:
  * 1. One trim runs at a time (`trimming`), and only a trim removes slabs.
@@ -100,8 +100,8 @@ static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *ke
 {
     struct pool *pool = memory->trim_pool;
     uint32_t cut = slab_cut(slab), in_use = cut - slab->free_seen - slab->purged;
-    if (in_use > 0 && (slab->size == SLAB_SMALL || !memory->own_allocator ||
-                       in_use > slab->capacity / TRIM_USED_ONE_IN))
+    if (in_use > 0 && (slab->size == SLAB_SMALL || in_use > slab->capacity / TRIM_USED_ONE_IN ||
+                       !slab_can_shrink(slab)))
         return 0;
     size_t free = in_use > 0 ? slab->free_seen * pool->block_size : slab->size;
     if (*kept + free <= memory->trim_keep) {

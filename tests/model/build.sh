@@ -10,6 +10,7 @@ local='-D_Thread_local=__attribute__((section("model_local")))'
 flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -DEXITBUS_CHECKS
     -DEXITBUS_TEST_HOOKS -DHELP_AFTER_PAUSES=1 -DBACKOFF_PAUSES_FIRST=0
     -DREGISTRY_BUCKETS=16 -DREGISTRY_MEMBER_LISTS=4 -DLOG_RETIRE_MAX=2
+    -DBATCHES_KEPT=0
     -DRECLAIM_WITHOUT_EPOCH
     -DRECORDS_FIRST=1 -fmacro-prefix-map=$root/= -DORDER_THREAD_NUMBER=model_thread_number $local"
 # Plain accesses, too, become calls into the explorer, which finds data races.
@@ -45,7 +46,7 @@ batch 1 3
 wide 1 3
 publish 1 3
 helped 2 3
-late_batch 2 2
+late_batch 2 3
 slot 1 3
 shared_slots 1 2
 inherit 1 3

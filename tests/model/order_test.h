@@ -46,9 +46,9 @@ static inline int deliver(void *context, uint64_t seq, const struct record *reco
 
 static inline void order_new(void)
 {
-    const size_t size = CACHE_LINE;
+    const size_t size = (sizeof(struct batch) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
     memory_init(&memory, NULL, &size, 1);
-    order_init(&order, &memory, deliver, NULL);
+    order_init(&order, &memory, 0, deliver, NULL);
 }
 
 /* Of `count` events, with pids from `pid` on. */

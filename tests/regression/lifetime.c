@@ -35,12 +35,17 @@ static void stay_on_one_processor(void)
     check_ok(sched_setaffinity(0, sizeof one, &one));
 }
 
-static void note_bytes(struct churn *churn)
+static size_t bytes_of(struct exitbus *bus)
 {
     struct exitbus_stats stats;
-    must_equal(exitbus_stats(churn->bus, &stats), 0);
-    size_t most = atomic_load(&churn->most);
-    while (most < stats.bytes && !atomic_compare_exchange_weak(&churn->most, &most, stats.bytes))
+    must_equal(exitbus_stats(bus, &stats), 0);
+    return stats.bytes;
+}
+
+static void note_bytes(struct churn *churn)
+{
+    size_t bytes = bytes_of(churn->bus), most = atomic_load(&churn->most);
+    while (most < bytes && !atomic_compare_exchange_weak(&churn->most, &most, bytes))
         continue;
 }
 
@@ -109,4 +114,32 @@ static void *publish_and_receive(void *argument)
 TEST(lifetime, churn_of_segments_unbounded)
 {
     check(churn(64, scaled(16000), publish_and_receive) <= 384 * MIB);
+}
+
+enum { BATCHERS = 400 };
+static pthread_barrier_t all_have_published;
+
+static void *publish_batch(void *bus)
+{
+    struct exitbus_event events[2] = {{.kind = EXITBUS_EVENT_PID, .pid = 1},
+                                      {.kind = EXITBUS_EVENT_PID, .pid = 2}};
+    must_equal(exitbus_publish_batch(bus, events, 2, NULL), 0);
+    pthread_barrier_wait(&all_have_published);
+    return NULL;
+}
+
+/* Threads that are there at once, and publish a batch each, leave no buffer each behind. */
+TEST(lifetime, batch_buffers)
+{
+    struct exitbus *bus;
+    pthread_t ids[BATCHERS];
+    check_ok(exitbus_create(&bus, NULL));
+    check_ok(pthread_barrier_init(&all_have_published, NULL, BATCHERS));
+    for (unsigned i = 0; i < BATCHERS; i++)
+        ids[i] = thread_start(publish_batch, bus);
+    for (unsigned i = 0; i < BATCHERS; i++)
+        thread_join(ids[i]);
+    check_ok(pthread_barrier_destroy(&all_have_published));
+    await(bytes_of(bus) <= 6 * MIB);
+    check_ok(exitbus_destroy(bus));
 }

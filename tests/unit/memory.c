@@ -3,7 +3,7 @@
  * The pool of a bus: blocks belong to one user at a time, come back only after a grace period, and
  * what is not needed any more goes back to the allocator.
  */
-#include "memory/memory.h"
+#include "memory/pool.h"
 #include "support/allocator.h"
 #include "support/harness.h"
 
@@ -332,6 +332,67 @@ TEST(memory, free_pages_of_large_slabs_in_use_go_back)
             check(filled(blocks[i], LARGE_BYTES, i << 32));
             memory_free(&fixture.memory, LARGE, blocks[i]);
         }
+    }
+    fixture_end(&fixture);
+}
+
+/* What a queue that is idle holds on to, in a process whose memory does not shrink. */
+static void idle_blocks_hold_little(struct fixture *fixture)
+{
+    enum { STAYS_ONE_IN = 300 };
+    static void *blocks[4 * MANY];
+    for (size_t i = 0; i < 4 * MANY; i++)
+        blocks[i] = take(fixture, LARGE);
+    size_t full = bytes_of(fixture);
+    for (size_t i = 0; i < 4 * MANY; i++)
+        if (i % STAYS_ONE_IN != 0)
+            memory_free(&fixture->memory, LARGE, blocks[i]);
+    await(bytes_of(fixture) <= full / 4);
+    for (size_t i = 0; i < 4 * MANY; i += STAYS_ONE_IN)
+        memory_free(&fixture->memory, LARGE, blocks[i]);
+}
+
+TEST(memory, pinned_slabs_of_a_host)
+{
+    static struct fixture fixture;
+    fixture_begin(&fixture, true);
+    idle_blocks_hold_little(&fixture);
+    check_equal(atomic_load(&fixture.account.bytes), bytes_of(&fixture));
+    fixture_end(&fixture);
+}
+
+TEST(memory, pinned_slabs_of_locked_memory)
+{
+    static struct fixture fixture;
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+        return; /* needs a privilege, or a limit of some 100 MiB */
+    fixture_begin(&fixture, false);
+    idle_blocks_hold_little(&fixture);
+    fixture_end(&fixture);
+    check_ok(munlockall());
+}
+
+/* A slab that was made before the host locked its memory stays, and is counted in full. */
+TEST(memory, locked_slabs_are_counted)
+{
+    enum { STAYS_ONE_IN = 300 };
+    static void *blocks[4 * MANY];
+    static struct fixture fixture;
+    fixture_begin(&fixture, false);
+    for (size_t i = 0; i < 4 * MANY; i++) {
+        blocks[i] = take(&fixture, LARGE);
+        fill(blocks[i], LARGE_BYTES, i << 32);
+    }
+    if (mlockall(MCL_CURRENT) == 0) {
+        for (size_t i = 0; i < 4 * MANY; i++)
+            if (i % STAYS_ONE_IN != 0)
+                memory_free(&fixture.memory, LARGE, blocks[i]);
+        await(!atomic_load(&fixture.memory.trimming));
+        size_t held = 0;
+        for (const struct slab *slab = atomic_load(&fixture.memory.slabs); slab; slab = slab->next)
+            held += slab->size;
+        check_equal(bytes_of(&fixture), held);
+        check_ok(munlockall());
     }
     fixture_end(&fixture);
 }

@@ -62,8 +62,9 @@ static void fixture_begin(struct fixture *fixture, uint64_t capacity)
 {
     check_ok(reclaim_init());
     account_init(&fixture->account);
-    memory_init(&fixture->memory, &fixture->account.allocator, NULL, 0);
-    order_init(&fixture->order, &fixture->memory, deliver, fixture);
+    const size_t size = (sizeof(struct batch) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    memory_init(&fixture->memory, &fixture->account.allocator, &size, 1);
+    order_init(&fixture->order, &fixture->memory, 0, deliver, fixture);
     fixture->delivered = calloc(capacity + 1, sizeof *fixture->delivered);
     check(fixture->delivered);
     fixture->capacity = capacity + 1;
@@ -75,6 +76,9 @@ static void fixture_begin(struct fixture *fixture, uint64_t capacity)
 static void fixture_end(struct fixture *fixture)
 {
     order_destroy(&fixture->order);
+    memory_stop_trimming(&fixture->memory);
+    memory_wait_callbacks(&fixture->memory);
+    memory_destroy(&fixture->memory);
     check_equal(atomic_load(&fixture->memory.bytes), 0);
     check_equal(atomic_load(&fixture->account.blocks), 0);
     free((void *)fixture->delivered);

@@ -27,7 +27,8 @@
  *     thread that delivers a turn reads announcements behind the CAS that opened it. So for each
  *     turn, the thread sees the announcement; or the receiver sees the turn, and brings it to its
  *     end before it looks. Sequentially consistent are that CAS, the load of the word right before
- *     help, each load of an announcement, and the receiver's fence.
+ *     help, each load of an announcement, and the receiver's fence. (slot_settle() helps with a
+ *     turn whose CAS happens before its load.)
  *  6. The note of a stalled turn stays until that turn is done or a later one is noted. A receiver
  *     that waits for an event of the turn is woken behind the note, and looks. While there is a
  *     note it sleeps for a limited time only, and then tries to finish the turn.
@@ -242,7 +243,7 @@ static __attribute__((noinline)) int slot_fill_batch(struct order *order, struct
     return 0;
 }
 
-/* Give a batch back, whose turn is done. A helper may still read it, until a grace period is over. */
+/* Give a batch back whose turn is done. A helper may read it until a grace period is over. */
 static __attribute__((noinline)) void slot_drop_batch(struct order *order, struct slot *slot)
 {
     struct batch *batch = load_relaxed(&slot->batch);
@@ -369,8 +370,9 @@ static bool turn_mark_helped(struct order *order, uint64_t word)
  * Note that a turn lacks memory, and wake the receivers that wait for its events. Each thread that
  * finds the turn so wakes them, because the first one may be stopped between the note and the wake.
  * Once a thread has woken them all, no thread does so again: a receiver that goes to sleep later
- * finds the turn when it settles (5), and tries again by itself. (An older word in `woken` costs
- * another wake-up.)
+ * finds the turn when it settles (5), and tries again by itself. A receiver that clears its
+ * descriptor later finds the note, because it looks behind a fence, and so did the signal. (An
+ * older word in `woken` costs another wake-up.)
  */
 static __attribute__((noinline)) void turn_stall(struct order *order, uint64_t word)
 {
@@ -532,14 +534,15 @@ int order_finish_stalled(struct order *order)
 
 int order_settle(struct order *order)
 {
-    /* Acquire; pairs with turn_open(), as in turn_await(). */
-    uint64_t word = load_acquire(&order->word);
+    /* Acquire; pairs with turn_open(), as in turn_await(). Sequentially consistent for callers
+     * without a fence: a subscribe begins behind each event that was published before it. */
+    uint64_t word = load_seq_cst(&order->word);
     return turn_done(order, word) ? 0 : turn_await(order, &word);
 }
 
 int order_settle_unless_stalled(struct order *order)
 {
-    /* Acquire, as in order_settle(). */
+    /* Acquire, as in order_settle(). The caller's fence is in front of it. */
     uint64_t word = load_acquire(&order->word);
     if (turn_done(order, word))
         return 0;

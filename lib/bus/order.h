@@ -36,6 +36,7 @@ struct batch {
  * With ORDER_WAKE_ONLY for `seq` append nothing, and only wake them: an event like this one lacks
  * memory. A receiver that looks may be able to finish it, and no other thread may come.
  * Returns 0; or -ENOMEM: some queue still lacks the event.
+ * It passes a fence before it signals a descriptor: turn_stall() relies on that.
  * Context: any number of threads at once for one seq, never for two; so it must be idempotent.
  */
 #define ORDER_WAKE_ONLY 0
@@ -95,8 +96,8 @@ uint64_t order_count(const struct order *order);
  */
 static inline bool order_stalled(const struct order *order)
 {
-    /* Acquire; pairs with order_finish_stalled(). Who clears a descriptor looks behind
-     * a fence, which pairs with the one before each signal. */
+    /* Acquire; pairs with order_finish_stalled(). A receiver that clears its descriptor looks
+     * behind a fence, which pairs with the one before each signal. */
     return unlikely(load_acquire(&order->stalled) != 0);
 }
 

@@ -35,7 +35,8 @@ static bool something_to_receive(const void *context)
  */
 static void one_shot_wake(struct exitbus_subscription *sub, bool counted)
 {
-    /* The look at the event before the look for sleepers; pairs with wakeup_announce(). */
+    /* The look at the event before the look for sleepers and for a descriptor, which
+     * one_shot_taken() repeats; pairs with the fences in wakeup_announce() and wakeup_fd(). */
     fence_seq_cst();
     uint32_t sleepers = load_relaxed(&sub->wake_receiver.sleepers);
     if (unlikely(sleepers > (counted ? 1 : 0) || wakeup_fd_used(&sub->wake_receiver)))
@@ -43,9 +44,9 @@ static void one_shot_wake(struct exitbus_subscription *sub, bool counted)
 }
 
 /*
- * Finish a receive of a one-shot subscription, which has closed its queue. A descriptor that is
- * made behind the fence in one_shot_wake() stays readable: its maker settles, and so finds the
- * event or the close.
+ * Finish a receive of a one-shot subscription, which has closed its queue. Behind the fence in
+ * one_shot_wake() this finds the descriptor; or the thread that makes it has its fence behind that
+ * one, finds the event or the close when it looks, and leaves the descriptor readable.
  */
 static void one_shot_taken(struct exitbus_subscription *sub)
 {

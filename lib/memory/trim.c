@@ -11,9 +11,9 @@
  *   2. Sort the blocks by slab, and put back what stays. Take what goes out of memory->slabs and
  *      out of pool->current. A thread may still be about to cut from it.
  *   3. Unmap the slabs that go.
- * - A large slab in use is purged, where it can shrink: its free blocks leave the pool for good, and
- *   the pages that hold nothing else go back to the kernel. An empty queue holds one segment, so
- *   without this a queue could keep a huge page. The slab follows when its last block is free.
+ * - A large slab in use is purged, where it can shrink: its free blocks leave the pool for good,
+ *   and the pages that hold nothing else go back to the kernel. An empty queue holds one segment,
+ *   so without this a queue could keep a huge page. The slab follows when its last block is free.
  *
  * Why it is right:
  * 1. One trim runs at a time (`trimming`), and only a trim removes slabs.

@@ -7,7 +7,8 @@
  *   a fence, and settles the order of events: the turn that is open has ended then. It looks at its
  *   queue again, and sleeps while `epoch` is unchanged.
  * - A publisher opens its turn, appends, and compares slept_epoch with woken_epoch. Then it ends
- *   the turn. It needs no fence of its own, because the CAS that opens a turn is one.
+ *   the turn. It needs no fence of its own: the CAS that opens a turn, or the load before help, and
+ *   the comparison are sequentially consistent.
  * - A thread that closes the queue passes a fence between the close and the comparison.
  * - To wake, a publisher
  *   1. moves `epoch` on to e,

@@ -129,7 +129,7 @@ static inline bool wakeup_fd_used(const struct wake_receiver *receiver)
 
 static inline bool wakeup_fd_clearable(const struct wake_receiver *receiver)
 {
-    /* Acquire; pairs with the last CAS in wakeup_fd(). */
+    /* Acquire; pairs with wakeup_fd_known(). */
     return load_acquire(&receiver->fd) >= WAKEUP_FD_KNOWN;
 }
 

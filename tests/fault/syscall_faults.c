@@ -40,7 +40,6 @@ enum call {
     CALL_MMAP = 1000, /* above the numbers of system calls made by syscall() */
     CALL_MADVISE,
     CALL_CLONE,
-    CALL_FCNTL,
     CALL_PRCTL,
     CALL_PTHREAD_CREATE,
     CALL_READ,
@@ -101,17 +100,6 @@ int __wrap_clone(int (*body)(void *), void *stack, int flags, void *argument, ..
     if (atomic_load(&fault->copies))
         flags &= ~CLONE_VM;
     return __real_clone(body, stack, flags, argument, pid_or_pidfd);
-}
-
-int __real_fcntl(int fd, int command, ...);
-int __wrap_fcntl(int fd, int command, ...);
-int __wrap_fcntl(int fd, int command, ...)
-{
-    va_list rest;
-    va_start(rest, command);
-    void *argument = va_arg(rest, void *); /* or an int; counts of coverage are kept by locks */
-    va_end(rest);
-    return fails(CALL_FCNTL) ? -1 : __real_fcntl(fd, command, argument);
 }
 
 int __real_prctl(int option, ...);
@@ -364,8 +352,8 @@ EACH_FAILS_ONCE(threads_and_processes, false, CALL_PTHREAD_CREATE, CALL_CLONE, C
 EACH_FAILS_ONCE(of_the_child, false, SYS_setsid, SYS_setpgid, SYS_chdir, SYS_openat, SYS_dup3,
                 SYS_fcntl, SYS_execve)
 EACH_FAILS_ONCE(of_the_copied_child, true, SYS_chdir, SYS_openat, SYS_execve)
-EACH_FAILS_ONCE(pipes_to_the_copied_child, true, SYS_pipe2, SYS_fcntl, CALL_FCNTL, CALL_CLONE,
-                CALL_WRITE, SYS_pidfd_open)
+EACH_FAILS_ONCE(pipes_to_the_copied_child, true, SYS_pipe2, SYS_fcntl, CALL_CLONE, CALL_WRITE,
+                SYS_pidfd_open)
 
 /* A path of the search that ends in nothing, and one that is refused. */
 TEST(syscall_faults, nothing_along_the_path)

@@ -97,6 +97,7 @@ static const struct variant variants[] = {
 /* What tracer and director share. The numbers are scenes, counted from 1; each is a futex. */
 struct stage {
     _Atomic uint32_t victim; /* its thread id */
+    _Atomic uint32_t traced; /* tracer: the victim may send itself the signal */
     _Atomic uint32_t set;    /* director: the victim is on its way into publish */
     _Atomic uint32_t halted; /* tracer: it is stopped */
     _Atomic uint32_t judged; /* director: the others are through; the victim may go on */
@@ -531,6 +532,8 @@ static _Noreturn void direct(void)
         sem_init(&workers[i].done, 0, 0);
         start_thread(worker_main, &workers[i]);
     }
+    while (atomic_load(&stage->traced) == 0)
+        futex(&stage->traced, FUTEX_WAIT, 0);
     for (uint32_t scene = 1;; scene++) {
         set_scene();
         stage_set(&stage->set, scene);
@@ -664,8 +667,17 @@ static void await_trap(unsigned k)
     while (waitpid(victim.thread, &status, __WALL) != victim.thread)
         if (expired || errno != EINTR)
             give_up("the victim does not stop", k);
-    if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
-        give_up("the victim has ended or got a signal", k);
+    if (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP)
+        return;
+    char what[64];
+    snprintf(what, sizeof what, "the victim %s %d",
+             WIFSTOPPED(status)    ? "got signal"
+             : WIFSIGNALED(status) ? "was ended by signal"
+                                   : "has ended with status",
+             WIFSTOPPED(status)    ? WSTOPSIG(status)
+             : WIFSIGNALED(status) ? WTERMSIG(status)
+                                   : WEXITSTATUS(status));
+    give_up(what, k);
 }
 
 static bool in_vdso(uint64_t pc)
@@ -966,6 +978,7 @@ static void run_variant(void)
         kill(victim.process, SIGKILL);
         exit(EXIT_SKIPPED);
     }
+    stage_set(&stage->traced, 1);
     share_cpu(victim.thread);
     record();
     stop_at_each();

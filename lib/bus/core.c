@@ -15,7 +15,7 @@ const size_t core_block_sizes[CORE_CLASSES] = {
         ROUND_TO_LINE(sizeof(struct exitbus_subscription) + sizeof(struct topic_ids)),
     [CURSOR_CLASS] = offsetof(struct exitbus_subscription, first),
     [CHANNEL_CLASS] = sizeof(struct channel),
-    [BATCH_CLASS] = ROUND_TO_LINE(sizeof(struct batch)),
+    [BATCH_CLASS] = sizeof(struct batch),
     [SMALL_CLASS] = SMALL_BYTES,
 };
 

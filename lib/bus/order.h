@@ -25,9 +25,9 @@ struct shared_record {
     _Atomic uint64_t words[RECORD_WORDS];
 };
 
-/* The events of a batch, for as long as it is published. */
+/* The events of a batch, for as long as it is published. A block: its size is whole lines. */
 struct batch {
-    struct block block;
+    _Alignas(CACHE_LINE) struct block block;
     struct shared_record records[EXITBUS_BATCH_MAX];
 };
 
@@ -47,7 +47,7 @@ struct order {
     _Alignas(CACHE_LINE) order_deliver *deliver;
     void *context;
     struct memory *memory;
-    unsigned batch_class;     /* of memory, for blocks of sizeof(struct batch) or more; constant */
+    unsigned batch_class;     /* of memory, for blocks of sizeof(struct batch); constant */
     uint64_t id;              /* from 1 up; no other order of this process ever has it; constant */
     _Atomic uint64_t stalled; /* word of a turn that lacked memory, 0: none; by the threads in it */
     _Atomic uint64_t woken;   /* word of a stalled turn whose receivers were woken; likewise */

@@ -69,43 +69,38 @@ void memory_unmap(struct memory *memory, void *address, size_t size)
 
 /* ------------------------------------------------------------------------------------- slabs */
 
-bool slab_can_shrink(struct slab *slab)
+bool slab_can_shrink(void *slab, size_t size)
 {
-    return madvise(slab, slab->size, MADV_COLD) == 0;
-}
-
-static struct slab *slab_map(struct memory *memory, size_t size, size_t alignment)
-{
-    struct slab *slab = memory_map(memory, size, alignment);
-    if (slab)
-        slab->size = size;
-    return slab;
+    return madvise(slab, size, MADV_COLD) == 0;
 }
 
 /* Returns NULL also if it could not shrink. */
 static struct slab *slab_map_large(struct memory *memory)
 {
-    struct slab *slab = slab_map(memory, SLAB_LARGE, SLAB_LARGE);
-    if (slab && !slab_can_shrink(slab)) {
+    struct slab *slab = memory_map(memory, SLAB_LARGE, SLAB_LARGE);
+    if (!slab)
+        return NULL;
+    if (!slab_can_shrink(slab, SLAB_LARGE)) {
         memory_unmap(memory, slab, SLAB_LARGE);
         store_relaxed(&memory->small_slabs, true);
         return NULL;
     }
-    if (slab)
-        (void)madvise(slab, SLAB_LARGE, MADV_HUGEPAGE); /* a kernel without them is only slower */
+    (void)madvise(slab, SLAB_LARGE, MADV_HUGEPAGE); /* a kernel without them is only slower */
     return slab;
 }
 
 static struct slab *slab_new(struct memory *memory, struct pool *pool)
 {
+    size_t size = SLAB_LARGE;
     struct slab *slab = NULL;
     if (load_relaxed(&pool->slab_bytes) >= SLAB_LARGE_FROM && !load_relaxed(&memory->small_slabs))
         slab = slab_map_large(memory);
-    if (!slab)
-        slab = slab_map(memory, SLAB_SMALL, 4096);
+    if (!slab) {
+        size = SLAB_SMALL;
+        slab = memory_map(memory, size, 4096);
+    }
     if (!slab)
         return NULL;
-    size_t size = slab->size;
     if (!memory->own_allocator)
         memset((void *)slab, 0, size); /* fresh blocks are zero: see append.c */
     slab->memory = memory;

@@ -55,7 +55,7 @@ void __asan_unpoison_memory_region(const volatile void *address, size_t size);
  * Returns whether the kernel takes single pages of a slab back. It does not where the host has
  * locked its memory (mlockall), or where a filter forbids it. Context: of the default allocator.
  */
-bool slab_can_shrink(struct slab *slab);
+bool slab_can_shrink(void *slab, size_t size);
 
 /* Give a slab back to the allocator. Context: no thread uses the slab. */
 void slab_unmap(struct memory *memory, struct slab *slab);

@@ -101,7 +101,7 @@ static uint32_t trim_decide(struct memory *memory, struct slab *slab, size_t *ke
     struct pool *pool = memory->trim_pool;
     uint32_t cut = slab_cut(slab), in_use = cut - slab->free_seen - slab->purged;
     if (in_use > 0 && (slab->size == SLAB_SMALL || in_use > slab->capacity / TRIM_USED_ONE_IN ||
-                       !slab_can_shrink(slab)))
+                       !slab_can_shrink(slab, slab->size)))
         return 0;
     size_t free = in_use > 0 ? slab->free_seen * pool->block_size : slab->size;
     if (*kept + free <= memory->trim_keep) {

@@ -12,14 +12,6 @@ static struct exitbus_subscription *sub;
 static int set;
 static unsigned edges;
 
-static void *victim(void *nothing)
-{
-    *stop_here() = 1;
-    publish(bus, 1);
-    stop_is_settled();
-    return nothing;
-}
-
 static void *consumer(void *nothing)
 {
     struct exitbus_event event = {0};
@@ -54,7 +46,7 @@ int main(void)
     epoll_ctl(set, EPOLL_CTL_ADD, exitbus_subscription_fd(sub), &edge);
     stop_at(steps, 4);
     pthread_create(&threads[0], NULL, consumer, NULL);
-    pthread_create(&threads[1], NULL, victim, NULL);
+    pthread_create(&threads[1], NULL, stopping_publisher, bus);
     stop_await();
     publish(bus, 2);
     pthread_join(threads[0], NULL);

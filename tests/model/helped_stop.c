@@ -8,14 +8,6 @@
 static struct exitbus *bus;
 static struct exitbus_subscription *sub;
 
-static void *victim(void *nothing)
-{
-    *stop_here() = 1;
-    publish(bus, 1);
-    stop_is_settled();
-    return nothing;
-}
-
 static void *receiver(void *nothing)
 {
     struct exitbus_event event;
@@ -30,7 +22,7 @@ int main(void)
     bus = bus_new();
     sub = subscribe(bus, exitbus_topic_pid(1));
     stop_at(steps, 2);
-    pthread_create(&threads[0], NULL, victim, NULL);
+    pthread_create(&threads[0], NULL, stopping_publisher, bus);
     pthread_create(&threads[1], NULL, receiver, NULL);
     stop_await();
     publish(bus, 2);

@@ -8,14 +8,6 @@
 static struct exitbus *bus;
 static struct exitbus_subscription *sub;
 
-static void *victim(void *nothing)
-{
-    *stop_here() = 1;
-    publish(bus, 1);
-    stop_is_settled();
-    return nothing;
-}
-
 static void *sleeper(void *nothing)
 {
     struct exitbus_event event;
@@ -33,7 +25,7 @@ int main(void)
     sub = subscribe_flags(bus, exitbus_topic_any_pid(), EXITBUS_SUBSCRIBE_ONE_SHOT);
     stop_at(steps, 1);
     pthread_create(&threads[0], NULL, sleeper, NULL);
-    pthread_create(&threads[1], NULL, victim, NULL);
+    pthread_create(&threads[1], NULL, stopping_publisher, bus);
     stop_await();
     while (exitbus_receive(sub, &event, 0) == -EAGAIN)
         sched_yield();

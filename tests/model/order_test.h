@@ -46,7 +46,7 @@ static inline int deliver(void *context, uint64_t seq, const struct record *reco
 
 static inline void order_new(void)
 {
-    const size_t size = (sizeof(struct batch) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    const size_t size = sizeof(struct batch);
     memory_init(&memory, NULL, &size, 1);
     order_init(&order, &memory, 0, deliver, NULL);
 }

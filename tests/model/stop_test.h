@@ -59,6 +59,15 @@ static inline void stop_at(const enum probe *steps, unsigned count)
     exitbus_probe_hook = stop_hook;
 }
 
+/* A thread that publishes pid 1, and stops on its way. */
+static inline void *stopping_publisher(void *bus)
+{
+    *stop_here() = 1;
+    publish(bus, 1);
+    stop_is_settled();
+    return NULL;
+}
+
 static inline void stop_await(void)
 {
     while (!atomic_load_explicit(&stop_settled, memory_order_relaxed))

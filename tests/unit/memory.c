@@ -310,46 +310,58 @@ static bool page_is_gone(void *block)
     return mincore(inside, 1, &resident) < 0 || !(resident & 1);
 }
 
+/* Blocks of which a few stay, as with queues that are idle after a burst. */
+#define BURST (4 * MANY)
+#define STAYS_ONE_IN 300 /* somewhat more than half of what a large slab holds */
+static void *burst[BURST];
+
+static void burst_take(struct fixture *fixture)
+{
+    for (size_t i = 0; i < BURST; i++) {
+        burst[i] = take(fixture, LARGE);
+        fill(burst[i], LARGE_BYTES, i << 32);
+    }
+}
+
+static void burst_free(struct fixture *fixture)
+{
+    for (size_t i = 0; i < BURST; i++)
+        if (i % STAYS_ONE_IN != 0)
+            memory_free(&fixture->memory, LARGE, burst[i]);
+}
+
+static void burst_free_rest(struct fixture *fixture)
+{
+    for (size_t i = 0; i < BURST; i += STAYS_ONE_IN) {
+        check(filled(burst[i], LARGE_BYTES, i << 32));
+        memory_free(&fixture->memory, LARGE, burst[i]);
+    }
+}
+
 /* One block in use does not hold a huge page, and stays what it is. */
 TEST(memory, free_pages_of_large_slabs_in_use_go_back)
 {
-    enum { STAYS_ONE_IN = 300 }; /* somewhat more than half of what a slab holds */
-    static void *blocks[4 * MANY];
     static struct fixture fixture;
     fixture_begin(&fixture, false);
     for (unsigned round = 0; round < 2; round++) {
-        for (size_t i = 0; i < 4 * MANY; i++) {
-            blocks[i] = take(&fixture, LARGE);
-            fill(blocks[i], LARGE_BYTES, i << 32);
-        }
-        for (size_t i = 0; i < 4 * MANY; i++)
+        burst_take(&fixture);
+        burst_free(&fixture);
+        for (size_t i = BURST / 2; i < BURST; i += STAYS_ONE_IN / 2)
             if (i % STAYS_ONE_IN != 0)
-                memory_free(&fixture.memory, LARGE, blocks[i]);
-        for (size_t i = 2 * MANY; i < 4 * MANY; i += STAYS_ONE_IN / 2)
-            if (i % STAYS_ONE_IN != 0)
-                await(page_is_gone(blocks[i]));
-        for (size_t i = 0; i < 4 * MANY; i += STAYS_ONE_IN) {
-            check(filled(blocks[i], LARGE_BYTES, i << 32));
-            memory_free(&fixture.memory, LARGE, blocks[i]);
-        }
+                await(page_is_gone(burst[i]));
+        burst_free_rest(&fixture);
     }
     fixture_end(&fixture);
 }
 
-/* What a queue that is idle holds on to, in a process whose memory does not shrink. */
+/* In a process whose memory does not shrink. */
 static void idle_blocks_hold_little(struct fixture *fixture)
 {
-    enum { STAYS_ONE_IN = 300 };
-    static void *blocks[4 * MANY];
-    for (size_t i = 0; i < 4 * MANY; i++)
-        blocks[i] = take(fixture, LARGE);
+    burst_take(fixture);
     size_t full = bytes_of(fixture);
-    for (size_t i = 0; i < 4 * MANY; i++)
-        if (i % STAYS_ONE_IN != 0)
-            memory_free(&fixture->memory, LARGE, blocks[i]);
+    burst_free(fixture);
     await(bytes_of(fixture) <= full / 4);
-    for (size_t i = 0; i < 4 * MANY; i += STAYS_ONE_IN)
-        memory_free(&fixture->memory, LARGE, blocks[i]);
+    burst_free_rest(fixture);
 }
 
 TEST(memory, pinned_slabs_of_a_host)
@@ -389,18 +401,11 @@ TEST(memory, pinned_slabs_of_locked_memory)
 /* A slab that was made before the host locked its memory stays, and is counted in full. */
 TEST(memory, locked_slabs_are_counted)
 {
-    enum { STAYS_ONE_IN = 300 };
-    static void *blocks[4 * MANY];
     static struct fixture fixture;
     fixture_begin(&fixture, false);
-    for (size_t i = 0; i < 4 * MANY; i++) {
-        blocks[i] = take(&fixture, LARGE);
-        fill(blocks[i], LARGE_BYTES, i << 32);
-    }
+    burst_take(&fixture);
     if (lock_memory(MCL_CURRENT)) {
-        for (size_t i = 0; i < 4 * MANY; i++)
-            if (i % STAYS_ONE_IN != 0)
-                memory_free(&fixture.memory, LARGE, blocks[i]);
+        burst_free(&fixture);
         await(!atomic_load(&fixture.memory.trimming));
         size_t held = 0;
         for (const struct slab *slab = atomic_load(&fixture.memory.slabs); slab; slab = slab->next)

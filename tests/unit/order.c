@@ -62,7 +62,7 @@ static void fixture_begin(struct fixture *fixture, uint64_t capacity)
 {
     check_ok(reclaim_init());
     account_init(&fixture->account);
-    const size_t size = (sizeof(struct batch) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    const size_t size = sizeof(struct batch);
     memory_init(&fixture->memory, &fixture->account.allocator, &size, 1);
     order_init(&fixture->order, &fixture->memory, 0, deliver, fixture);
     fixture->delivered = calloc(capacity + 1, sizeof *fixture->delivered);

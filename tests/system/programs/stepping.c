@@ -669,14 +669,9 @@ static void await_trap(unsigned k)
             give_up("the victim does not stop", k);
     if (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP)
         return;
-    char what[64];
-    snprintf(what, sizeof what, "the victim %s %d",
-             WIFSTOPPED(status)    ? "got signal"
-             : WIFSIGNALED(status) ? "was ended by signal"
-                                   : "has ended with status",
-             WIFSTOPPED(status)    ? WSTOPSIG(status)
-             : WIFSIGNALED(status) ? WTERMSIG(status)
-                                   : WEXITSTATUS(status));
+    char what[80];
+    snprintf(what, sizeof what, "the victim has ended or got a signal (wait status %#x)",
+             (unsigned)status);
     give_up(what, k);
 }
 

@@ -361,6 +361,7 @@ static void idle_blocks_hold_little(struct fixture *fixture)
     size_t full = bytes_of(fixture);
     burst_free(fixture);
     await(bytes_of(fixture) <= full / 4);
+    await(atomic_load(&fixture->account.bytes) <= full / 4); /* the host's word, if it has one */
     burst_free_rest(fixture);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Latencies: see latency.h. */
 #include "latency.h"
+#include "../engine/shared.h"
 
 #include <gsl/gsl_histogram.h>
 #include <math.h>
@@ -16,18 +17,24 @@ const char *const latency_names[LATENCIES] = {"publish to received, from sleep",
                                               "exit collected to received", "kill to received"};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static gsl_histogram *histograms[LATENCIES];
-static double longest[LATENCIES];
-static uint64_t counts[LATENCIES];
+static struct latencies {
+    struct {
+        double ranges[BINS + 1], bins[BINS];
+        double longest;
+        uint64_t count;
+    } of[LATENCIES];
+} *latencies;
+static gsl_histogram histograms[LATENCIES];
 
 void latency_init(void)
 {
-    double ranges[BINS + 1];
-    for (int i = 0; i <= BINS; i++)
-        ranges[i] = LOWEST_NS * pow(10, (double)i / BINS_PER_DECADE);
+    if (!latencies)
+        latencies = shared_alloc(sizeof *latencies);
     for (int i = 0; i < LATENCIES; i++) {
-        histograms[i] = gsl_histogram_alloc(BINS);
-        gsl_histogram_set_ranges(histograms[i], ranges, BINS + 1);
+        double *ranges = latencies->of[i].ranges;
+        for (int b = 0; b <= BINS; b++)
+            ranges[b] = LOWEST_NS * pow(10, (double)b / BINS_PER_DECADE);
+        histograms[i] = (gsl_histogram){BINS, ranges, latencies->of[i].bins};
     }
 }
 
@@ -35,24 +42,26 @@ void latency_add(enum latency which, uint64_t ns)
 {
     double value = fmax((double)ns, LOWEST_NS);
     pthread_mutex_lock(&lock);
-    gsl_histogram_increment(histograms[which], value);
-    counts[which]++;
-    if (value > longest[which])
-        longest[which] = value;
+    gsl_histogram_increment(&histograms[which], value);
+    latencies->of[which].count++;
+    if (value > latencies->of[which].longest)
+        latencies->of[which].longest = value;
     pthread_mutex_unlock(&lock);
 }
 
 struct latency_summary latency_summarize(enum latency which)
 {
-    struct latency_summary summary = {.count = counts[which], .max = longest[which] / 1000};
+    struct latency_summary summary = {.count = latencies->of[which].count,
+                                      .max = latencies->of[which].longest / 1000};
     if (summary.count == 0)
         return summary;
     gsl_histogram_pdf *cumulative = gsl_histogram_pdf_alloc(BINS);
-    gsl_histogram_pdf_init(cumulative, histograms[which]);
+    gsl_histogram_pdf_init(cumulative, &histograms[which]);
     /* Sampling at a point of [0, 1) is the quantile function. */
-    summary.p50 = gsl_histogram_pdf_sample(cumulative, 0.5) / 1000;
-    summary.p99 = gsl_histogram_pdf_sample(cumulative, 0.99) / 1000;
-    summary.p999 = gsl_histogram_pdf_sample(cumulative, 0.999) / 1000;
+    /* Bins are coarser than the longest of all. */
+    summary.p50 = fmin(gsl_histogram_pdf_sample(cumulative, 0.5) / 1000, summary.max);
+    summary.p99 = fmin(gsl_histogram_pdf_sample(cumulative, 0.99) / 1000, summary.max);
+    summary.p999 = fmin(gsl_histogram_pdf_sample(cumulative, 0.999) / 1000, summary.max);
     gsl_histogram_pdf_free(cumulative);
     return summary;
 }
@@ -61,8 +70,8 @@ static json_t *buckets(enum latency which)
 {
     json_t *array = json_array();
     for (size_t i = 0; i < BINS; i++) {
-        double lower, upper, value = gsl_histogram_get(histograms[which], i);
-        gsl_histogram_get_range(histograms[which], i, &lower, &upper);
+        double lower, upper, value = gsl_histogram_get(&histograms[which], i);
+        gsl_histogram_get_range(&histograms[which], i, &lower, &upper);
         if (value > 0)
             json_array_append_new(array, json_pack("[f, I]", upper / 1000, (json_int_t)value));
     }
@@ -81,10 +90,4 @@ json_t *latency_json(void)
                                  s.p999, "max", s.max, "buckets", buckets((enum latency)i)));
     }
     return array;
-}
-
-void latency_free(void)
-{
-    for (int i = 0; i < LATENCIES; i++)
-        gsl_histogram_free(histograms[i]);
 }

@@ -20,11 +20,11 @@ struct latency_summary {
     double p50, p99, p999, max; /* microseconds */
 };
 
+/* Make room, or begin anew where it was cleared. Context: before the run. */
 void latency_init(void);
 void latency_add(enum latency which, uint64_t ns);
 struct latency_summary latency_summarize(enum latency which);
 /* Name, count, quantiles and buckets, of each that has any. */
 json_t *latency_json(void);
-void latency_free(void);
 
 #endif

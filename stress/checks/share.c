@@ -42,9 +42,9 @@ void share_check(struct share *share, const struct subject_topic *topic,
                              event->number, event->seq);
     }
     share->events += count_;
-    verdict_held(NO_LOSS, count_);
-    verdict_held(STRICT_FIFO, count_);
-    count(&world.deliveries, count_);
+    verdict_checked(NO_LOSS, count_);
+    verdict_checked(STRICT_FIFO, count_);
+    count(&world->deliveries, count_);
 }
 
 /* Receivers take from the head, so what they have taken has no gap, and each has it once. */
@@ -76,5 +76,5 @@ void share_judge(const struct share *shares, size_t count_, const struct subject
 {
     for (unsigned p = 0; p < PRODUCERS_MAX; p++)
         judge_producer(shares, count_, p, topic);
-    verdict_held(NO_LOSS, 1);
+    verdict_checked(NO_LOSS, 1);
 }

@@ -2,6 +2,7 @@
 /* What was checked and found: see verdict.h. */
 #include "verdict.h"
 #include "../engine/dump.h"
+#include "../engine/shared.h"
 #include "../engine/worker.h"
 
 #include <stdarg.h>
@@ -27,43 +28,71 @@ const char *const guarantee_names[GUARANTEES] = {
     "idle at rest",
 };
 
-static struct {
-    _Alignas(64) _Atomic uint64_t checks;
-    _Atomic uint64_t violations;
-} tallies[GUARANTEES];
+const char *const verdict_names[VERDICTS] = {"PASS", "FAIL", "INCONCLUSIVE", "CRASH", "HANG"};
 
-static struct violation kept[KEPT];
-static _Atomic bool whole[KEPT]; /* kept[i] has been written */
+/*
+ * What comes up all the time is wanted a thousand times, within the first second of any run. What
+ * a scenario of its own checks is wanted a few times, and what is checked at the end once.
+ */
+static const uint64_t wanted[GUARANTEES] = {
+    [NO_LOSS] = 1000,     [STRICT_FIFO] = 1000,   [NONE_AFTER_UNSUBSCRIBE] = 20,
+    [NEVER_BLOCKS] = 100, [ANY_CONTEXT] = 20,     [DEFERRED_FREEING] = 1,
+    [BOUNDED_MEMORY] = 1, [CLEAN_FAILURE] = 20,   [FORK_SAFE] = 2,
+    [REST] = 2,           [PRODUCER_FIFO] = 1000,
+};
+
+static struct tallies {
+    struct {
+        _Alignas(64) _Atomic uint64_t checks;
+        _Atomic uint64_t violations;
+    } of[GUARANTEES];
+    struct violation kept[KEPT];
+    _Atomic bool whole[KEPT]; /* kept[i] has been written */
+} *tallies;
+
+void verdict_init(void)
+{
+    tallies = shared_alloc(sizeof *tallies);
+}
 
 bool verdict_claimed(enum guarantee guarantee)
 {
-    return world.subject && world.subject->claims & 1u << guarantee;
+    return world->claims & 1u << guarantee;
 }
 
-void verdict_held(enum guarantee guarantee, uint64_t checks)
+uint64_t verdict_wanted(enum guarantee guarantee)
 {
-    atomic_fetch_add_explicit(&tallies[guarantee].checks, checks, memory_order_relaxed);
+    return wanted[guarantee];
+}
+
+bool verdict_too_few(enum guarantee guarantee)
+{
+    return verdict_claimed(guarantee) && verdict_checks(guarantee) < wanted[guarantee];
+}
+
+void verdict_checked(enum guarantee guarantee, uint64_t checks)
+{
+    atomic_fetch_add_explicit(&tallies->of[guarantee].checks, checks, memory_order_relaxed);
 }
 
 void verdict_violated(enum guarantee guarantee, const char *format, ...)
 {
-    verdict_held(guarantee, 1);
-    uint64_t number = atomic_fetch_add(&tallies[guarantee].violations, 1);
+    uint64_t number = atomic_fetch_add(&tallies->of[guarantee].violations, 1);
     if (number >= KEPT_EACH)
         return;
     if (verdict_claimed(guarantee))
         dump_take();
     size_t index = (size_t)guarantee * KEPT_EACH + number;
-    struct violation *violation = &kept[index];
+    struct violation *violation = &tallies->kept[index];
     violation->guarantee = guarantee;
     violation->time_ns = now_ns();
-    violation->time_s = (double)(violation->time_ns - world.begin_ns) / 1e9;
+    violation->time_s = (double)(violation->time_ns - world->begin_ns) / 1e9;
     snprintf(violation->thread, sizeof violation->thread, "%s", self ? self->name : "main");
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(violation->text, sizeof violation->text, format, arguments);
     va_end(arguments);
-    atomic_store_explicit(&whole[index], true, memory_order_release);
+    atomic_store_explicit(&tallies->whole[index], true, memory_order_release);
     if (verdict_claimed(guarantee))
         fprintf(stderr, "\nVIOLATION of %s %s, by %s after %.3f s: %s\n", guarantee_ids[guarantee],
                 guarantee_names[guarantee], violation->thread, violation->time_s, violation->text);
@@ -71,26 +100,28 @@ void verdict_violated(enum guarantee guarantee, const char *format, ...)
 
 uint64_t verdict_checks(enum guarantee guarantee)
 {
-    return atomic_load(&tallies[guarantee].checks);
+    uint64_t checks = atomic_load(&tallies->of[guarantee].checks);
+    uint64_t violations = verdict_violations(guarantee);
+    return checks > violations ? checks : violations; /* a hang is noticed without a check */
 }
 
 uint64_t verdict_violations(enum guarantee guarantee)
 {
-    return atomic_load(&tallies[guarantee].violations);
+    return atomic_load(&tallies->of[guarantee].violations);
 }
 
 const struct violation *verdict_first(enum guarantee guarantee)
 {
     size_t index = (size_t)guarantee * KEPT_EACH;
-    return atomic_load_explicit(&whole[index], memory_order_acquire) ? &kept[index] : NULL;
+    return atomic_load_explicit(&tallies->whole[index], memory_order_acquire) ? &tallies->kept[index] : NULL;
 }
 
 size_t verdict_kept(const struct violation **violations)
 {
     size_t count = 0;
     for (size_t i = 0; i < KEPT; i++)
-        if (atomic_load_explicit(&whole[i], memory_order_acquire))
-            violations[count++] = &kept[i];
+        if (atomic_load_explicit(&tallies->whole[i], memory_order_acquire))
+            violations[count++] = &tallies->kept[i];
     return count;
 }
 

@@ -29,6 +29,18 @@ enum guarantee {
 extern const char *const guarantee_ids[GUARANTEES];
 extern const char *const guarantee_names[GUARANTEES];
 
+/* What a run has come to, all told. */
+enum verdict {
+    VERDICT_PASS,         /* each guarantee that is claimed was checked often enough, and held */
+    VERDICT_FAIL,         /* one was violated */
+    VERDICT_INCONCLUSIVE, /* none was violated, and one was checked too rarely */
+    VERDICT_CRASH,        /* the process of the run has ended before its time */
+    VERDICT_HANG,         /* a call has not returned */
+    VERDICTS
+};
+
+extern const char *const verdict_names[VERDICTS];
+
 struct violation {
     enum guarantee guarantee;
     double time_s;
@@ -37,14 +49,21 @@ struct violation {
     char text[256];
 };
 
-/* Count checks that have held. */
-void verdict_held(enum guarantee guarantee, uint64_t checks);
+/* Make room for all of it. Context: before the run. */
+void verdict_init(void);
+
+/* Count checks that were made, whatever they have found. */
+void verdict_checked(enum guarantee guarantee, uint64_t checks);
 
 /* Report a violation: the first few of each guarantee in full, all of them counted. */
 void verdict_violated(enum guarantee guarantee, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 bool verdict_claimed(enum guarantee guarantee);
+/* Checks without which it does not count as held. */
+uint64_t verdict_wanted(enum guarantee guarantee);
+/* It is claimed, and was checked too rarely. */
+bool verdict_too_few(enum guarantee guarantee);
 uint64_t verdict_checks(enum guarantee guarantee);
 uint64_t verdict_violations(enum guarantee guarantee);
 /* The first of a guarantee, or NULL. */

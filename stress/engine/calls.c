@@ -14,7 +14,7 @@ int call_publish(const struct subject_event *events, size_t count, uint64_t *fir
 {
     *first_seq = 0;
     call_begin(OPERATION_PUBLISH, NULL, 0);
-    int result = world.subject->publish(world.bus, events, count, first_seq);
+    int result = world->subject->publish(world->bus, events, count, first_seq);
     call_end(result < 0 ? result : (int64_t)*first_seq, events->number);
     return result;
 }
@@ -49,7 +49,7 @@ const struct worker *call_maker_of(const void *subscription)
 int call_subscribe(const struct subject_topic *topic, uint32_t flags, void **subscription)
 {
     call_begin(OPERATION_SUBSCRIBE, NULL, 0);
-    int result = world.subject->subscribe(world.bus, topic, flags, subscription);
+    int result = world->subject->subscribe(world->bus, topic, flags, subscription);
     call_end(result, (uint64_t)topic->kind);
     if (result == 0)
         remember_maker(*subscription);
@@ -59,7 +59,7 @@ int call_subscribe(const struct subject_topic *topic, uint32_t flags, void **sub
 int call_unsubscribe(void *subscription)
 {
     call_begin(OPERATION_UNSUBSCRIBE, subscription, 0);
-    int result = world.subject->unsubscribe(subscription);
+    int result = world->subject->unsubscribe(subscription);
     call_end(result, 0);
     return result;
 }
@@ -70,7 +70,7 @@ static ssize_t try_until(void *subscription, struct subject_event *events, size_
     uint64_t end = timeout_ns < 0 ? FOR_EVER : now_ns() + (uint64_t)timeout_ns;
     const struct timespec moment = {.tv_nsec = 50000};
     for (unsigned tries = 1;; tries++) {
-        ssize_t got = world.subject->receive(subscription, events, capacity, 0);
+        ssize_t got = world->subject->receive(subscription, events, capacity, 0);
         if (got != -EAGAIN)
             return got;
         if (now_ns() >= end)
@@ -88,7 +88,7 @@ ssize_t call_receive(void *subscription, struct subject_event *events, size_t ca
     call_begin(timeout_ns == 0 ? OPERATION_RECEIVE : OPERATION_WAIT, subscription,
                timeout_ns < 0 ? FOR_EVER : (uint64_t)timeout_ns);
     ssize_t got = timeout_ns == 0 || can(SUBJECT_WAITS)
-                      ? world.subject->receive(subscription, events, capacity, timeout_ns)
+                      ? world->subject->receive(subscription, events, capacity, timeout_ns)
                       : try_until(subscription, events, capacity, timeout_ns);
     call_end(got, got > 0 ? events[0].number : 0);
     return got;
@@ -97,7 +97,7 @@ ssize_t call_receive(void *subscription, struct subject_event *events, size_t ca
 int call_poll(void *subscription, int ms)
 {
     call_begin(OPERATION_DESCRIPTOR, subscription, (uint64_t)(ms < 0 ? 0 : ms) * 1000000);
-    struct pollfd poll_fd = {.fd = world.subject->fd(subscription), .events = POLLIN};
+    struct pollfd poll_fd = {.fd = world->subject->fd(subscription), .events = POLLIN};
     int result = poll_fd.fd;
     if (poll_fd.fd >= 0) {
         result = poll(&poll_fd, 1, ms);
@@ -111,7 +111,7 @@ int call_poll(void *subscription, int ms)
 int call_spawn(char *const argv[], pid_t *pid, void **subscription)
 {
     call_begin(OPERATION_SPAWN, NULL, 0);
-    int result = world.subject->spawn(world.bus, argv, pid, subscription);
+    int result = world->subject->spawn(world->bus, argv, pid, subscription);
     call_end(result, result < 0 ? 0 : (uint64_t)*pid);
     return result;
 }

@@ -22,12 +22,12 @@ int call_spawn(char *const argv[], pid_t *pid, void **subscription);
 
 static inline void subject_ref(void *subscription)
 {
-    world.subject->ref(subscription);
+    world->subject->ref(subscription);
 }
 
 static inline void subject_unref(void *subscription)
 {
-    world.subject->unref(subscription);
+    world->subject->unref(subscription);
 }
 
 #endif

@@ -46,7 +46,7 @@ static int spawn_gated(struct child *child, const char *what)
 {
     char gated[20];
     snprintf(gated, sizeof gated, "r%s", what);
-    char *argv[] = {(char *)(uintptr_t)world.options.child, gated, NULL};
+    char *argv[] = {(char *)(uintptr_t)world->options.child, gated, NULL};
     int gate[2];
     int result = gate_open(gate);
     if (result < 0)
@@ -67,8 +67,8 @@ static int spawn_gated(struct child *child, const char *what)
 int child_start(struct child *child, const char *what, unsigned orphans)
 {
     int result;
-    if (world.subject->spawn) {
-        char *argv[] = {(char *)(uintptr_t)world.options.child, (char *)(uintptr_t)what, NULL};
+    if (world->subject->spawn) {
+        char *argv[] = {(char *)(uintptr_t)world->options.child, (char *)(uintptr_t)what, NULL};
         result = call_spawn(argv, &child->pid, &child->subscription);
     } else {
         result = spawn_gated(child, what);
@@ -80,7 +80,7 @@ int child_start(struct child *child, const char *what, unsigned orphans)
 
 void child_foreign(void)
 {
-    char *argv[] = {(char *)(uintptr_t)world.options.child, NULL};
+    char *argv[] = {(char *)(uintptr_t)world->options.child, NULL};
     pid_t pid;
     if (posix_spawn(&pid, argv[0], NULL, NULL, argv, environ) == 0)
         expect_exits(1);
@@ -119,8 +119,8 @@ static struct worker *reaper;
 
 static void expect_exits(uint64_t how_many)
 {
-    count(&world.children, how_many);
-    for (uint64_t i = 0; !world.subject->reaper_start && i < how_many; i++)
+    count(&world->children, how_many);
+    for (uint64_t i = 0; !world->subject->reaper_start && i < how_many; i++)
         sem_post(&started);
 }
 
@@ -155,8 +155,8 @@ static void *reaper_body(void *argument)
 
 int reaper_start(void)
 {
-    if (world.subject->reaper_start)
-        return world.subject->reaper_start(world.bus);
+    if (world->subject->reaper_start)
+        return world->subject->reaper_start(world->bus);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     atomic_store(&stopping, false);
     sem_init(&started, 0, 0);
@@ -166,8 +166,8 @@ int reaper_start(void)
 
 int reaper_stop(void)
 {
-    if (world.subject->reaper_start)
-        return world.subject->reaper_stop(world.bus);
+    if (world->subject->reaper_start)
+        return world->subject->reaper_stop(world->bus);
     atomic_store(&stopping, true);
     sem_post(&started);
     worker_join(reaper);

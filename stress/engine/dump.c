@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The dump of all rings: see dump.h. */
 #include "dump.h"
+#include "shared.h"
 #include "worker.h"
 
 #include <inttypes.h>
@@ -24,10 +25,17 @@ struct lane {
     struct call calls[NOTES + 1];
 };
 
-static struct lane lanes[WORKERS_MAX];
-static size_t lane_count;
-static uint64_t moment_ns;
-static _Atomic int taken; /* 1: being taken, 2: there */
+static struct dump {
+    struct lane lanes[WORKERS_MAX];
+    size_t lane_count;
+    uint64_t moment_ns;
+    _Atomic int taken; /* 1: being taken, 2: there */
+} *dump; /* shared: see shared.h */
+
+void dump_init(void)
+{
+    dump = shared_alloc(sizeof *dump);
+}
 
 static void take_lane(struct worker *worker, struct lane *lane)
 {
@@ -55,18 +63,18 @@ static void take_lane(struct worker *worker, struct lane *lane)
 void dump_take(void)
 {
     int none = 0;
-    if (!atomic_compare_exchange_strong(&taken, &none, 1))
+    if (!atomic_compare_exchange_strong(&dump->taken, &none, 1))
         return;
-    moment_ns = now_ns();
+    dump->moment_ns = now_ns();
     for (size_t i = 0; i < WORKERS_MAX; i++)
         if (flag(&workers[i].used))
-            take_lane(&workers[i], &lanes[lane_count++]);
-    atomic_store(&taken, 2);
+            take_lane(&workers[i], &dump->lanes[dump->lane_count++]);
+    atomic_store(&dump->taken, 2);
 }
 
 static double relative_us(uint64_t ns)
 {
-    return (double)(int64_t)(ns - moment_ns) / 1000;
+    return (double)(int64_t)(ns - dump->moment_ns) / 1000;
 }
 
 static void describe(const struct call *call, char *text, size_t size)
@@ -86,11 +94,11 @@ static void describe(const struct call *call, char *text, size_t size)
 
 void dump_print(FILE *file)
 {
-    if (atomic_load(&taken) != 2)
+    if (atomic_load(&dump->taken) != 2)
         return;
     fprintf(file, "the last calls of every thread (microseconds from the violation)\n");
-    for (size_t i = 0; i < lane_count; i++) {
-        const struct lane *lane = &lanes[i];
+    for (size_t i = 0; i < dump->lane_count; i++) {
+        const struct lane *lane = &dump->lanes[i];
         fprintf(file, "  %s (tid %d)\n", lane->name, lane->tid);
         size_t first = lane->count > PRINTED_CALLS ? lane->count - PRINTED_CALLS : 0;
         for (size_t c = first; c < lane->count; c++) {
@@ -106,12 +114,13 @@ void dump_print(FILE *file)
 json_t *dump_json(void)
 {
     json_t *array = json_array();
-    if (atomic_load(&taken) != 2)
+    if (atomic_load(&dump->taken) != 2)
         return array;
-    for (size_t i = 0; i < lane_count; i++) {
+    for (size_t i = 0; i < dump->lane_count; i++) {
+        const struct lane *lane = &dump->lanes[i];
         json_t *operations = json_array();
-        for (size_t c = 0; c < lanes[i].count; c++) {
-            const struct call *call = &lanes[i].calls[c];
+        for (size_t c = 0; c < lane->count; c++) {
+            const struct call *call = &lane->calls[c];
             char text[128];
             describe(call, text, sizeof text);
             json_array_append_new(operations,
@@ -122,7 +131,7 @@ json_t *dump_json(void)
                                             "detail", text));
         }
         json_array_append_new(
-            array, json_pack("{s:s, s:o}", "thread", lanes[i].name, "operations", operations));
+            array, json_pack("{s:s, s:o}", "thread", lane->name, "operations", operations));
     }
     return array;
 }

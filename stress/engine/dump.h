@@ -6,6 +6,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
+/* Make room. Context: before the run. */
+void dump_init(void);
 /* Copy all rings, if this is the first time. */
 void dump_take(void);
 /* Print the last few calls of each thread, and what it is in the middle of. */

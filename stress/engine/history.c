@@ -272,7 +272,7 @@ static void step(unsigned place)
 
 static const char *const kind_names[] = {"publish", "subscribe", "unsubscribe", "receive"};
 static const char *const result_names[] = {"ok", "value", "empty", "closed"};
-static const char *const verdict_names[] = {"linearizable", "not linearizable", "undecided"};
+static const char *const linear_names[] = {"linearizable", "not linearizable", "undecided"};
 
 static int by_begin(const void *a, const void *b)
 {
@@ -313,7 +313,7 @@ static void write_history(FILE *file, uint64_t number, const struct linear_opera
     for (size_t i = 0; i < count_; i++)
         json_array_append_new(lines, json_operation(&operations[i], operations[0].begin_ns));
     write_line(file, json_pack("{s:I, s:s, s:o}", "history", (json_int_t)number, "verdict",
-                               verdict_names[verdict], "calls", lines));
+                               linear_names[verdict], "calls", lines));
 }
 
 static bool is_stuck(const struct linear_explanation *why, uint32_t index)
@@ -368,7 +368,7 @@ static void decide(FILE *file, uint64_t number)
         write_history(file, number, operations, count_, verdict);
         tally.written++;
     }
-    verdict_held(STRICT_FIFO, verdict == LINEAR_YES);
+    verdict_checked(STRICT_FIFO, verdict == LINEAR_YES);
     if (verdict != LINEAR_NO || tally.verdicts[LINEAR_NO] > 1)
         return;
     fprintf(stderr,
@@ -409,10 +409,10 @@ static void scene_clear(void)
 
 static void new_bus(void)
 {
-    const struct subject *subject = world.subject;
-    int error = world.bus ? subject->destroy(world.bus) : 0;
+    const struct subject *subject = world->subject;
+    int error = world->bus ? subject->destroy(world->bus) : 0;
     if (error == 0)
-        error = subject->create(&host, &world.bus);
+        error = subject->create(&host, &world->bus);
     if (error < 0) {
         fprintf(stderr, "exitbus-stress: a new bus: %s\n", strerror(-error));
         exit(EXIT_ENVIRONMENT);
@@ -425,9 +425,9 @@ static void write_header(FILE *file)
 {
     char command[1024], seed[24];
     report_command_line(command, sizeof command);
-    snprintf(seed, sizeof seed, "%" PRIu64, world.options.seed);
+    snprintf(seed, sizeof seed, "%" PRIu64, world->options.seed);
     write_line(file, json_pack("{s:s, s:s, s:s, s:s}", "command", command, "seed", seed, "subject",
-                               world.subject->name, "version", STRESS_VERSION));
+                               world->subject->name, "version", STRESS_VERSION));
 }
 
 static int summarize(FILE *file, double seconds)
@@ -442,7 +442,7 @@ static int summarize(FILE *file, double seconds)
     char command[1024];
     report_command_line(command, sizeof command);
     printf("command       %s\nseed          %" PRIu64 "\nsubject       %s: %s\n", command,
-           world.options.seed, world.subject->name, world.subject->summary);
+           world->options.seed, world->subject->name, world->subject->summary);
     printf("histories     %" PRIu64 " in %.1f s, of %.1f calls on average\n", histories, seconds,
            (double)tally.operations / (double)(histories ? histories : 1));
     printf("linearizable  %" PRIu64 "; not %" PRIu64 "%s; undecided %" PRIu64 "\n",
@@ -455,18 +455,18 @@ static int summarize(FILE *file, double seconds)
 
 int history_run(void)
 {
-    FILE *file = fopen(world.options.history, "we");
+    FILE *file = fopen(world->options.history, "we");
     if (!file) {
-        fprintf(stderr, "exitbus-stress: %s: %s\n", world.options.history, strerror(errno));
+        fprintf(stderr, "exitbus-stress: %s: %s\n", world->options.history, strerror(errno));
         return EXIT_ENVIRONMENT;
     }
     write_header(file);
-    scene.shared = world.subject->ref && world.subject->unref && can(SUBJECT_SHARED);
+    scene.shared = world->subject->ref && world->subject->unref && can(SUBJECT_SHARED);
     struct worker *actors[THREADS] = {NULL}, *disturbs;
     for (unsigned t = 0; t < THREADS; t++)
         actors[t] = worker_start("actor", t, actor, (void *)(uintptr_t)t);
     disturbs = worker_start("disturber", 0, disturber, actors);
-    uint64_t end = now_ns() + (uint64_t)world.options.seconds * 1000000000, number = 0;
+    uint64_t end = now_ns() + (uint64_t)world->options.seconds * 1000000000, number = 0;
     while (now_ns() < end && verdict_good() && (tally.verdicts[LINEAR_NO] == 0 || !judged())) {
         if (number++ % SCENES_PER_BUS == 0)
             new_bus();
@@ -481,12 +481,12 @@ int history_run(void)
     for (unsigned t = 0; t < THREADS; t++)
         worker_join(actors[t]);
     worker_join(disturbs);
-    if (world.subject->set_step)
-        world.subject->set_step(NULL);
-    world.subject->destroy(world.bus);
-    int status = summarize(file, (double)(now_ns() - world.begin_ns) / 1e9);
+    if (world->subject->set_step)
+        world->subject->set_step(NULL);
+    world->subject->destroy(world->bus);
+    int status = summarize(file, (double)(now_ns() - world->begin_ns) / 1e9);
     if (fclose(file) != 0) {
-        fprintf(stderr, "exitbus-stress: cannot write %s\n", world.options.history);
+        fprintf(stderr, "exitbus-stress: cannot write %s\n", world->options.history);
         return EXIT_ENVIRONMENT;
     }
     return status;

@@ -18,7 +18,7 @@ static bool fails(void)
     unsigned odds = atomic_load_explicit(&starve_odds, memory_order_relaxed);
     if (odds == 0)
         return false;
-    uint64_t draw = mix(world.options.seed ^ atomic_fetch_add(&draws, 1));
+    uint64_t draw = mix(world->options.seed ^ atomic_fetch_add(&draws, 1));
     return odds == 1 || draw % odds != 0;
 }
 

@@ -10,6 +10,7 @@
 #include "../scenarios/base.h"
 #include "../scenarios/scenarios.h"
 #include "children.h"
+#include "dump.h"
 #include "history.h"
 #include "host.h"
 #include "load.h"
@@ -17,7 +18,9 @@
 #include "options.h"
 #include "report.h"
 #include "sandbox.h"
+#include "shared.h"
 #include "stopper.h"
+#include "supervise.h"
 #include "watchdog.h"
 #include "worker.h"
 
@@ -45,7 +48,7 @@
 #define RESIDENT_IS_OURS true
 #endif
 
-struct world world;
+struct world *world;
 
 static void must(int outcome, const char *what)
 {
@@ -55,33 +58,36 @@ static void must(int outcome, const char *what)
     exit(EXIT_ENVIRONMENT);
 }
 
+static double elapsed(void)
+{
+    return (double)(now_ns() - world->begin_ns) / 1e9;
+}
+
 /* -------------------------------------------------------------------------------------- watch */
 
 /* A violation may keep threads from their end: they get so much time to come to it. */
 static bool ends_by_itself(void)
 {
     static uint64_t bad_ns;
-    if (verdict_good())
+    if (verdict_good() || world->options.keep_going)
         return true;
     if (bad_ns == 0)
         bad_ns = now_ns();
     return now_ns() < bad_ns + FINISH_NS;
 }
 
-/* What hangs can't be joined: report, and end. */
+/* What hangs can't be joined: end. */
 static void *watchdog_main(void *over)
 {
     while (!flag(over)) {
         nap(WATCH_NS, over);
-        if (flag(over) || (!watchdog_hang() && ends_by_itself()))
+        bool hangs = watchdog_hang();
+        if (flag(over) || (!hangs && ends_by_itself()))
             continue;
         report_progress_end();
-        result.elapsed = (double)(now_ns() - world.begin_ns) / 1e9;
-        result.pass = false;
-        report_summary();
-        report_write();
+        result->elapsed = elapsed();
+        atomic_store(&world->ending, hangs ? ENDING_HANG : ENDING_EARLY);
         fflush(NULL);
-        children_kill();
         _exit(EXIT_VIOLATION);
     }
     return NULL;
@@ -102,20 +108,15 @@ static void watchdog_end(void)
     pthread_join(watchdog, NULL);
 }
 
-static double elapsed(void)
-{
-    return (double)(now_ns() - world.begin_ns) / 1e9;
-}
-
 /* Children that are not known of yet: one for each thread that starts them, orphans included. */
 #define IN_FLIGHT 64
 
 static void watch_over(unsigned seconds)
 {
-    while (elapsed() < seconds && verdict_good()) {
+    while (elapsed() < seconds && (verdict_good() || world->options.keep_going)) {
         nap(WATCH_NS, NULL);
         report_sample();
-        uint64_t seen = atomic_load(&world.seen), children = atomic_load(&world.children);
+        uint64_t seen = atomic_load(&world->seen), children = atomic_load(&world->children);
         if (seen > children + IN_FLIGHT)
             verdict_violated(NO_LOSS, "%" PRIu64 " exits were received, of %" PRIu64 " children",
                              seen, children);
@@ -125,7 +126,7 @@ static void watch_over(unsigned seconds)
 
 /* Wait for a condition as long as patience allows. */
 #define await(condition)                                                                           \
-    for (uint64_t until = now_ns() + (uint64_t)world.options.patience * 1000000000;                \
+    for (uint64_t until = now_ns() + (uint64_t)world->options.patience * 1000000000;                \
          !(condition) && now_ns() < until;)                                                        \
     nap(1000000, NULL)
 
@@ -133,8 +134,8 @@ static void watch_over(unsigned seconds)
 
 static void check_exits(void)
 {
-    await(atomic_load(&world.seen) >= atomic_load(&world.children));
-    uint64_t children = atomic_load(&world.children), seen = atomic_load(&world.seen);
+    await(atomic_load(&world->seen) >= atomic_load(&world->children));
+    uint64_t children = atomic_load(&world->children), seen = atomic_load(&world->seen);
     if (seen != children)
         verdict_violated(NO_LOSS,
                          "%" PRIu64 " children have exited, %" PRIu64 " exits were received",
@@ -142,7 +143,7 @@ static void check_exits(void)
     await(count_zombies() == 0);
     if (count_zombies() > 0)
         verdict_violated(NO_LOSS, "%u zombies are left", count_zombies());
-    verdict_held(NO_LOSS, 1);
+    verdict_checked(NO_LOSS, 1);
 }
 
 /* All is drained; only the bus itself is there. */
@@ -154,15 +155,15 @@ static void check_drained(size_t fresh_bytes)
             verdict_violated(BOUNDED_MEMORY,
                              "the bus held %zu KiB when fresh, and %zu KiB when drained",
                              fresh_bytes / 1024, host_bytes() / 1024);
-        verdict_held(BOUNDED_MEMORY, 1);
+        verdict_checked(BOUNDED_MEMORY, 1);
     }
-    if (!world.subject->stats)
+    if (!world->subject->stats)
         return;
-    must(world.subject->stats(world.bus, &result.stats), "stats");
-    if (result.stats.subscriptions != 0)
+    must(world->subject->stats(world->bus, &result->stats), "stats");
+    if (result->stats.subscriptions != 0)
         verdict_violated(DEFERRED_FREEING, "%" PRIu64 " subscriptions left",
-                         result.stats.subscriptions);
-    verdict_held(DEFERRED_FREEING, 1);
+                         result->stats.subscriptions);
+    verdict_checked(DEFERRED_FREEING, 1);
 }
 
 static void check_gone(void)
@@ -172,7 +173,7 @@ static void check_gone(void)
     await(host_bytes() == 0);
     if (host_bytes() > 0)
         verdict_violated(DEFERRED_FREEING, "%zu bytes are left after destroy", host_bytes());
-    verdict_held(DEFERRED_FREEING, 1);
+    verdict_checked(DEFERRED_FREEING, 1);
 }
 
 /* ---------------------------------------------------------------------------------------- run */
@@ -180,44 +181,44 @@ static void check_gone(void)
 static void start_scenarios(struct crew *residents, struct crew *visitors)
 {
     for (unsigned i = 0; i < scenario_count; i++) {
-        if (result.skipped[i])
+        if (result->skipped[i])
             continue;
         unsigned before = residents->count + visitors->count;
         scenarios[i]->start(residents, visitors);
-        result.threads[i] = residents->count + visitors->count - before;
+        result->threads[i] = residents->count + visitors->count - before;
     }
 }
 
 static void run(unsigned seconds)
 {
     struct crew visitors = {0}, producers = {0}, steady = {0}, residents = {0};
-    const struct subject *subject = world.subject;
-    world.begin_ns = now_ns();
-    must(subject->create(&host, &world.bus), "create");
+    const struct subject *subject = world->subject;
+    world->begin_ns = now_ns();
+    must(subject->create(&host, &world->bus), "create");
     size_t fresh_bytes = host_bytes();
     if (subject->set_step)
         subject->set_step(worker_step);
     must(reaper_start(), "reaper");
-    crew_start(&steady, "steady", steady_body, world.options.steady);
-    await(atomic_load(&world.residents) == world.options.steady);
-    crew_start(&producers, "producer", producer_body, world.options.producers);
+    crew_start(&steady, "steady", steady_body, world->options.steady);
+    await(atomic_load(&world->residents) == world->options.steady);
+    crew_start(&producers, "producer", producer_body, world->options.producers);
     start_scenarios(&residents, &visitors);
 
     watch_over(seconds);
-    atomic_store(&world.stop_churn, true);
+    atomic_store(&world->stop_churn, true);
     crew_join(&visitors);
     check_exits();
-    atomic_store(&world.stop_producers, true);
+    atomic_store(&world->stop_producers, true);
     crew_join(&producers);
-    atomic_store(&world.drained, true);
+    atomic_store(&world->drained, true);
     crew_join(&steady);
     crew_join(&residents);
-    result.elapsed = elapsed();
+    result->elapsed = elapsed();
     if (subject->set_step)
         subject->set_step(NULL);
     check_drained(fresh_bytes);
     must(reaper_stop(), "stop the reaper");
-    must(subject->destroy(world.bus), "destroy");
+    must(subject->destroy(world->bus), "destroy");
     check_gone();
 }
 
@@ -228,11 +229,9 @@ static void warm_up(void)
         run(0);
     watchdog_end(); /* which looks at what is going to be forgotten */
     malloc_trim(0);
-    struct options options = world.options;
-    const struct subject *subject = world.subject;
-    memset((void *)&world, 0, sizeof world);
-    world.options = options;
-    world.subject = subject;
+    /* All behind what describes the run. */
+    memset((char *)world + offsetof(struct world, bus), 0,
+           sizeof *world - offsetof(struct world, bus));
     agreement_forget();
 }
 
@@ -267,13 +266,13 @@ static void check_names(const char *list)
 
 static void choose_scenarios(void)
 {
-    const char *list = world.options.scenarios;
+    const char *list = world->options.scenarios;
     if (list)
         check_names(list);
     for (unsigned i = 0; i < scenario_count; i++) {
         const char *unfit = scenarios[i]->unfit ? scenarios[i]->unfit() : NULL;
-        bool unwanted = world.options.history || (list && !is_named(list, scenarios[i]->name));
-        result.skipped[i] = unwanted ? "" : unfit;
+        bool unwanted = world->options.history || (list && !is_named(list, scenarios[i]->name));
+        result->skipped[i] = unwanted ? "" : unfit;
     }
 }
 
@@ -291,11 +290,11 @@ static int list(void)
 static void try_subject(void)
 {
     void *bus;
-    must(world.subject->create(&host, &bus), "create");
-    must(world.subject->destroy(bus), "destroy");
-    unsigned limit = world.subject->subscriptions_max;
-    if (limit > 0 && world.options.steady > limit)
-        world.options.steady = limit;
+    must(world->subject->create(&host, &bus), "create");
+    must(world->subject->destroy(bus), "destroy");
+    unsigned limit = world->subject->subscriptions_max;
+    if (limit > 0 && world->options.steady > limit)
+        world->options.steady = limit;
 }
 
 static void begin(void)
@@ -304,52 +303,167 @@ static void begin(void)
     setrlimit(RLIMIT_CORE, &no_cores);
     workers_init();
     watchdog_init();
-    latency_init();
     stopper_start();
     choose_scenarios(); /* first without oom, of which the subject decides */
     for (unsigned i = 0; i < scenario_count; i++)
-        if (scenarios[i] == &reuse_scenario && !result.skipped[i])
+        if (scenarios[i] == &reuse_scenario && !result->skipped[i])
             sandbox_start();
     try_subject();
     choose_scenarios();
 }
 
-int main(int argc, char **argv)
+static void load_subject(void)
 {
-    options_parse(argc, argv, &world.options);
-    if (world.options.list)
-        return list();
-    if (world.options.mutants)
-        return mutants_run();
-    world.subject = subject_load(world.options.subject);
-    if (!world.subject)
-        return EXIT_USAGE;
-    if (!world.options.history && report_open() < 0)
-        return EXIT_ENVIRONMENT;
-    begin();
-    watchdog_start();
-    if (world.options.history) {
-        world.begin_ns = now_ns();
-        return history_run();
-    }
+    const struct subject *subject = subject_load(world->options.subject);
+    if (!subject)
+        exit(EXIT_USAGE);
+    world->subject = subject;
+    snprintf(world->subject_name, sizeof world->subject_name, "%s", subject->name);
+    snprintf(world->subject_summary, sizeof world->subject_summary, "%s", subject->summary);
+    world->claims = subject->claims;
+    atomic_store(&world->begun, true);
+}
+
+/* ------------------------------------------------------------------- in a process of its own */
+
+static void run_whole(void)
+{
     warm_up();
     watchdog_start();
-    result.rss_begin = result.rss_peak = resident_bytes();
-    run(world.options.seconds);
+    result->rss_begin = result->rss_peak = resident_bytes();
+    run(world->options.seconds);
     stopper_end();
     sandbox_end();
     watchdog_end();
     malloc_trim(0);
-    result.rss_end = resident_bytes();
-    if (RESIDENT_IS_OURS && result.rss_end > result.rss_begin + (long)LEFT_LIMIT)
+    result->rss_end = resident_bytes();
+    if (RESIDENT_IS_OURS && result->rss_end > result->rss_begin + (long)LEFT_LIMIT)
         verdict_violated(BOUNDED_MEMORY, "%ld KiB resident before, %ld KiB after",
-                         result.rss_begin / 1024, result.rss_end / 1024);
-    verdict_held(BOUNDED_MEMORY, RESIDENT_IS_OURS);
-    result.pass = verdict_good();
-    int status = result.pass ? EXIT_PASS : EXIT_VIOLATION;
-    if (report_write() < 0)
+                         result->rss_begin / 1024, result->rss_end / 1024);
+    verdict_checked(BOUNDED_MEMORY, RESIDENT_IS_OURS);
+}
+
+static int run_child(void)
+{
+    int status = EXIT_PASS;
+    load_subject();
+    begin();
+    watchdog_start();
+    if (world->options.history) {
+        world->begin_ns = now_ns();
+        status = history_run();
+    } else {
+        run_whole();
+    }
+    atomic_store(&world->ending, ENDING_WHOLE);
+    return status;
+}
+
+/* ---------------------------------------------------------- in the process that watches over it */
+
+static void share(void)
+{
+    verdict_init();
+    workers_share();
+    latency_init();
+    dump_init();
+    watchdog_share();
+    report_init();
+}
+
+static enum verdict decide(const struct end *end)
+{
+    uint32_t ending = atomic_load(&world->ending);
+    /* A sanitizer ends with a status of its own what has come to its end. */
+    bool crashed = ending == ENDING_NONE ||
+                   (ending == ENDING_WHOLE && !world->options.history && end->status != EXIT_PASS);
+    if (crashed)
+        watchdog_ended(end->signal, end->status);
+    if (ending == ENDING_HANG || watchdog_hangs())
+        return VERDICT_HANG;
+    if (crashed)
+        return VERDICT_CRASH;
+    if (!verdict_good())
+        return VERDICT_FAIL;
+    for (int g = 0; g < GUARANTEES; g++)
+        if (verdict_too_few((enum guarantee)g))
+            return VERDICT_INCONCLUSIVE;
+    return VERDICT_PASS;
+}
+
+static const int exit_status[VERDICTS] = {[VERDICT_PASS] = EXIT_PASS,
+                                          [VERDICT_FAIL] = EXIT_VIOLATION,
+                                          [VERDICT_INCONCLUSIVE] = EXIT_INCONCLUSIVE,
+                                          [VERDICT_CRASH] = EXIT_CRASH,
+                                          [VERDICT_HANG] = EXIT_HANG};
+
+/* Run once. Returns the exit status. */
+static int run_once(void)
+{
+    struct end end = supervise(run_child);
+    bool begun = flag(&world->begun);
+    bool refused = end.signal == 0 && atomic_load(&world->ending) == ENDING_NONE &&
+                   (end.status == EXIT_USAGE || end.status == EXIT_ENVIRONMENT);
+    if (!begun || refused) /* it has said why */
+        return end.status > 0 ? end.status : EXIT_ENVIRONMENT;
+    result->verdict = decide(&end);
+    bool ended = result->verdict != VERDICT_CRASH && result->verdict != VERDICT_HANG;
+    if (!ended && result->elapsed == 0)
+        result->elapsed = elapsed();
+    if (!world->options.history)
+        report_summary();
+    else if (ended)
+        return end.status;
+    else
+        watchdog_print(stdout);
+    return exit_status[result->verdict];
+}
+
+/* For the next run: all but the options is as it was. */
+static void begin_anew(void)
+{
+    struct options options = world->options;
+    shared_clear();
+    world->options = options;
+    world->options.seed++;
+    latency_init();
+}
+
+static bool is_failure(int status)
+{
+    return status != EXIT_PASS && status != EXIT_INCONCLUSIVE;
+}
+
+static int run_all(void)
+{
+    const struct options *options = &world->options;
+    bool single = options->repeat == 1 && !options->until_failure;
+    int status = EXIT_PASS;
+    for (unsigned number = 1;; number++) {
+        if (!single)
+            printf("run           %u%s\n", number, number > 1 ? "" : ", the first");
+        status = run_once();
+        bool last = number >= options->repeat && !options->until_failure;
+        if (is_failure(status) || last)
+            return status;
+        printf("\n");
+        begin_anew();
+    }
+}
+
+int main(int argc, char **argv)
+{
+    world = shared_alloc(sizeof *world);
+    options_parse(argc, argv, &world->options);
+    if (world->options.list)
+        return list();
+    if (world->options.mutants)
+        return mutants_run();
+    share();
+    if (!world->options.history && report_open() < 0)
+        return EXIT_ENVIRONMENT;
+    int status = run_all();
+    if (flag(&world->begun) && report_write() < 0)
         status = EXIT_ENVIRONMENT;
-    report_summary();
-    latency_free();
     return status;
 }

@@ -100,10 +100,10 @@ static struct outcome run_one(const char *name, const char *seconds)
     struct outcome outcome = {.status = EXIT_ENVIRONMENT};
     char path[PATH_MAX + NAME_MAX], seed[24];
     path_of(name, path, sizeof path);
-    snprintf(seed, sizeof seed, "%" PRIu64, world.options.seed);
+    snprintf(seed, sizeof seed, "%" PRIu64, world->options.seed);
     char scenarios[] = "churn,backlog,fanout,swarm,helpers,exits,signals,fork,oom,fds,threads,"
                        "stall,echo,idle,misuse";
-    const char *argv[] = {world.options.argv[0],
+    const char *argv[] = {world->options.argv[0],
                           "--subject",
                           path,
                           "--seconds",
@@ -113,7 +113,7 @@ static struct outcome run_one(const char *name, const char *seconds)
                           "--patience",
                           PATIENCE,
                           "--child",
-                          world.options.child,
+                          world->options.child,
                           "--scenario",
                           scenarios,
                           NULL};
@@ -128,6 +128,8 @@ static struct outcome run_one(const char *name, const char *seconds)
     outcome.status = await_end(pid, (unsigned)strtoul(seconds, NULL, 10));
     outcome.seconds = (double)(now_ns() - began) / 1e9;
     first_violation(errors, outcome.first, sizeof outcome.first);
+    if (outcome.status == EXIT_CRASH && !outcome.first[0])
+        snprintf(outcome.first, sizeof outcome.first, "crashed");
     if (outcome.status > 128 && !outcome.first[0])
         snprintf(outcome.first, sizeof outcome.first, "crashed: %s",
                  strsignal(outcome.status - 128));
@@ -136,13 +138,14 @@ static struct outcome run_one(const char *name, const char *seconds)
 
 static bool is_caught(const struct outcome *outcome)
 {
-    return outcome->status == EXIT_VIOLATION || outcome->status > 128;
+    return outcome->status == EXIT_VIOLATION || outcome->status == EXIT_CRASH ||
+           outcome->status == EXIT_HANG || outcome->status > 128;
 }
 
 static bool control_passes(void)
 {
     struct outcome control = run_one("NONE", CONTROL_SECONDS);
-    bool passes = control.status == EXIT_PASS;
+    bool passes = !is_caught(&control) && control.status != EXIT_ENVIRONMENT;
     printf("%-26s %-5s %s %5.1f s  %s\n", "(no defect)", "", passes ? "passes" : "FAILS ",
            control.seconds, control.first);
     fflush(stdout);
@@ -153,8 +156,8 @@ int mutants_run(void)
 {
     unsigned caught = 0, run = 0;
     char seconds[16];
-    snprintf(seconds, sizeof seconds, "%u", world.options.seconds);
-    printf("seed %" PRIu64 "\n%-26s %-5s %-14s %s\n", world.options.seed, "defect", "breaks",
+    snprintf(seconds, sizeof seconds, "%u", world->options.seconds);
+    printf("seed %" PRIu64 "\n%-26s %-5s %-14s %s\n", world->options.seed, "defect", "breaks",
            "caught after", "first violation");
     bool passes = control_passes();
     for (size_t i = 0; passes && i < DEFECTS; i++) {

@@ -25,6 +25,10 @@ enum {
     KEY_SUBJECT,
     KEY_MUTANTS,
     KEY_LIST,
+    KEY_EVERY,
+    KEY_REPEAT,
+    KEY_UNTIL_FAILURE,
+    KEY_KEEP_GOING,
     KEY_INSIDE
 };
 
@@ -38,10 +42,15 @@ static const struct argp_option known[] = {
      1},
     {"history", KEY_HISTORY, "FILE", 0,
      "record short complete histories, and decide whether they are linearizable", 1},
+    {"repeat", KEY_REPEAT, "N", 0, "so many runs, with one seed after the other (1)", 1},
+    {"until-failure", KEY_UNTIL_FAILURE, NULL, 0, "runs without end, until one fails", 1},
+    {"keep-going", KEY_KEEP_GOING, NULL, 0, "go on after a violation, until the time is over", 1},
     {"list", KEY_LIST, NULL, 0, "name the scenarios and the built-in subjects", 1},
     {NULL, 0, NULL, 0, "What to write:", 2},
     {"json", KEY_JSON, "FILE", 0, "the result as JSON", 2},
     {"report", KEY_REPORT, "FILE", 0, "the result as a page of HTML", 2},
+    {"every", KEY_EVERY, "SECONDS", 0,
+     "a line of statistics, where standard error is no terminal (10; 0: none)", 2},
     {NULL, 0, NULL, 0, "How much:", 3},
     {"producers", KEY_PRODUCERS, "N", 0, "threads that publish synthetic events (3)", 3},
     {"steady", KEY_STEADY, "N", 0, "subscribers to everything for the whole run (4)", 3},
@@ -86,6 +95,18 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_INSIDE:
         options->inside = true;
+        return 0;
+    case KEY_EVERY:
+        options->every = (unsigned)number(text, 0, 1000000, state);
+        return 0;
+    case KEY_REPEAT:
+        options->repeat = (unsigned)number(text, 1, 1000000000, state);
+        return 0;
+    case KEY_UNTIL_FAILURE:
+        options->until_failure = true;
+        return 0;
+    case KEY_KEEP_GOING:
+        options->keep_going = true;
         return 0;
     case KEY_HISTORY:
         options->history = text;
@@ -133,13 +154,15 @@ void options_parse(int argc, char **argv, struct options *options)
         NULL,
         "Holds an event bus to its promises, on real children and synthetic events, and says PASS "
         "or FAIL.\vExit status: 0 pass, 1 a promise was broken, 2 usage, 3 the environment does "
-        "not allow the run. See exitbus-stress(1).",
+        "not allow the run, 4 inconclusive, 5 a crash, 6 a hang. See exitbus-stress(1).",
         NULL,
         NULL,
         NULL};
     *options = (struct options){.producers = 3,
                                 .steady = 4,
                                 .patience = 8,
+                                .every = 10,
+                                .repeat = 1,
                                 .subject = "exitbus",
                                 .child = find_child(),
                                 .argc = argc,

@@ -6,6 +6,7 @@
 #include "../scenarios/scenarios.h"
 #include "dump.h"
 #include "page.h"
+#include "shared.h"
 #include "watchdog.h"
 
 #include <errno.h>
@@ -17,7 +18,12 @@
 
 #define MIB (1024.0 * 1024.0)
 
-struct result result;
+struct result *result;
+
+void report_init(void)
+{
+    result = shared_alloc(sizeof *result);
+}
 
 long resident_bytes(void)
 {
@@ -33,29 +39,43 @@ long resident_bytes(void)
 
 /* ------------------------------------------------------------------------------- while it runs */
 
+static void show_sample(const struct sample *sample)
+{
+    static double next_s; /* of the line that is due next, where there is no terminal */
+    bool terminal = isatty(STDERR_FILENO);
+    if (!terminal) {
+        if (world->options.every == 0)
+            return;
+        if (next_s == 0)
+            next_s = world->options.every;
+        if (sample->time_s < next_s)
+            return;
+        next_s += world->options.every;
+    }
+    fprintf(stderr, "%s%5.1f s  %" PRIu64 " exits  %.1f M events  %.1f M deliveries  %.1f MiB%s%s",
+            terminal ? "\r\033[K" : "", sample->time_s, sample->exits,
+            (double)sample->published / 1e6, (double)sample->deliveries / 1e6,
+            (double)sample->resident / MIB, verdict_good() ? "" : "  VIOLATIONS",
+            terminal ? "" : "\n");
+}
+
 void report_sample(void)
 {
     struct sample sample = {
-        .time_s = (double)(now_ns() - world.begin_ns) / 1e9,
-        .published = atomic_load(&world.issued),
-        .deliveries = atomic_load(&world.deliveries),
-        .exits = atomic_load(&world.seen),
+        .time_s = (double)(now_ns() - world->begin_ns) / 1e9,
+        .published = atomic_load(&world->issued),
+        .deliveries = atomic_load(&world->deliveries),
+        .exits = atomic_load(&world->seen),
         .resident = resident_bytes(),
     };
-    if (sample.resident > result.rss_peak)
-        result.rss_peak = sample.resident;
-    double interval = world.options.seconds / (double)(SAMPLES_MAX / 2);
-    size_t count_ = result.sample_count;
+    if (sample.resident > result->rss_peak)
+        result->rss_peak = sample.resident;
+    double interval = world->options.seconds / (double)(SAMPLES_MAX / 2);
+    size_t count_ = result->sample_count;
     if (count_ < SAMPLES_MAX && sample.resident > 0 &&
-        (count_ == 0 || sample.time_s >= result.samples[count_ - 1].time_s + interval))
-        result.samples[result.sample_count++] = sample;
-    if (isatty(STDERR_FILENO))
-        fprintf(stderr,
-                "\r\033[K%5.1f s  %" PRIu64
-                " exits  %.1f M events  %.1f M deliveries  %.1f MiB  %s",
-                sample.time_s, sample.exits, (double)sample.published / 1e6,
-                (double)sample.deliveries / 1e6, (double)sample.resident / MIB,
-                verdict_good() ? "" : "VIOLATIONS");
+        (count_ == 0 || sample.time_s >= result->samples[count_ - 1].time_s + interval))
+        result->samples[result->sample_count++] = sample;
+    show_sample(&sample);
 }
 
 void report_progress_end(void)
@@ -68,11 +88,11 @@ void report_progress_end(void)
 
 void report_command_line(char *text, size_t size)
 {
-    const char *slash = strrchr(world.options.argv[0], '/');
-    snprintf(text, size, "%s", slash ? slash + 1 : world.options.argv[0]);
-    for (int i = 1; i < world.options.argc; i++) {
+    const char *slash = strrchr(world->options.argv[0], '/');
+    snprintf(text, size, "%s", slash ? slash + 1 : world->options.argv[0]);
+    for (int i = 1; i < world->options.argc; i++) {
         size_t used = strlen(text);
-        snprintf(text + used, size - used, " %s", world.options.argv[i]);
+        snprintf(text + used, size - used, " %s", world->options.argv[i]);
     }
 }
 
@@ -80,12 +100,12 @@ static void print_scenarios(void)
 {
     printf("scenarios    ");
     for (unsigned i = 0; i < scenario_count; i++)
-        if (!result.skipped[i])
+        if (!result->skipped[i])
             printf(" %s", scenarios[i]->name);
     printf("\n");
     for (unsigned i = 0; i < scenario_count; i++)
-        if (result.skipped[i] && result.skipped[i][0])
-            printf("  without     %s: %s\n", scenarios[i]->name, result.skipped[i]);
+        if (result->skipped[i] && result->skipped[i][0])
+            printf("  without     %s: %s\n", scenarios[i]->name, result->skipped[i]);
 }
 
 static void print_checks(void)
@@ -94,11 +114,14 @@ static void print_checks(void)
     for (int g = 0; g < GUARANTEES; g++) {
         uint64_t violations = verdict_violations((enum guarantee)g);
         uint64_t checks = verdict_checks((enum guarantee)g);
-        if (checks == 0)
+        bool claimed = verdict_claimed((enum guarantee)g);
+        if (checks == 0 && !claimed)
             continue;
-        printf("  %-4s %-30s %12" PRIu64 " %10" PRIu64 "%s\n", guarantee_ids[g], guarantee_names[g],
-               checks - violations, violations,
-               verdict_claimed((enum guarantee)g) ? "" : "  (not claimed: measured only)");
+        printf("  %-4s %-30s %12" PRIu64 " %10" PRIu64, guarantee_ids[g], guarantee_names[g],
+               checks - violations, violations);
+        if (verdict_too_few((enum guarantee)g))
+            printf("  (too few: %" PRIu64 " are wanted)", verdict_wanted((enum guarantee)g));
+        printf("%s\n", claimed ? "" : "  (not claimed: measured only)");
     }
 }
 
@@ -117,28 +140,28 @@ void report_summary(void)
 {
     char command[1024];
     report_command_line(command, sizeof command);
-    printf("command       %s\nseed          %" PRIu64 "\n", command, world.options.seed);
-    printf("subject       %s: %s\n", world.subject->name, world.subject->summary);
-    printf("time          %.1f s\n", result.elapsed);
+    printf("command       %s\nseed          %" PRIu64 "\n", command, world->options.seed);
+    printf("subject       %s: %s\n", world->subject_name, world->subject_summary);
+    printf("time          %.1f s\n", result->elapsed);
     print_scenarios();
     printf("children      %" PRIu64 " exited, orphans included = %" PRIu64 " exits received\n",
-           atomic_load(&world.children), atomic_load(&world.seen));
+           atomic_load(&world->children), atomic_load(&world->seen));
     printf("events        %" PRIu64 " published, %" PRIu64
            " publishes finished by another thread\n",
-           atomic_load(&world.issued), result.stats.helped);
+           atomic_load(&world->issued), result->stats.helped);
     printf("deliveries    %" PRIu64 " (%.2f M/s), on %" PRIu64 " subscriptions\n",
-           atomic_load(&world.deliveries),
-           (double)atomic_load(&world.deliveries) / 1e6 / (result.elapsed + 1e-9),
-           atomic_load(&world.subscriptions));
+           atomic_load(&world->deliveries),
+           (double)atomic_load(&world->deliveries) / 1e6 / (result->elapsed + 1e-9),
+           atomic_load(&world->subscriptions));
     print_checks();
     print_latencies();
     printf("resident, MiB %.2f at begin, %.2f at peak, %.2f at end\n",
-           (double)result.rss_begin / MIB, (double)result.rss_peak / MIB,
-           (double)result.rss_end / MIB);
-    if (!result.pass)
+           (double)result->rss_begin / MIB, (double)result->rss_peak / MIB,
+           (double)result->rss_end / MIB);
+    if (result->verdict != VERDICT_PASS && result->verdict != VERDICT_INCONCLUSIVE)
         dump_print(stdout);
-    fputs(watchdog_text(), stdout);
-    printf("%s\n", result.pass ? "PASS" : "FAIL");
+    watchdog_print(stdout);
+    printf("%s\n", verdict_names[result->verdict]);
     fflush(stdout);
 }
 
@@ -148,11 +171,11 @@ static json_t *json_scenarios(void)
 {
     json_t *array = json_array();
     for (unsigned i = 0; i < scenario_count; i++)
-        if (!result.skipped[i] || result.skipped[i][0])
+        if (!result->skipped[i] || result->skipped[i][0])
             json_array_append_new(array,
                                   json_pack("{s:s, s:s, s:i, s:s?}", "name", scenarios[i]->name,
                                             "hunts", scenarios[i]->hunts, "threads",
-                                            (int)result.threads[i], "skipped", result.skipped[i]));
+                                            (int)result->threads[i], "skipped", result->skipped[i]));
     return array;
 }
 
@@ -163,9 +186,11 @@ static json_t *json_guarantees(void)
         enum guarantee g = (enum guarantee)i;
         const struct violation *first = verdict_first(g);
         json_array_append_new(array,
-                              json_pack("{s:s, s:s, s:b, s:I, s:I, s:s?}", "id", guarantee_ids[g],
-                                        "name", guarantee_names[g], "claimed", verdict_claimed(g),
-                                        "checks", (json_int_t)verdict_checks(g), "violations",
+                              json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:s?}", "id",
+                                        guarantee_ids[g], "name", guarantee_names[g], "claimed",
+                                        verdict_claimed(g), "wanted",
+                                        (json_int_t)verdict_wanted(g), "checks",
+                                        (json_int_t)verdict_checks(g), "violations",
                                         (json_int_t)verdict_violations(g), "first",
                                         first ? first->text : NULL));
     }
@@ -194,8 +219,8 @@ static json_t *json_series(void)
 {
     json_t *t = json_array(), *published = json_array(), *deliveries = json_array();
     json_t *children = json_array(), *resident = json_array();
-    for (size_t i = 1; i < result.sample_count; i++) {
-        const struct sample *a = &result.samples[i - 1], *b = &result.samples[i];
+    for (size_t i = 1; i < result->sample_count; i++) {
+        const struct sample *a = &result->samples[i - 1], *b = &result->samples[i];
         double seconds = b->time_s - a->time_s;
         if (seconds <= 0)
             continue;
@@ -213,11 +238,11 @@ static json_t *json_series(void)
 static json_t *json_totals(void)
 {
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I}", "children", (json_int_t)atomic_load(&world.children),
-        "exits_delivered", (json_int_t)atomic_load(&world.seen), "published",
-        (json_int_t)atomic_load(&world.issued), "deliveries",
-        (json_int_t)atomic_load(&world.deliveries), "subscriptions",
-        (json_int_t)atomic_load(&world.subscriptions), "helped", (json_int_t)result.stats.helped);
+        "{s:I, s:I, s:I, s:I, s:I, s:I}", "children", (json_int_t)atomic_load(&world->children),
+        "exits_delivered", (json_int_t)atomic_load(&world->seen), "published",
+        (json_int_t)atomic_load(&world->issued), "deliveries",
+        (json_int_t)atomic_load(&world->deliveries), "subscriptions",
+        (json_int_t)atomic_load(&world->subscriptions), "helped", (json_int_t)result->stats.helped);
 }
 
 static json_t *json_report(void)
@@ -225,19 +250,20 @@ static json_t *json_report(void)
     char command[1024], seed[24];
     struct utsname machine;
     report_command_line(command, sizeof command);
-    snprintf(seed, sizeof seed, "%" PRIu64, world.options.seed); /* JSON's numbers are doubles */
+    snprintf(seed, sizeof seed, "%" PRIu64, world->options.seed); /* JSON's numbers are doubles */
     uname(&machine);
     return json_pack(
-        "{s:s, s:{s:s, s:s}, s:s, s:s, s:f, s:s, s:{s:I, s:s}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:{s:I, s:I, s:I}}",
-        "verdict", result.pass ? "PASS" : "FAIL", "subject", "name", world.subject->name, "summary",
-        world.subject->summary, "command", command, "seed", seed, "seconds", result.elapsed,
+        "{s:s, s:o, s:o, s:{s:s, s:s}, s:s, s:s, s:f, s:s, s:{s:I, s:s}, s:o, s:o, s:o, s:o, s:o, "
+        "s:o, s:o, s:{s:I, s:I, s:I}}",
+        "verdict", verdict_names[result->verdict], "hang", watchdog_hang_json(), "crash",
+        watchdog_crash_json(), "subject", "name", world->subject_name, "summary",
+        world->subject_summary, "command", command, "seed", seed, "seconds", result->elapsed,
         "version", STRESS_VERSION, "machine", "cores", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN),
         "kernel", machine.release, "scenarios", json_scenarios(), "guarantees", json_guarantees(),
         "totals", json_totals(), "latency", latency_json(), "series", json_series(), "violations",
         json_violations(), "lanes", dump_json(), "resident_bytes", "begin",
-        (json_int_t)result.rss_begin, "peak", (json_int_t)result.rss_peak, "end",
-        (json_int_t)result.rss_end);
+        (json_int_t)result->rss_begin, "peak", (json_int_t)result->rss_peak, "end",
+        (json_int_t)result->rss_end);
 }
 
 static FILE *json_file, *page_file;
@@ -253,9 +279,9 @@ static int open_file(const char *path, FILE **file)
 
 int report_open(void)
 {
-    if (open_file(world.options.json, &json_file) != 0)
+    if (open_file(world->options.json, &json_file) != 0)
         return -1;
-    return open_file(world.options.report, &page_file);
+    return open_file(world->options.report, &page_file);
 }
 
 static int close_file(const char *path, FILE *file, int written)
@@ -275,9 +301,9 @@ int report_write(void)
     int failed = 0;
     if (json_file)
         failed |=
-            close_file(world.options.json, json_file, json_dumpf(root, json_file, JSON_INDENT(2)));
+            close_file(world->options.json, json_file, json_dumpf(root, json_file, JSON_INDENT(2)));
     if (page_file)
-        failed |= close_file(world.options.report, page_file, page_write(root, page_file));
+        failed |= close_file(world->options.report, page_file, page_write(root, page_file));
     json_decref(root);
     return failed;
 }

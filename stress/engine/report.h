@@ -3,6 +3,7 @@
 #ifndef STRESS_REPORT_H
 #define STRESS_REPORT_H
 
+#include "../checks/verdict.h"
 #include "world.h"
 
 #include <jansson.h>
@@ -24,15 +25,18 @@ struct result {
     unsigned threads[32];    /* for each scenario: threads that it started */
     size_t sample_count;
     struct sample samples[SAMPLES_MAX];
-    bool pass;
+    enum verdict verdict;
 };
 
-extern struct result result;
+extern struct result *result; /* shared: see shared.h */
+
+/* Make room. Context: before the run. */
+void report_init(void);
 
 /* Resident set of this process, bytes. */
 long resident_bytes(void);
 
-/* Take a sample, and show it if standard error is a terminal. */
+/* Take a sample. A terminal shows each; else a line is printed every now and then (--every). */
 void report_sample(void);
 void report_progress_end(void);
 
@@ -41,8 +45,10 @@ void report_command_line(char *text, size_t size);
 
 void report_summary(void);
 
-/* What --json and --report ask for: opened before the run, which may leave no descriptor to be had,
- * and written after it. 0, or -1 with a message. */
+/*
+ * What --json and --report ask for: opened before the first run, written after the last. Return 0,
+ * or -1 with a message.
+ */
 int report_open(void);
 int report_write(void);
 

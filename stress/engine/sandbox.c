@@ -72,16 +72,16 @@ static void run_inside(void)
 {
     char seconds[16], seed[24], patience[16], json[32], program[] = "/proc/self/exe";
     prepare();
-    snprintf(seconds, sizeof seconds, "%u", world.options.seconds);
-    snprintf(seed, sizeof seed, "%" PRIu64, world.options.seed);
-    snprintf(patience, sizeof patience, "%u", world.options.patience);
+    snprintf(seconds, sizeof seconds, "%u", world->options.seconds);
+    snprintf(seed, sizeof seed, "%" PRIu64, world->options.seed);
+    snprintf(patience, sizeof patience, "%u", world->options.patience);
     snprintf(json, sizeof json, "/proc/self/fd/%d", findings);
     fcntl(findings, F_SETFD, 0);
     if (!freopen("/dev/null", "w", stdout))
         _exit(EXIT_ENVIRONMENT);
-    execl(program, world.options.argv[0], "--inside", "--scenario", "exits,fork", "--producers",
+    execl(program, world->options.argv[0], "--inside", "--scenario", "exits,fork", "--producers",
           "1", "--steady", "1", "--seconds", seconds, "--seed", seed, "--patience", patience,
-          "--subject", world.options.subject, "--child", world.options.child, "--json", json,
+          "--subject", world->options.subject, "--child", world->options.child, "--json", json,
           (char *)NULL);
     _exit(EXIT_ENVIRONMENT);
 }
@@ -121,7 +121,7 @@ const char *sandbox_unfit(void)
 {
     struct utsname machine;
     int major, minor;
-    if (world.options.inside)
+    if (world->options.inside)
         return "";
     uname(&machine);
     if (sscanf(machine.release, "%d.%d", &major, &minor) != 2 || major < KERNEL_MAJOR ||
@@ -172,11 +172,12 @@ void sandbox_end(void)
     json_int_t children = total(report, "children");
     printf("reuse         %" JSON_INTEGER_FORMAT " children with %d pids between them\n", children,
            PIDS);
-    if (got != 1 || status != EXIT_PASS)
+    /* With so few scenarios some guarantee is checked too rarely. */
+    if (got != 1 || (status != EXIT_PASS && status != EXIT_INCONCLUSIVE))
         verdict_violated(NO_LOSS,
                          "the run with few pids failed (status %d): see what it has printed",
                          got == 1 ? status : -1);
-    verdict_held(NO_LOSS, children > 0 ? (uint64_t)children : 0);
+    verdict_checked(NO_LOSS, children > 0 ? (uint64_t)children : 0);
     json_decref(report);
     close(findings);
 }

@@ -6,32 +6,48 @@
 #include "children.h"
 #include "dump.h"
 #include "options.h"
+#include "shared.h"
 #include "worker.h"
 
 #include <inttypes.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static char text[8192];
+#define CALLS_MAX 64
+#define EXPLAIN_SECONDS 5
 
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A call that has not returned, or that another waits for. */
+struct late_call {
+    char thread[24];
+    pid_t tid;
+    uint32_t operation;
+    double seconds;
+    void *subscription; /* NULL: a call on none */
+};
 
-static void say(const char *format, ...)
+static struct trouble {
+    _Atomic bool hangs;
+    unsigned overdue, zombies;
+    size_t call_count, named_count;
+    struct late_call calls[CALLS_MAX]; /* overdue */
+    struct late_call named[CALLS_MAX]; /* by the subject, as threads that are waited for */
+    char reason[512];                  /* the subject's */
+    void *subscription;                /* that the reason names, or NULL */
+    char maker[24];                    /* the thread that has made it */
+
+    _Atomic bool crashed;
+    int signal, status; /* status: if it has ended without a signal; else -1 */
+    bool has_address;
+    void *address;
+    char thread[24];
+    uint32_t operation;
+} *trouble; /* shared: see shared.h */
+
+void watchdog_share(void)
 {
-    size_t used = strlen(text);
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text + used, sizeof text - used, format, arguments);
-    va_end(arguments);
-}
-
-const char *watchdog_text(void)
-{
-    return text;
+    trouble = shared_alloc(sizeof *trouble);
 }
 
 /* -------------------------------------------------------------------------------------- hangs */
@@ -43,45 +59,41 @@ static bool is_overdue(struct worker *worker, uint64_t now)
            atomic_load(&worker->halt) != HALT_STOPPED;
 }
 
+static void note_call(struct worker *worker, uint64_t now, struct late_call *calls, size_t *count_)
+{
+    if (*count_ == CALLS_MAX)
+        return;
+    struct late_call *call = &calls[(*count_)++];
+    memcpy(call->thread, worker->name, sizeof call->thread);
+    call->tid = atomic_load(&worker->tid);
+    call->operation = atomic_load(&worker->operation) % OPERATIONS;
+    call->seconds = (double)(now - atomic_load(&worker->since_ns)) / 1e9;
+    call->subscription = atomic_load(&worker->object);
+}
+
 /* What the subject's words mean here: "thread TID" and "subscription ADDRESS". */
-static void translate(const char *reason, uint64_t now)
+static void translate(uint64_t now)
 {
     static const char thread[] = "thread ", subscription[] = "subscription 0x";
+    const char *reason = trouble->reason;
     for (const char *at = reason; (at = strstr(at, thread)); at += strlen(thread)) {
         long tid = strtol(at + strlen(thread), NULL, 10);
         for (size_t i = 0; tid > 0 && i < WORKERS_MAX; i++)
             if (flag(&workers[i].used) && atomic_load(&workers[i].tid) == tid)
-                say("  thread %ld is %s, in %s for %.1f s\n", tid, workers[i].name,
-                    operation_names[atomic_load(&workers[i].operation) % OPERATIONS],
-                    (double)(now - atomic_load(&workers[i].since_ns)) / 1e9);
+                note_call(&workers[i], now, trouble->named, &trouble->named_count);
     }
     const char *at = strstr(reason, subscription);
     if (!at)
         return;
-    void *address = (void *)(uintptr_t)strtoull(at + strlen("subscription "), NULL, 16);
-    const struct worker *maker = call_maker_of(address);
-    say("  that subscription was made by %s\n", maker ? maker->name : "a thread unknown");
+    trouble->subscription = (void *)(uintptr_t)strtoull(at + strlen("subscription "), NULL, 16);
+    const struct worker *maker = call_maker_of(trouble->subscription);
+    snprintf(trouble->maker, sizeof trouble->maker, "%s",
+             maker ? maker->name : "a thread unknown");
 }
 
 static enum guarantee guarantee_of(uint32_t operation)
 {
     return operation == OPERATION_UNSUBSCRIBE ? ANY_CONTEXT : NEVER_BLOCKS;
-}
-
-static void name_threads(uint64_t now)
-{
-    for (size_t i = 0; i < WORKERS_MAX; i++) {
-        struct worker *worker = &workers[i];
-        if (!is_overdue(worker, now))
-            continue;
-        uint32_t operation = atomic_load(&worker->operation) % OPERATIONS;
-        void *object = atomic_load(&worker->object);
-        say("  %s (tid %d) is in %s for %.1f s", worker->name, atomic_load(&worker->tid),
-            operation_names[operation], (double)(now - atomic_load(&worker->since_ns)) / 1e9);
-        if (object)
-            say(", on subscription %p", object);
-        say("\n");
-    }
 }
 
 bool watchdog_hang(void)
@@ -97,37 +109,100 @@ bool watchdog_hang(void)
             first = &workers[i];
         overdue++;
     }
-    if (overdue == 0 || text[0])
+    if (overdue == 0 || flag(&trouble->hangs))
         return overdue > 0;
     dump_take();
+    trouble->overdue = overdue;
+    trouble->zombies = count_zombies();
+    for (size_t i = 0; i < WORKERS_MAX; i++)
+        if (is_overdue(&workers[i], now))
+            note_call(&workers[i], now, trouble->calls, &trouble->call_count);
+    atomic_store(&trouble->hangs, true);
     uint32_t operation = atomic_load(&first->operation) % OPERATIONS;
-    say("HANG: %u calls have not returned in %u s; %u zombies wait to be reaped\n", overdue,
-        world.options.patience, count_zombies());
-    name_threads(now);
-    char reason[512] = "";
-    if (world.subject->explain) {
-        world.subject->explain(world.bus, reason, sizeof reason);
-        say("  %s says: %s\n", world.subject->name, reason);
-        translate(reason, now);
-    }
     verdict_violated(guarantee_of(operation), "%s hangs in %s", first->name,
                      operation_names[operation]);
+    if (world->subject->explain) { /* last: it may hang, too, and is ended then */
+        alarm(EXPLAIN_SECONDS);
+        world->subject->explain(world->bus, trouble->reason, sizeof trouble->reason);
+        trouble->reason[sizeof trouble->reason - 1] = '\0';
+        alarm(0);
+        translate(now);
+    }
     return true;
+}
+
+bool watchdog_hangs(void)
+{
+    return flag(&trouble->hangs);
+}
+
+static void print_calls(FILE *file, const char *before, const char *between,
+                        const struct late_call *calls, size_t count_)
+{
+    for (size_t i = 0; i < count_; i++) {
+        const struct late_call *call = &calls[i];
+        fprintf(file, "  %s%s (tid %d) %s %s for %.1f s", before, call->thread, call->tid, between,
+                operation_names[call->operation % OPERATIONS], call->seconds);
+        if (call->subscription)
+            fprintf(file, ", on subscription %p", call->subscription);
+        fprintf(file, "\n");
+    }
+}
+
+static void print_hang(FILE *file)
+{
+    fprintf(file, "HANG: %u calls have not returned in %u s; %u zombies wait to be reaped\n",
+            trouble->overdue, world->options.patience, trouble->zombies);
+    print_calls(file, "", "is in", trouble->calls, trouble->call_count);
+    if (!trouble->reason[0])
+        return;
+    fprintf(file, "  %s says: %s\n", world->subject_name, trouble->reason);
+    print_calls(file, "of these threads, ", "is in", trouble->named, trouble->named_count);
+    if (trouble->maker[0])
+        fprintf(file, "  that subscription was made by %s\n", trouble->maker);
+}
+
+static json_t *calls_json(const struct late_call *calls, size_t count_)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < count_; i++) {
+        char subscription[24] = "";
+        if (calls[i].subscription)
+            snprintf(subscription, sizeof subscription, "%p", calls[i].subscription);
+        json_array_append_new(
+            array, json_pack("{s:s, s:i, s:s, s:f, s:s?}", "thread", calls[i].thread, "tid",
+                             (int)calls[i].tid, "call",
+                             operation_names[calls[i].operation % OPERATIONS], "seconds",
+                             calls[i].seconds, "subscription", subscription[0] ? subscription : NULL));
+    }
+    return array;
+}
+
+json_t *watchdog_hang_json(void)
+{
+    if (!flag(&trouble->hangs))
+        return json_null();
+    return json_pack("{s:I, s:I, s:o, s:s?, s:o, s:s?}", "overdue", (json_int_t)trouble->overdue,
+                     "zombies", (json_int_t)trouble->zombies, "calls",
+                     calls_json(trouble->calls, trouble->call_count), "subject_says",
+                     trouble->reason[0] ? trouble->reason : NULL, "named",
+                     calls_json(trouble->named, trouble->named_count), "subscription_made_by",
+                     trouble->maker[0] ? trouble->maker : NULL);
 }
 
 /* ------------------------------------------------------------------------------------ crashes */
 
-static const char *crash_name(int signal)
+static void note_crash(int signal, int status)
 {
-    return signal == SIGSEGV   ? "SIGSEGV"
-           : signal == SIGBUS  ? "SIGBUS"
-           : signal == SIGILL  ? "SIGILL"
-           : signal == SIGFPE  ? "SIGFPE"
-           : signal == SIGABRT ? "SIGABRT"
-                               : "signal";
+    struct worker *worker = self;
+    trouble->signal = signal;
+    trouble->status = status;
+    snprintf(trouble->thread, sizeof trouble->thread, "%s",
+             worker ? worker->name : "a thread of the subject");
+    trouble->operation = worker ? atomic_load(&worker->operation) % OPERATIONS : OPERATION_NONE;
+    atomic_store(&trouble->crashed, true);
 }
 
-/* Not safe by the book (stdio in a handler): the process is lost anyway. */
 static void on_crash(int number, siginfo_t *info, void *context)
 {
     (void)context;
@@ -135,19 +210,12 @@ static void on_crash(int number, siginfo_t *info, void *context)
     if (atomic_exchange(&already, true))
         for (;;)
             pause();
-    alarm(5);
-    signal(SIGALRM, SIG_DFL);
-    struct worker *worker = self;
-    dprintf(STDERR_FILENO,
-            "\nVIOLATION of G6 deferred freeing: %s at %p, by %s in %s (seed %" PRIu64 ")\n",
-            crash_name(number), info->si_addr, worker ? worker->name : "a thread of the subject",
-            worker ? operation_names[atomic_load(&worker->operation) % OPERATIONS] : "its own",
-            world.options.seed);
     dump_take();
-    dump_print(stderr);
-    fflush(NULL);
-    children_kill();
-    _exit(EXIT_VIOLATION);
+    trouble->has_address = number != SIGABRT;
+    trouble->address = info->si_addr;
+    note_crash(number, -1);
+    signal(number, SIG_DFL);
+    raise(number);
 }
 
 void watchdog_init(void)
@@ -157,11 +225,60 @@ void watchdog_init(void)
     stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
     sigaltstack(&alternate, NULL);
     static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
-    struct sigaction action = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction action = {.sa_sigaction = on_crash,
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         sigaction(signals[i], &action, NULL);
 #else
     (void)on_crash;
 #endif
+}
+
+void watchdog_ended(int signal, int status)
+{
+    dump_take();
+    if (!flag(&trouble->crashed))
+        note_crash(signal, status);
+}
+
+/* How it has ended, in words. */
+static void describe_crash(char *text, size_t size)
+{
+    if (trouble->signal == 0)
+        snprintf(text, size, "it has ended with exit status %d", trouble->status);
+    else if (trouble->has_address)
+        snprintf(text, size, "SIG%s at %p", sigabbrev_np(trouble->signal), trouble->address);
+    else
+        snprintf(text, size, "SIG%s", sigabbrev_np(trouble->signal));
+}
+
+static void print_crash(FILE *file)
+{
+    char text[64];
+    describe_crash(text, sizeof text);
+    fprintf(file, "CRASH: %s", text);
+    if (trouble->operation != OPERATION_NONE)
+        fprintf(file, ", by %s in %s", trouble->thread, operation_names[trouble->operation]);
+    fprintf(file, " (seed %" PRIu64 ")\n", world->options.seed);
+}
+
+json_t *watchdog_crash_json(void)
+{
+    char text[64];
+    if (!flag(&trouble->crashed))
+        return json_null();
+    describe_crash(text, sizeof text);
+    bool known = trouble->operation != OPERATION_NONE;
+    return json_pack("{s:s, s:i, s:i, s:s?, s:s?}", "text", text, "signal", trouble->signal,
+                     "status", trouble->status, "thread", known ? trouble->thread : NULL, "call",
+                     known ? operation_names[trouble->operation] : NULL);
+}
+
+void watchdog_print(FILE *file)
+{
+    if (flag(&trouble->hangs))
+        print_hang(file);
+    if (flag(&trouble->crashed))
+        print_crash(file);
 }

@@ -1,17 +1,37 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Hangs and crashes of the subject: named, reported, and the end of the run. */
+/*
+ * Hangs and crashes of the subject: noted where the process that watches over the run finds them,
+ * and told in every report.
+ */
 #ifndef STRESS_WATCHDOG_H
 #define STRESS_WATCHDOG_H
 
+#include <jansson.h>
 #include <stdbool.h>
-#include <stddef.h>
+#include <stdio.h>
 
-/* From now on a crash is reported as a violation, and exits with status 1. */
+/* Make room. Context: before the run. */
+void watchdog_share(void);
+
+/* From now on a crash is noted. */
 void watchdog_init(void);
 
-/* A call has not returned in time: says who waits for whom. True if so. */
+/* Has a call not returned in time? Notes who waits for what, the first time. */
 bool watchdog_hang(void);
-/* The text of it, one line each; "" if nothing hangs. */
-const char *watchdog_text(void);
+
+/*
+ * What the run has ended by, if it has not come to its end: a signal, or an exit status. Context:
+ * behind it.
+ */
+void watchdog_ended(int signal, int status);
+
+/* Was a hang noted? */
+bool watchdog_hangs(void);
+
+/* What was noted, for people. Nothing, if nothing hangs and nothing has crashed. */
+void watchdog_print(FILE *file);
+/* The same for the report: NULL, or an object. Returns a new reference. */
+json_t *watchdog_hang_json(void);
+json_t *watchdog_crash_json(void);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Threads, their notes, and how they are disturbed: see worker.h. */
 #include "worker.h"
+#include "shared.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,7 +27,7 @@ const char *const operation_names[OPERATIONS] = {
     "none", "publish", "subscribe", "unsubscribe", "receive", "wait",
     "fd",   "spawn",   "stats",     "wrong call",  "destroy"};
 
-struct worker workers[WORKERS_MAX];
+struct worker *workers;
 _Thread_local struct worker *self;
 
 uint64_t now_ns(void)
@@ -87,6 +88,11 @@ static void on_disturb(int signal)
         stay_halted(worker);
     }
     errno = saved;
+}
+
+void workers_share(void)
+{
+    workers = shared_alloc(WORKERS_MAX * sizeof *workers);
 }
 
 void workers_init(void)
@@ -243,7 +249,7 @@ void call_begin(enum operation operation, void *object, uint64_t limit_ns)
     if (!worker)
         return;
     uint64_t now = now_ns();
-    uint64_t patience = (uint64_t)world.options.patience * 1000000000;
+    uint64_t patience = (uint64_t)world->options.patience * 1000000000;
     atomic_store_explicit(&worker->operation, operation, memory_order_relaxed);
     atomic_store_explicit(&worker->object, object, memory_order_relaxed);
     atomic_store_explicit(&worker->since_ns, now, memory_order_relaxed);

@@ -64,9 +64,11 @@ struct worker {
 
 enum { HALT_NONE, HALT_WANTED, HALT_STOPPED };
 
-extern struct worker workers[WORKERS_MAX];
+extern struct worker *workers; /* WORKERS_MAX of them; shared: see shared.h */
 extern _Thread_local struct worker *self;
 
+/* Make room for them. Context: before the run. */
+void workers_share(void);
 /* Install the handlers; before any worker starts. */
 void workers_init(void);
 

@@ -33,6 +33,10 @@ struct options {
     const char *json;
     const char *report;
     const char *history;
+    unsigned every;  /* seconds between two lines of statistics, where there is no terminal */
+    unsigned repeat; /* so many runs */
+    bool until_failure;
+    bool keep_going; /* after a violation, until the time is over */
     bool mutants;
     bool list;
     bool inside; /* in namespaces of its own: see sandbox.c */
@@ -45,9 +49,22 @@ struct producer {
     _Atomic uint64_t done;              /* and of the latest whose publish has returned */
 };
 
+/* What a run has come to. */
+enum ending {
+    ENDING_NONE,  /* nothing: it could not begin, or has crashed */
+    ENDING_WHOLE, /* its end, with all checks */
+    ENDING_EARLY, /* a violation that kept threads from their end */
+    ENDING_HANG
+};
+
 struct world {
     struct options options;
-    const struct subject *subject;
+    const struct subject *subject; /* in the process of the run; the reports have what follows */
+    char subject_name[64];
+    char subject_summary[256];
+    uint32_t claims;
+    _Atomic bool begun; /* there is a subject */
+    _Atomic uint32_t ending;
     void *bus;
     struct producer producers[PRODUCERS_MAX];
     alignas(64) _Atomic uint64_t latest_seq; /* highest seq that a publish has returned with */
@@ -71,7 +88,7 @@ struct world {
     uint64_t begin_ns;
 };
 
-extern struct world world;
+extern struct world *world; /* shared: see shared.h */
 
 /* A small generator for each thread. */
 struct random {
@@ -100,7 +117,7 @@ static inline unsigned random_below(struct random *random, unsigned limit)
 /* A generator that depends on the seed, the kind of thread and its number. */
 static inline struct random random_for(uint64_t kind, uint64_t number)
 {
-    return (struct random){mix(world.options.seed ^ mix(kind << 32 | number))};
+    return (struct random){mix(world->options.seed ^ mix(kind << 32 | number))};
 }
 
 static inline bool flag(const _Atomic bool *what)
@@ -115,12 +132,12 @@ static inline void count(_Atomic uint64_t *counter, uint64_t by)
 
 static inline bool can(uint32_t feature)
 {
-    return world.subject->features & feature;
+    return world->subject->features & feature;
 }
 
 static inline bool knows_topic(int kind)
 {
-    return world.subject->topics & SUBJECT_TOPIC_BIT(kind);
+    return world->subject->topics & SUBJECT_TOPIC_BIT(kind);
 }
 
 uint64_t now_ns(void);

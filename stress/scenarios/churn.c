@@ -33,7 +33,7 @@ static ssize_t receive_somehow(void *subscription, unsigned mode)
     case 1: /* one at a time, timed */
         return call_receive(subscription, events, 1, SHORT_NS);
     case 2: /* by descriptor */
-        if (world.subject->fd) {
+        if (world->subject->fd) {
             int ready = call_poll(subscription, 1);
             if (ready < 0 && ready != -EINTR)
                 return ready;
@@ -67,14 +67,14 @@ static void receive_all(void *subscription, struct stream *stream)
         stream_check(stream, events, (size_t)got);
         i++;
     }
-    verdict_held(NO_LOSS, 1);
+    verdict_checked(NO_LOSS, 1);
 }
 
 /* Then the handle stays valid for who has a reference, and closed. */
 static void unsubscribe_somehow(void *subscription)
 {
     bool inside = random_below(&self->random, 2) && verdict_claimed(ANY_CONTEXT);
-    bool referenced = world.subject->ref && world.subject->unref;
+    bool referenced = world->subject->ref && world->subject->unref;
     if (referenced)
         subject_ref(subscription);
     if (inside)
@@ -84,7 +84,7 @@ static void unsubscribe_somehow(void *subscription)
         rcu_read_unlock();
     if (result < 0)
         verdict_violated(ANY_CONTEXT, "unsubscribe: %s", strerror(-result));
-    verdict_held(ANY_CONTEXT, 1);
+    verdict_checked(ANY_CONTEXT, 1);
     if (!referenced)
         return;
     int64_t timeout = random_below(&self->random, 2) ? 0 : -1;
@@ -94,7 +94,7 @@ static void unsubscribe_somehow(void *subscription)
     if (got != -ESHUTDOWN)
         verdict_violated(NONE_AFTER_UNSUBSCRIBE, "a receive after unsubscribe says %zd%s%s", got,
                          got < 0 ? ": " : "", got < 0 ? strerror((int)-got) : " events");
-    verdict_held(NONE_AFTER_UNSUBSCRIBE, 1);
+    verdict_checked(NONE_AFTER_UNSUBSCRIBE, 1);
     subject_unref(subscription);
 }
 
@@ -125,7 +125,7 @@ bool churn_once(void)
 
 static void *churn_body(void *number)
 {
-    while (!flag(&world.stop_churn) && churn_once())
+    while (!flag(&world->stop_churn) && churn_once())
         continue;
     return number;
 }
@@ -190,7 +190,7 @@ static void *member_body(void *argument)
         check_closed(party, began_ns, got, share->latest_begin_ns);
         count(&party->received, (uint64_t)got);
     }
-    verdict_held(NONE_AFTER_UNSUBSCRIBE, 1);
+    verdict_checked(NONE_AFTER_UNSUBSCRIBE, 1);
     subject_unref(party->subscription);
     atomic_fetch_add(&party->left, 1);
     return NULL;
@@ -202,18 +202,18 @@ static bool party_end(struct party *party, struct worker *const *members, unsign
     call_unsubscribe(party->subscription);
     atomic_store(&party->unsubscribed_ns, now_ns());
     atomic_store(&party->over, true);
-    uint64_t until = now_ns() + (uint64_t)world.options.patience * 1000000000;
+    uint64_t until = now_ns() + (uint64_t)world->options.patience * 1000000000;
     while (atomic_load(&party->left) < count_ && now_ns() < until)
         nap(50000, NULL);
     if (atomic_load(&party->left) < count_) {
         verdict_violated(NONE_AFTER_UNSUBSCRIBE, "%u receivers sleep on, %u s after unsubscribe",
-                         count_ - atomic_load(&party->left), world.options.patience);
+                         count_ - atomic_load(&party->left), world->options.patience);
         return false;
     }
     for (unsigned i = 0; i < count_; i++)
         worker_join(members[i]);
     share_judge(party->shares, MEMBERS, &party->topic);
-    verdict_held(ANY_CONTEXT, 1);
+    verdict_checked(ANY_CONTEXT, 1);
     return true;
 }
 
@@ -221,7 +221,7 @@ static void *shared_body(void *number)
 {
     static struct party parties[2];
     struct party *party = &parties[(uintptr_t)number];
-    while (!flag(&world.stop_churn)) {
+    while (!flag(&world->stop_churn)) {
         *party = (struct party){.topic = synthetic_topic(&self->random),
                                 .quiet = random_below(&self->random, 2)};
         party->subscription = subscribe_surely(&party->topic, 0);
@@ -240,7 +240,7 @@ static void *shared_body(void *number)
         /* Close it while they receive, once they have had some, or sleep for want of any. */
         uint64_t enough = random_below(&self->random, 20000);
         for (int i = 0; i < 20 && atomic_load(&party->received) < enough; i++)
-            nap(1000000, &world.stop_churn);
+            nap(1000000, &world->stop_churn);
         if (!party_end(party, members, started))
             break;
     }
@@ -251,7 +251,7 @@ static void start(struct crew *residents, struct crew *visitors)
 {
     (void)residents;
     crew_start(visitors, "churn", churn_body, CHURNERS);
-    if (can(SUBJECT_SHARED) && world.subject->ref && world.subject->unref)
+    if (can(SUBJECT_SHARED) && world->subject->ref && world->subject->unref)
         crew_start(visitors, "shared", shared_body, 2);
 }
 

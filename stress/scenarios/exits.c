@@ -68,23 +68,23 @@ static void check_status(pid_t pid, int expected, const struct subject_event *ev
     else if ((event->status & ~0x80) != expected)
         verdict_violated(NO_LOSS, "child %d ended with status %#x, not %#x", pid, event->status,
                          expected);
-    verdict_held(NO_LOSS, 1);
+    verdict_checked(NO_LOSS, 1);
 }
 
 /* By waiting, or by descriptor. */
 static ssize_t receive_exit(void *subscription, struct subject_event *event)
 {
-    int64_t patience = (int64_t)world.options.patience * 1000000000;
+    int64_t patience = (int64_t)world->options.patience * 1000000000;
     uint64_t end = now_ns() + (uint64_t)patience;
     struct plenty before = plenty_now();
     ssize_t got;
-    if (!world.subject->fd || random_below(&self->random, 4))
+    if (!world->subject->fd || random_below(&self->random, 4))
         do
             got = call_receive(subscription, event, 1, patience);
         while (got == -ENOMEM && now_ns() < end);
     else
         do {
-            int ready = call_poll(subscription, (int)world.options.patience * 1000);
+            int ready = call_poll(subscription, (int)world->options.patience * 1000);
             got = ready < 0 && ready != -EINTR && !is_scarcity(ready, &before)
                       ? ready
                       : call_receive(subscription, event, 1, 0);
@@ -123,7 +123,7 @@ static void one_child(void)
         latency_add(LATENCY_COLLECTED, received_ns - event.collected_ns);
         if (killed)
             latency_add(LATENCY_KILLED, received_ns - killed_ns);
-        count(&world.exits, 1);
+        count(&world->exits, 1);
         if (can(SUBJECT_ONE_SHOT) && call_receive(child.subscription, &event, 1, 0) != -ESHUTDOWN)
             verdict_violated(NO_LOSS, "a one-shot subscription to child %d has more than one event",
                              child.pid);
@@ -144,14 +144,14 @@ static void no_child(void)
     int result = call_spawn(argv, &pid, &subscription);
     if ((result != -ENOENT && !is_scarcity(result, &before)) || pid != -1 || subscription)
         verdict_violated(CLEAN_FAILURE, "spawning a program that is not there says %d", result);
-    verdict_held(CLEAN_FAILURE, 1);
+    verdict_checked(CLEAN_FAILURE, 1);
 }
 
 static void *spawner_body(void *number)
 {
     (void)number;
-    while (!flag(&world.stop_churn)) {
-        if (world.subject->spawn && random_below(&self->random, 50) == 0)
+    while (!flag(&world->stop_churn)) {
+        if (world->subject->spawn && random_below(&self->random, 50) == 0)
             no_child();
         else
             one_child();
@@ -162,10 +162,10 @@ static void *spawner_body(void *number)
 /* Children of other code: nobody subscribes to them, but they must be collected and told of. */
 static void *foreign_body(void *number)
 {
-    while (!flag(&world.stop_churn)) {
-        if (atomic_load(&world.children) < atomic_load(&world.seen) + OUTSTANDING_MAX)
+    while (!flag(&world->stop_churn)) {
+        if (atomic_load(&world->children) < atomic_load(&world->seen) + OUTSTANDING_MAX)
             child_foreign();
-        nap(FOREIGN_NAP_NS, &world.stop_churn);
+        nap(FOREIGN_NAP_NS, &world->stop_churn);
     }
     return number;
 }

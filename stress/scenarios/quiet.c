@@ -44,7 +44,7 @@ static void *idle_body(void *number)
     worker_block_signals();
     atomic_store(&self->unstepped, true);
     long last = 0;
-    while (subscription && !flag(&world.stop_churn)) {
+    while (subscription && !flag(&world->stop_churn)) {
         long before = switches() - STOP_SWITCHES * (long)stopper_stops();
         ssize_t got = call_receive(subscription, &event, 1, IDLE_NS);
         long times = switches() - STOP_SWITCHES * (long)stopper_stops() - before;
@@ -56,7 +56,7 @@ static void *idle_body(void *number)
                              "a thread that had nothing to receive was woken %ld times in "
                              "a second",
                              times - 1);
-        verdict_held(REST, 1);
+        verdict_checked(REST, 1);
         last = times;
     }
     if (subscription)
@@ -107,10 +107,10 @@ static void spin(void)
 
 static ssize_t wait_for_echo(const struct half *half, struct subject_event *event)
 {
-    int64_t patience = (int64_t)world.options.patience * 1000000000;
+    int64_t patience = (int64_t)world->options.patience * 1000000000;
     uint64_t end = now_ns() + (uint64_t)patience;
     ssize_t got;
-    if (!world.subject->fd || half - halves >= 2)
+    if (!world->subject->fd || half - halves >= 2)
         do
             got = call_receive(half->subscription, event, 1, patience);
         while (got == -ENOMEM && now_ns() < end);
@@ -118,7 +118,7 @@ static ssize_t wait_for_echo(const struct half *half, struct subject_event *even
         do {
             got = call_receive(half->subscription, event, 1, 0);
             if (got == -EAGAIN)
-                call_poll(half->subscription, (int)world.options.patience * 1000);
+                call_poll(half->subscription, (int)world->options.patience * 1000);
         } while ((got == -EAGAIN || got == -ENOMEM) && now_ns() < end);
     return got;
 }
@@ -136,7 +136,7 @@ static bool hear(struct half *half)
     }
     uint64_t end_ns = event.begin_ns;
     latency_add(LATENCY_PUBLISHED, now - end_ns);
-    if (now - end_ns > (uint64_t)world.options.patience * 900000000)
+    if (now - end_ns > (uint64_t)world->options.patience * 900000000)
         verdict_violated(NO_LOSS, "a receiver slept on for %.1f s after an event had come",
                          (double)(now - end_ns) / 1e9);
     return true;
@@ -150,7 +150,7 @@ static void *echo_body(void *argument)
     if (half->leads)
         publisher_send(&half->publisher, 1);
     while (hear(half)) {
-        bool over = flag(&world.stop_churn);
+        bool over = flag(&world->stop_churn);
         spin();
         publisher_send(&half->publisher, 1);
         if (over)

@@ -20,7 +20,7 @@ struct scenario {
     const char *name;
     const char *hunts;
     const char *(*unfit)(void); /* why it can't be run with this subject or here; NULL: it can */
-    /* Residents stay until all is drained; visitors leave first, when world.stop_churn is set. */
+    /* Residents stay until all is drained; visitors leave first, when world->stop_churn is set. */
     void (*start)(struct crew *residents, struct crew *visitors);
 };
 

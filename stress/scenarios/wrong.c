@@ -26,7 +26,7 @@
 static int forked_body(void *subscription)
 {
     alarm(CHILD_SECONDS);
-    return world.subject->forked && world.subject->forked(world.bus, subscription) != 1;
+    return world->subject->forked && world->subject->forked(world->bus, subscription) != 1;
 }
 
 static void fork_once(void *idle)
@@ -40,7 +40,7 @@ static void fork_once(void *idle)
         return;
     }
     struct subject_event event = {0};
-    int64_t patience = (int64_t)(world.options.patience + CHILD_SECONDS) * 1000000000;
+    int64_t patience = (int64_t)(world->options.patience + CHILD_SECONDS) * 1000000000;
     ssize_t got;
     do
         got = call_receive(child.subscription, &event, 1, patience);
@@ -52,8 +52,8 @@ static void fork_once(void *idle)
                          "a forked child was not told that the bus is not its own (status %#x)",
                          event.status);
     else
-        count(&world.exits, 1);
-    verdict_held(FORK_SAFE, 1);
+        count(&world->exits, 1);
+    verdict_checked(FORK_SAFE, 1);
     call_unsubscribe(child.subscription);
 }
 
@@ -62,9 +62,9 @@ static void *fork_body(void *number)
     (void)number;
     struct subject_topic topic = {.kind = SUBJECT_TOPIC_PID, .pid = SYNTHETIC_PID - 1};
     void *idle = subscribe_surely(&topic, 0);
-    while (idle && !flag(&world.stop_churn)) {
+    while (idle && !flag(&world->stop_churn)) {
         fork_once(idle);
-        nap(FORK_NAP_NS, &world.stop_churn);
+        nap(FORK_NAP_NS, &world->stop_churn);
     }
     if (idle)
         call_unsubscribe(idle);
@@ -86,14 +86,14 @@ const struct scenario fork_scenario = {
 static void *oom_body(void *number)
 {
     (void)number;
-    while (!flag(&world.stop_churn)) {
-        nap(PLENTY_NS, &world.stop_churn);
-        atomic_fetch_add(&world.starved, 1);
+    while (!flag(&world->stop_churn)) {
+        nap(PLENTY_NS, &world->stop_churn);
+        atomic_fetch_add(&world->starved, 1);
         host_starve(1u << random_below(&self->random, 4));
-        nap(random_below(&self->random, SCARCE_NS_MAX), &world.stop_churn);
+        nap(random_below(&self->random, SCARCE_NS_MAX), &world->stop_churn);
         host_starve(0);
         nap(PLENTY_NS / 4, NULL); /* calls that have begun meanwhile may still fail */
-        atomic_fetch_add(&world.starved, 1);
+        atomic_fetch_add(&world->starved, 1);
     }
     return NULL;
 }
@@ -120,19 +120,19 @@ static void *fds_body(void *number)
     (void)number;
     struct rlimit plenty;
     getrlimit(RLIMIT_NOFILE, &plenty);
-    while (!flag(&world.stop_churn)) {
-        nap(PLENTY_NS, &world.stop_churn);
+    while (!flag(&world->stop_churn)) {
+        nap(PLENTY_NS, &world->stop_churn);
         int lowest = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
         if (lowest < 0)
             continue;
         close(lowest);
         struct rlimit scarce = {.rlim_cur = (rlim_t)lowest, .rlim_max = plenty.rlim_max};
-        atomic_fetch_add(&world.without_fds, 1);
+        atomic_fetch_add(&world->without_fds, 1);
         setrlimit(RLIMIT_NOFILE, &scarce);
-        nap(random_below(&self->random, SCARCE_NS_MAX), &world.stop_churn);
+        nap(random_below(&self->random, SCARCE_NS_MAX), &world->stop_churn);
         setrlimit(RLIMIT_NOFILE, &plenty);
         nap(PLENTY_NS / 4, NULL);
-        atomic_fetch_add(&world.without_fds, 1);
+        atomic_fetch_add(&world->without_fds, 1);
     }
     return NULL;
 }
@@ -153,17 +153,17 @@ static void *misuse_body(void *number)
 {
     (void)number;
     const char *complaint;
-    for (unsigned i = 0; !flag(&world.stop_churn); i++) {
+    for (unsigned i = 0; !flag(&world->stop_churn); i++) {
         call_begin(OPERATION_MISUSE, NULL, 0);
-        int result = world.subject->misuse(world.bus, i, &complaint);
+        int result = world->subject->misuse(world->bus, i, &complaint);
         call_end(result, i);
         if (result == 0)
             verdict_violated(CLEAN_FAILURE, "a wrong call was not refused as it should: %s",
                              complaint);
-        verdict_held(CLEAN_FAILURE, 1);
+        verdict_checked(CLEAN_FAILURE, 1);
         if (result == -ENOENT) {
             i = UINT32_MAX; /* from the beginning */
-            nap(2000000, &world.stop_churn);
+            nap(2000000, &world->stop_churn);
         }
     }
     return NULL;
@@ -171,7 +171,7 @@ static void *misuse_body(void *number)
 
 static const char *misuse_unfit(void)
 {
-    return world.subject->misuse ? NULL : "the subject has no list of wrong calls";
+    return world->subject->misuse ? NULL : "the subject has no list of wrong calls";
 }
 
 static void misuse_start(struct crew *residents, struct crew *visitors)

@@ -23,7 +23,7 @@ static struct latencies {
         double longest;
         uint64_t count;
     } of[LATENCIES];
-} *latencies;
+} * latencies;
 static gsl_histogram histograms[LATENCIES];
 
 void latency_init(void)

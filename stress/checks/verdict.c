@@ -3,14 +3,12 @@
 #include "verdict.h"
 #include "../engine/dump.h"
 #include "../engine/shared.h"
+#include "../engine/text.h"
 #include "../engine/worker.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-
-#define KEPT_EACH 5
-#define KEPT (GUARANTEES * KEPT_EACH)
 
 const char *const guarantee_ids[GUARANTEES] = {"G1", "G2", "G3", "G4",   "G5",  "G6",
                                                "G7", "G8", "G9", "FIFO", "REST"};
@@ -46,9 +44,9 @@ static struct tallies {
         _Alignas(64) _Atomic uint64_t checks;
         _Atomic uint64_t violations;
     } of[GUARANTEES];
-    struct violation kept[KEPT];
-    _Atomic bool whole[KEPT]; /* kept[i] has been written */
-} *tallies;
+    struct violation kept[VIOLATIONS_KEPT];
+    _Atomic bool whole[VIOLATIONS_KEPT]; /* kept[i] has been written */
+} * tallies;
 
 void verdict_init(void)
 {
@@ -78,11 +76,11 @@ void verdict_checked(enum guarantee guarantee, uint64_t checks)
 void verdict_violated(enum guarantee guarantee, const char *format, ...)
 {
     uint64_t number = atomic_fetch_add(&tallies->of[guarantee].violations, 1);
-    if (number >= KEPT_EACH)
+    if (number >= VIOLATIONS_KEPT_EACH)
         return;
     if (verdict_claimed(guarantee))
         dump_take();
-    size_t index = (size_t)guarantee * KEPT_EACH + number;
+    size_t index = (size_t)guarantee * VIOLATIONS_KEPT_EACH + number;
     struct violation *violation = &tallies->kept[index];
     violation->guarantee = guarantee;
     violation->time_ns = now_ns();
@@ -92,6 +90,7 @@ void verdict_violated(enum guarantee guarantee, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(violation->text, sizeof violation->text, format, arguments);
     va_end(arguments);
+    text_clean(violation->text);
     atomic_store_explicit(&tallies->whole[index], true, memory_order_release);
     if (verdict_claimed(guarantee))
         fprintf(stderr, "\nVIOLATION of %s %s, by %s after %.3f s: %s\n", guarantee_ids[guarantee],
@@ -112,14 +111,16 @@ uint64_t verdict_violations(enum guarantee guarantee)
 
 const struct violation *verdict_first(enum guarantee guarantee)
 {
-    size_t index = (size_t)guarantee * KEPT_EACH;
-    return atomic_load_explicit(&tallies->whole[index], memory_order_acquire) ? &tallies->kept[index] : NULL;
+    size_t index = (size_t)guarantee * VIOLATIONS_KEPT_EACH;
+    return atomic_load_explicit(&tallies->whole[index], memory_order_acquire)
+               ? &tallies->kept[index]
+               : NULL;
 }
 
-size_t verdict_kept(const struct violation **violations)
+size_t verdict_kept(const struct violation *violations[VIOLATIONS_KEPT])
 {
     size_t count = 0;
-    for (size_t i = 0; i < KEPT; i++)
+    for (size_t i = 0; i < VIOLATIONS_KEPT; i++)
         if (atomic_load_explicit(&tallies->whole[i], memory_order_acquire))
             violations[count++] = &tallies->kept[i];
     return count;

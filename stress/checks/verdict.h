@@ -41,6 +41,10 @@ enum verdict {
 
 extern const char *const verdict_names[VERDICTS];
 
+/* So many violations of each guarantee are kept in full. */
+#define VIOLATIONS_KEPT_EACH 5
+#define VIOLATIONS_KEPT (GUARANTEES * VIOLATIONS_KEPT_EACH)
+
 struct violation {
     enum guarantee guarantee;
     double time_s;
@@ -69,7 +73,7 @@ uint64_t verdict_violations(enum guarantee guarantee);
 /* The first of a guarantee, or NULL. */
 const struct violation *verdict_first(enum guarantee guarantee);
 /* Those kept, in no special order. */
-size_t verdict_kept(const struct violation **violations);
+size_t verdict_kept(const struct violation *violations[VIOLATIONS_KEPT]);
 /* Nothing that is claimed was violated. */
 bool verdict_good(void);
 

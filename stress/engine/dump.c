@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The dump of all rings: see dump.h. */
 #include "dump.h"
+#include "../checks/verdict.h"
 #include "shared.h"
 #include "worker.h"
 
@@ -9,6 +10,9 @@
 #include <string.h>
 
 #define PRINTED_CALLS 6
+/* Of each thread, in JSON; the trace has all that are not older than a second. */
+#define LANE_CALLS 64
+#define TRACE_NS 1000000000
 
 struct call {
     uint64_t begin_ns, end_ns; /* end 0: it had not returned */
@@ -30,7 +34,7 @@ static struct dump {
     size_t lane_count;
     uint64_t moment_ns;
     _Atomic int taken; /* 1: being taken, 2: there */
-} *dump; /* shared: see shared.h */
+} * dump;              /* shared: see shared.h */
 
 void dump_init(void)
 {
@@ -119,7 +123,8 @@ json_t *dump_json(void)
     for (size_t i = 0; i < dump->lane_count; i++) {
         const struct lane *lane = &dump->lanes[i];
         json_t *operations = json_array();
-        for (size_t c = 0; c < lane->count; c++) {
+        size_t first = lane->count > LANE_CALLS ? lane->count - LANE_CALLS : 0;
+        for (size_t c = first; c < lane->count; c++) {
             const struct call *call = &lane->calls[c];
             char text[128];
             describe(call, text, sizeof text);
@@ -134,4 +139,65 @@ json_t *dump_json(void)
             array, json_pack("{s:s, s:o}", "thread", lane->name, "operations", operations));
     }
     return array;
+}
+
+/* ------------------------------------------------------------------------------------- a trace */
+
+/* Microseconds of the run. */
+static double run_us(uint64_t ns)
+{
+    return (double)(int64_t)(ns - world->begin_ns) / 1000;
+}
+
+static void name_lane(json_t *events, const char *what, int lane, const char *name)
+{
+    json_array_append_new(events, json_pack("{s:s, s:s, s:i, s:i, s:{s:s}}", "name", what, "ph",
+                                            "M", "pid", 1, "tid", lane, "args", "name", name));
+}
+
+static void trace_call(json_t *events, int lane, const struct call *call)
+{
+    char text[128];
+    uint64_t end_ns = call->end_ns ? call->end_ns : dump->moment_ns;
+    if (end_ns + TRACE_NS < dump->moment_ns)
+        return;
+    describe(call, text, sizeof text);
+    json_array_append_new(events, json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:{s:s}}", "name",
+                                            operation_names[call->operation % OPERATIONS], "cat",
+                                            call->end_ns ? "call" : "unfinished", "ph", "X", "pid",
+                                            1, "tid", lane, "ts", run_us(call->begin_ns), "dur",
+                                            (double)(int64_t)(end_ns - call->begin_ns) / 1000,
+                                            "args", "outcome", text));
+}
+
+static void trace_violations(json_t *events)
+{
+    const struct violation *kept[VIOLATIONS_KEPT];
+    size_t count_ = verdict_kept(kept);
+    for (size_t i = 0; i < count_; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "violation of %s %s", guarantee_ids[kept[i]->guarantee],
+                 guarantee_names[kept[i]->guarantee]);
+        json_array_append_new(events, json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:{s:s, s:s}}",
+                                                "name", name, "ph", "i", "s", "g", "pid", 1, "tid",
+                                                0, "ts", run_us(kept[i]->time_ns), "args", "thread",
+                                                kept[i]->thread, "text", kept[i]->text));
+    }
+}
+
+int dump_trace(FILE *file)
+{
+    json_t *events = json_array();
+    name_lane(events, "process_name", 0, world->subject_name);
+    for (size_t i = 0; atomic_load(&dump->taken) == 2 && i < dump->lane_count; i++) {
+        const struct lane *lane = &dump->lanes[i];
+        name_lane(events, "thread_name", (int)i + 1, lane->name);
+        for (size_t c = 0; c < lane->count; c++)
+            trace_call(events, (int)i + 1, &lane->calls[c]);
+    }
+    trace_violations(events);
+    json_t *root = json_pack("{s:s, s:o}", "displayTimeUnit", "ns", "traceEvents", events);
+    int failed = json_dumpf(root, file, JSON_COMPACT);
+    json_decref(root);
+    return failed;
 }

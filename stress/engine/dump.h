@@ -10,6 +10,8 @@
 void dump_init(void);
 /* Copy all rings, if this is the first time. */
 void dump_take(void);
+/* Write them as a trace, in the format that Chrome began and Perfetto reads. Returns 0, or -1. */
+int dump_trace(FILE *file);
 /* Print the last few calls of each thread, and what it is in the middle of. */
 void dump_print(FILE *file);
 /* For the report: an array of lanes, times relative to the moment of dump_take(). */

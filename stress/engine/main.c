@@ -21,6 +21,7 @@
 #include "shared.h"
 #include "stopper.h"
 #include "supervise.h"
+#include "text.h"
 #include "watchdog.h"
 #include "worker.h"
 
@@ -126,7 +127,7 @@ static void watch_over(unsigned seconds)
 
 /* Wait for a condition as long as patience allows. */
 #define await(condition)                                                                           \
-    for (uint64_t until = now_ns() + (uint64_t)world->options.patience * 1000000000;                \
+    for (uint64_t until = now_ns() + (uint64_t)world->options.patience * 1000000000;               \
          !(condition) && now_ns() < until;)                                                        \
     nap(1000000, NULL)
 
@@ -320,6 +321,8 @@ static void load_subject(void)
     world->subject = subject;
     snprintf(world->subject_name, sizeof world->subject_name, "%s", subject->name);
     snprintf(world->subject_summary, sizeof world->subject_summary, "%s", subject->summary);
+    text_clean(world->subject_name);
+    text_clean(world->subject_summary);
     world->claims = subject->claims;
     atomic_store(&world->begun, true);
 }
@@ -438,14 +441,16 @@ static int run_all(void)
 {
     const struct options *options = &world->options;
     bool single = options->repeat == 1 && !options->until_failure;
-    int status = EXIT_PASS;
+    int worst = EXIT_PASS;
     for (unsigned number = 1;; number++) {
         if (!single)
-            printf("run           %u%s\n", number, number > 1 ? "" : ", the first");
-        status = run_once();
+            printf("run           %u\n", number);
+        int status = run_once();
+        if (status != EXIT_PASS)
+            worst = status;
         bool last = number >= options->repeat && !options->until_failure;
         if (is_failure(status) || last)
-            return status;
+            return worst;
         printf("\n");
         begin_anew();
     }

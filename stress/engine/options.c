@@ -26,6 +26,9 @@ enum {
     KEY_MUTANTS,
     KEY_LIST,
     KEY_EVERY,
+    KEY_JUNIT,
+    KEY_TAP,
+    KEY_TRACE,
     KEY_REPEAT,
     KEY_UNTIL_FAILURE,
     KEY_KEEP_GOING,
@@ -49,6 +52,10 @@ static const struct argp_option known[] = {
     {NULL, 0, NULL, 0, "What to write:", 2},
     {"json", KEY_JSON, "FILE", 0, "the result as JSON", 2},
     {"report", KEY_REPORT, "FILE", 0, "the result as a page of HTML", 2},
+    {"junit", KEY_JUNIT, "FILE", 0, "the result as test cases, for JUnit's readers", 2},
+    {"tap", KEY_TAP, "FILE", 0, "the result as test cases, by the Test Anything Protocol", 2},
+    {"trace", KEY_TRACE, "FILE", 0,
+     "after a violation: the last calls of every thread, for ui.perfetto.dev", 2},
     {"every", KEY_EVERY, "SECONDS", 0,
      "a line of statistics, where standard error is no terminal (10; 0: none)", 2},
     {NULL, 0, NULL, 0, "How much:", 3},
@@ -112,10 +119,19 @@ static error_t parse(int key, char *text, struct argp_state *state)
         options->history = text;
         return 0;
     case KEY_JSON:
-        options->json = text;
+        options->outputs[OUTPUT_JSON] = text;
         return 0;
     case KEY_REPORT:
-        options->report = text;
+        options->outputs[OUTPUT_PAGE] = text;
+        return 0;
+    case KEY_JUNIT:
+        options->outputs[OUTPUT_JUNIT] = text;
+        return 0;
+    case KEY_TAP:
+        options->outputs[OUTPUT_TAP] = text;
+        return 0;
+    case KEY_TRACE:
+        options->outputs[OUTPUT_TRACE] = text;
         return 0;
     case KEY_PRODUCERS:
         options->producers = (unsigned)number(text, 1, 6, state);
@@ -152,8 +168,8 @@ void options_parse(int argc, char **argv, struct options *options)
         known,
         parse,
         NULL,
-        "Holds an event bus to its promises, on real children and synthetic events, and says PASS "
-        "or FAIL.\vExit status: 0 pass, 1 a promise was broken, 2 usage, 3 the environment does "
+        "Holds an event bus to its promises, on real children and synthetic events, and says "
+        "PASS, FAIL, INCONCLUSIVE, CRASH or HANG.\vExit status: 0 pass, 1 a promise was broken, 2 usage, 3 the environment does "
         "not allow the run, 4 inconclusive, 5 a crash, 6 a hang. See exitbus-stress(1).",
         NULL,
         NULL,

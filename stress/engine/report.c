@@ -4,9 +4,11 @@
 #include "../checks/latency.h"
 #include "../checks/verdict.h"
 #include "../scenarios/scenarios.h"
+#include "cases.h"
 #include "dump.h"
 #include "page.h"
 #include "shared.h"
+#include "text.h"
 #include "watchdog.h"
 
 #include <errno.h>
@@ -17,6 +19,8 @@
 #include <unistd.h>
 
 #define MIB (1024.0 * 1024.0)
+/* Of report/result.schema.json. It rises when something goes, or changes its meaning. */
+#define JSON_SCHEMA 1
 
 struct result *result;
 
@@ -27,14 +31,14 @@ void report_init(void)
 
 long resident_bytes(void)
 {
-    long pages = 0;
+    long pages, shared;
     FILE *file = fopen("/proc/self/statm", "r");
     if (!file)
         return 0; /* there may be no descriptor to be had at the moment */
-    if (fscanf(file, "%*d %ld", &pages) != 1)
-        pages = 0;
+    if (fscanf(file, "%*d %ld %ld", &pages, &shared) != 2)
+        pages = shared = 0;
     fclose(file);
-    return pages * sysconf(_SC_PAGESIZE);
+    return (pages - shared) * sysconf(_SC_PAGESIZE);
 }
 
 /* ------------------------------------------------------------------------------- while it runs */
@@ -94,6 +98,7 @@ void report_command_line(char *text, size_t size)
         size_t used = strlen(text);
         snprintf(text + used, size - used, " %s", world->options.argv[i]);
     }
+    text_clean(text);
 }
 
 static void print_scenarios(void)
@@ -172,10 +177,10 @@ static json_t *json_scenarios(void)
     json_t *array = json_array();
     for (unsigned i = 0; i < scenario_count; i++)
         if (!result->skipped[i] || result->skipped[i][0])
-            json_array_append_new(array,
-                                  json_pack("{s:s, s:s, s:i, s:s?}", "name", scenarios[i]->name,
-                                            "hunts", scenarios[i]->hunts, "threads",
-                                            (int)result->threads[i], "skipped", result->skipped[i]));
+            json_array_append_new(array, json_pack("{s:s, s:s, s:i, s:s?}", "name",
+                                                   scenarios[i]->name, "hunts", scenarios[i]->hunts,
+                                                   "threads", (int)result->threads[i], "skipped",
+                                                   result->skipped[i]));
     return array;
 }
 
@@ -185,21 +190,19 @@ static json_t *json_guarantees(void)
     for (int i = 0; i < GUARANTEES; i++) {
         enum guarantee g = (enum guarantee)i;
         const struct violation *first = verdict_first(g);
-        json_array_append_new(array,
-                              json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:s?}", "id",
-                                        guarantee_ids[g], "name", guarantee_names[g], "claimed",
-                                        verdict_claimed(g), "wanted",
-                                        (json_int_t)verdict_wanted(g), "checks",
-                                        (json_int_t)verdict_checks(g), "violations",
-                                        (json_int_t)verdict_violations(g), "first",
-                                        first ? first->text : NULL));
+        json_array_append_new(
+            array, json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:s?}", "id", guarantee_ids[g], "name",
+                             guarantee_names[g], "claimed", verdict_claimed(g), "wanted",
+                             (json_int_t)verdict_wanted(g), "checks", (json_int_t)verdict_checks(g),
+                             "violations", (json_int_t)verdict_violations(g), "first",
+                             first ? first->text : NULL));
     }
     return array;
 }
 
 static json_t *json_violations(void)
 {
-    const struct violation *kept[64];
+    const struct violation *kept[VIOLATIONS_KEPT];
     json_t *array = json_array();
     size_t count_ = verdict_kept(kept);
     for (size_t i = 0; i < count_; i++)
@@ -253,57 +256,67 @@ static json_t *json_report(void)
     snprintf(seed, sizeof seed, "%" PRIu64, world->options.seed); /* JSON's numbers are doubles */
     uname(&machine);
     return json_pack(
-        "{s:s, s:o, s:o, s:{s:s, s:s}, s:s, s:s, s:f, s:s, s:{s:I, s:s}, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:{s:I, s:I, s:I}}",
-        "verdict", verdict_names[result->verdict], "hang", watchdog_hang_json(), "crash",
-        watchdog_crash_json(), "subject", "name", world->subject_name, "summary",
-        world->subject_summary, "command", command, "seed", seed, "seconds", result->elapsed,
-        "version", STRESS_VERSION, "machine", "cores", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN),
-        "kernel", machine.release, "scenarios", json_scenarios(), "guarantees", json_guarantees(),
-        "totals", json_totals(), "latency", latency_json(), "series", json_series(), "violations",
-        json_violations(), "lanes", dump_json(), "resident_bytes", "begin",
-        (json_int_t)result->rss_begin, "peak", (json_int_t)result->rss_peak, "end",
-        (json_int_t)result->rss_end);
+        "{s:i, s:s, s:o, s:o, s:{s:s, s:s}, s:s, s:s, s:f, s:s, s:{s:I, s:s}, s:o, s:o, s:o, s:o, "
+        "s:o, s:o, s:o, s:{s:I, s:I, s:I}}",
+        "schema", JSON_SCHEMA, "verdict", verdict_names[result->verdict], "hang",
+        watchdog_hang_json(), "crash", watchdog_crash_json(), "subject", "name",
+        world->subject_name, "summary", world->subject_summary, "command", command, "seed", seed,
+        "seconds", result->elapsed, "version", STRESS_VERSION, "machine", "cores",
+        (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "kernel", machine.release, "scenarios",
+        json_scenarios(), "guarantees", json_guarantees(), "totals", json_totals(), "latency",
+        latency_json(), "series", json_series(), "violations", json_violations(), "lanes",
+        dump_json(), "resident_bytes", "begin", (json_int_t)result->rss_begin, "peak",
+        (json_int_t)result->rss_peak, "end", (json_int_t)result->rss_end);
 }
 
-static FILE *json_file, *page_file;
+/* -------------------------------------------------------------------------------------- files */
 
-static int open_file(const char *path, FILE **file)
+static int write_json(FILE *file)
 {
-    *file = path ? fopen(path, "we") : NULL;
-    if (!path || *file)
-        return 0;
-    fprintf(stderr, "exitbus-stress: %s: %s\n", path, strerror(errno));
-    return -1;
+    json_t *root = json_report();
+    int failed = json_dumpf(root, file, JSON_INDENT(2));
+    json_decref(root);
+    return failed;
 }
+
+static int write_page(FILE *file)
+{
+    json_t *root = json_report();
+    int failed = page_write(root, file);
+    json_decref(root);
+    return failed;
+}
+
+static int (*const writers[OUTPUTS])(FILE *file) = {
+    [OUTPUT_JSON] = write_json, [OUTPUT_PAGE] = write_page,  [OUTPUT_JUNIT] = cases_junit,
+    [OUTPUT_TAP] = cases_tap,   [OUTPUT_TRACE] = dump_trace,
+};
+static FILE *files[OUTPUTS];
 
 int report_open(void)
 {
-    if (open_file(world->options.json, &json_file) != 0)
-        return -1;
-    return open_file(world->options.report, &page_file);
-}
-
-static int close_file(const char *path, FILE *file, int written)
-{
-    int failed = ferror(file);
-    if (fclose(file) == 0 && written == 0 && !failed)
-        return 0;
-    fprintf(stderr, "exitbus-stress: cannot write %s\n", path);
-    return -1;
+    for (int i = 0; i < OUTPUTS; i++) {
+        const char *path = world->options.outputs[i];
+        files[i] = path ? fopen(path, "we") : NULL;
+        if (path && !files[i]) {
+            fprintf(stderr, "exitbus-stress: %s: %s\n", path, strerror(errno));
+            return -1;
+        }
+    }
+    return 0;
 }
 
 int report_write(void)
 {
-    if (!json_file && !page_file)
-        return 0;
-    json_t *root = json_report();
     int failed = 0;
-    if (json_file)
-        failed |=
-            close_file(world->options.json, json_file, json_dumpf(root, json_file, JSON_INDENT(2)));
-    if (page_file)
-        failed |= close_file(world->options.report, page_file, page_write(root, page_file));
-    json_decref(root);
+    for (int i = 0; i < OUTPUTS; i++) {
+        if (!files[i])
+            continue;
+        int wrong = writers[i](files[i]) != 0 || ferror(files[i]);
+        if (fclose(files[i]) == 0 && !wrong)
+            continue;
+        fprintf(stderr, "exitbus-stress: cannot write %s\n", world->options.outputs[i]);
+        failed = -1;
+    }
     return failed;
 }

@@ -33,21 +33,21 @@ extern struct result *result; /* shared: see shared.h */
 /* Make room. Context: before the run. */
 void report_init(void);
 
-/* Resident set of this process, bytes. */
+/* What is resident of this process and of no file, in bytes; without what is shared. */
 long resident_bytes(void);
 
 /* Take a sample. A terminal shows each; else a line is printed every now and then (--every). */
 void report_sample(void);
 void report_progress_end(void);
 
-/* As it was typed, as far as it fits. */
+/* As it was typed, as far as it fits and can be written. */
 void report_command_line(char *text, size_t size);
 
 void report_summary(void);
 
 /*
- * What --json and --report ask for: opened before the first run, written after the last. Return 0,
- * or -1 with a message.
+ * The files that were asked for: opened before the first run, written after the last. Return 0, or
+ * -1 with a message.
  */
 int report_open(void);
 int report_write(void);

@@ -7,6 +7,7 @@
 #include "dump.h"
 #include "options.h"
 #include "shared.h"
+#include "text.h"
 #include "worker.h"
 
 #include <inttypes.h>
@@ -43,7 +44,7 @@ static struct trouble {
     void *address;
     char thread[24];
     uint32_t operation;
-} *trouble; /* shared: see shared.h */
+} * trouble; /* shared: see shared.h */
 
 void watchdog_share(void)
 {
@@ -87,8 +88,7 @@ static void translate(uint64_t now)
         return;
     trouble->subscription = (void *)(uintptr_t)strtoull(at + strlen("subscription "), NULL, 16);
     const struct worker *maker = call_maker_of(trouble->subscription);
-    snprintf(trouble->maker, sizeof trouble->maker, "%s",
-             maker ? maker->name : "a thread unknown");
+    snprintf(trouble->maker, sizeof trouble->maker, "%s", maker ? maker->name : "a thread unknown");
 }
 
 static enum guarantee guarantee_of(uint32_t operation)
@@ -126,6 +126,7 @@ bool watchdog_hang(void)
         world->subject->explain(world->bus, trouble->reason, sizeof trouble->reason);
         trouble->reason[sizeof trouble->reason - 1] = '\0';
         alarm(0);
+        text_clean(trouble->reason);
         translate(now);
     }
     return true;
@@ -169,11 +170,11 @@ static json_t *calls_json(const struct late_call *calls, size_t count_)
         char subscription[24] = "";
         if (calls[i].subscription)
             snprintf(subscription, sizeof subscription, "%p", calls[i].subscription);
-        json_array_append_new(
-            array, json_pack("{s:s, s:i, s:s, s:f, s:s?}", "thread", calls[i].thread, "tid",
-                             (int)calls[i].tid, "call",
-                             operation_names[calls[i].operation % OPERATIONS], "seconds",
-                             calls[i].seconds, "subscription", subscription[0] ? subscription : NULL));
+        json_array_append_new(array, json_pack("{s:s, s:i, s:s, s:f, s:s?}", "thread",
+                                               calls[i].thread, "tid", (int)calls[i].tid, "call",
+                                               operation_names[calls[i].operation % OPERATIONS],
+                                               "seconds", calls[i].seconds, "subscription",
+                                               subscription[0] ? subscription : NULL));
     }
     return array;
 }
@@ -273,6 +274,16 @@ json_t *watchdog_crash_json(void)
     return json_pack("{s:s, s:i, s:i, s:s?, s:s?}", "text", text, "signal", trouble->signal,
                      "status", trouble->status, "thread", known ? trouble->thread : NULL, "call",
                      known ? operation_names[trouble->operation] : NULL);
+}
+
+void watchdog_describe(char *text, size_t size)
+{
+    if (flag(&trouble->hangs))
+        snprintf(text, size, "%u calls have not returned in %u s, the first %s in %s",
+                 trouble->overdue, world->options.patience, trouble->calls[0].thread,
+                 operation_names[trouble->calls[0].operation % OPERATIONS]);
+    else
+        describe_crash(text, size);
 }
 
 void watchdog_print(FILE *file)

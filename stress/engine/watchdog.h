@@ -30,6 +30,8 @@ bool watchdog_hangs(void);
 
 /* What was noted, for people. Nothing, if nothing hangs and nothing has crashed. */
 void watchdog_print(FILE *file);
+/* In a few words. Context: something hangs, or has crashed. */
+void watchdog_describe(char *text, size_t size);
 /* The same for the report: NULL, or an object. Returns a new reference. */
 json_t *watchdog_hang_json(void);
 json_t *watchdog_crash_json(void);

@@ -29,7 +29,7 @@ enum operation {
 extern const char *const operation_names[OPERATIONS];
 
 #define WORKERS_MAX 512
-#define NOTES 64
+#define NOTES 512 /* calls that are known of each */
 #define FOR_EVER UINT64_MAX
 
 /* One call: written by its thread, read by whoever dumps. */

@@ -21,6 +21,9 @@
 /* Most events in one call. */
 #define BATCH 64
 
+/* Ways to write the result. */
+enum output { OUTPUT_JSON, OUTPUT_PAGE, OUTPUT_JUNIT, OUTPUT_TAP, OUTPUT_TRACE, OUTPUTS };
+
 struct options {
     unsigned seconds;
     uint64_t seed;
@@ -28,10 +31,9 @@ struct options {
     unsigned steady;   /* subscribers to everything that stay for the whole run */
     unsigned patience; /* seconds after which a call that should have returned hangs */
     const char *subject;
-    const char *scenarios; /* names, separated by commas; NULL: all */
-    const char *child;     /* the program that spawners start */
-    const char *json;
-    const char *report;
+    const char *scenarios;        /* names, separated by commas; NULL: all */
+    const char *child;            /* the program that spawners start */
+    const char *outputs[OUTPUTS]; /* files; NULL: not wanted */
     const char *history;
     unsigned every;  /* seconds between two lines of statistics, where there is no terminal */
     unsigned repeat; /* so many runs */

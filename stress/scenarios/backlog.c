@@ -142,12 +142,6 @@ static void *fanout_body(void *number)
     return NULL;
 }
 
-static const char *fanout_unfit(void)
-{
-    return knows_topic(SUBJECT_TOPIC_PID) ? needs_subscriptions()
-                                          : "the subject has no topics of one pid";
-}
-
 static void fanout_start(struct crew *residents, struct crew *visitors)
 {
     (void)residents;
@@ -156,4 +150,4 @@ static void fanout_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario fanout_scenario = {
     "fanout", "one event to 1, 4, 16 … 1,000 subscriptions, and publishers that meet midway",
-    fanout_unfit, fanout_start};
+    needs_topics_of_one_pid, fanout_start};

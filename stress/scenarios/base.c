@@ -48,6 +48,12 @@ const char *needs_subscriptions(void)
     return "the subject has a limit on subscriptions";
 }
 
+const char *needs_topics_of_one_pid(void)
+{
+    return knows_topic(SUBJECT_TOPIC_PID) ? needs_subscriptions()
+                                          : "the subject has no topics of one pid";
+}
+
 struct plenty plenty_now(void)
 {
     return (struct plenty){.starved = atomic_load(&world->starved),

@@ -177,12 +177,6 @@ static void start(struct crew *residents, struct crew *visitors)
     crew_start(visitors, "foreign", foreign_body, 1);
 }
 
-static const char *unfit(void)
-{
-    return knows_topic(SUBJECT_TOPIC_PID) ? needs_subscriptions()
-                                          : "the subject has no topics of one pid";
-}
-
 const struct scenario exits_scenario = {
     "exits", "real children that exit, crash, are killed, stop, or leave orphans by the dozen",
-    unfit, start};
+    needs_topics_of_one_pid, start};

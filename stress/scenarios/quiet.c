@@ -71,8 +71,7 @@ static const char *idle_unfit(void)
 #else
     if (!can(SUBJECT_WAITS))
         return "the subject's receive does not wait";
-    return knows_topic(SUBJECT_TOPIC_PID) ? needs_subscriptions()
-                                          : "the subject has no topics of one pid";
+    return needs_topics_of_one_pid();
 #endif
 }
 
@@ -183,12 +182,6 @@ static void echo_start(struct crew *residents, struct crew *visitors)
     crew_start(visitors, "echo", echo_body, 2 * ECHO_PAIRS);
 }
 
-static const char *echo_unfit(void)
-{
-    return knows_topic(SUBJECT_TOPIC_PID) ? needs_subscriptions()
-                                          : "the subject has no topics of one pid";
-}
-
 const struct scenario echo_scenario = {
-    "echo", "receivers caught just as they fall asleep: a wake-up that is lost", echo_unfit,
-    echo_start};
+    "echo", "receivers caught just as they fall asleep: a wake-up that is lost",
+    needs_topics_of_one_pid, echo_start};

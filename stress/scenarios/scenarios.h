@@ -37,6 +37,8 @@ void crew_join(struct crew *crew);
 
 /* Several subscriptions at a time are a must: NULL, or the reason. */
 const char *needs_subscriptions(void);
+/* So are topics of one pid. */
+const char *needs_topics_of_one_pid(void);
 
 /* ----------------------------------------------------------------- what scenarios are made of */
 

@@ -79,7 +79,7 @@ static void fork_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario fork_scenario = {
     "fork", "forks in the middle of everything: the child uses the bus, or exits",
-    needs_subscriptions, fork_start};
+    needs_topics_of_one_pid, fork_start};
 
 /* ---------------------------------------------------------------------------------------- oom */
 

@@ -23,6 +23,7 @@ enum guarantee {
     FORK_SAFE,
     PRODUCER_FIFO,
     REST,
+    LOOPS_TOLD_ONCE,
     GUARANTEES
 };
 

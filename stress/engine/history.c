@@ -6,6 +6,7 @@
  */
 #include "history.h"
 #include "../checks/linear.h"
+#include "../checks/shrink.h"
 #include "../checks/synthetic.h"
 #include "../checks/verdict.h"
 #include "calls.h"
@@ -316,36 +317,6 @@ static void write_history(FILE *file, uint64_t number, const struct linear_opera
                                linear_names[verdict], "calls", lines));
 }
 
-static bool is_stuck(const struct linear_explanation *why, uint32_t index)
-{
-    for (size_t i = 0; i < why->stuck_count; i++)
-        if (why->stuck[i] == index)
-            return true;
-    return false;
-}
-
-static void print_history(const struct linear_operation *operations, size_t count_,
-                          const struct linear_explanation *why)
-{
-    fprintf(stderr, "   begin ns      end ns  thread  call\n");
-    for (uint32_t i = 0; i < count_; i++) {
-        const struct linear_operation *o = &operations[i];
-        fprintf(stderr, "%11" PRIu64 " %11" PRIu64 "  %6u  ", o->begin_ns - operations[0].begin_ns,
-                o->end_ns - operations[0].begin_ns, o->thread);
-        if (o->kind == LINEAR_PUBLISH)
-            fprintf(stderr, "publish event %u, topic %u", o->value, o->topic);
-        else
-            fprintf(stderr, "%s %u", kind_names[o->kind], o->subscription);
-        if (o->kind == LINEAR_SUBSCRIBE)
-            fprintf(stderr, " to topics 0x%02x", o->topics);
-        if (o->kind == LINEAR_RECEIVE && o->result == LINEAR_VALUE)
-            fprintf(stderr, ": event %u", o->value);
-        else if (o->kind == LINEAR_RECEIVE)
-            fprintf(stderr, ": %s", result_names[o->result]);
-        fprintf(stderr, "%s\n", is_stuck(why, i) ? "   <- has no place" : "");
-    }
-}
-
 static bool judged(void)
 {
     return verdict_claimed(NO_LOSS) && verdict_claimed(STRICT_FIFO) &&
@@ -371,11 +342,13 @@ static void decide(FILE *file, uint64_t number)
     verdict_checked(STRICT_FIFO, verdict == LINEAR_YES);
     if (verdict != LINEAR_NO || tally.verdicts[LINEAR_NO] > 1)
         return;
+    size_t left = shrink(operations, count_, BUDGET);
+    linear_check(operations, left, BUDGET, &why);
     fprintf(stderr,
-            "history %" PRIu64 " is not linearizable: no order of these calls explains "
-            "what they returned\n",
-            number);
-    print_history(operations, count_, &why);
+            "history %" PRIu64 " is not linearizable: no order of these calls explains what they "
+            "returned (%zu of %zu calls; the file has all)\n",
+            number, left, count_);
+    shrink_print(stderr, operations, left, &why);
 }
 
 /* --------------------------------------------------------------------------------------- scene */

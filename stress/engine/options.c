@@ -25,6 +25,7 @@ enum {
     KEY_SUBJECT,
     KEY_MUTANTS,
     KEY_LIST,
+    KEY_MEDIAN,
     KEY_EVERY,
     KEY_JUNIT,
     KEY_TAP,
@@ -43,6 +44,7 @@ static const struct argp_option known[] = {
     {"seed", KEY_SEED, "N", 0, "repeat the random choices of another run", 1},
     {"mutants", KEY_MUTANTS, NULL, 0, "run exitbus with one defect at a time: all must be caught",
      1},
+    {"median", KEY_MEDIAN, NULL, 0, "--mutants, each five times: the median of the times", 1},
     {"history", KEY_HISTORY, "FILE", 0,
      "record short complete histories, and decide whether they are linearizable", 1},
     {"repeat", KEY_REPEAT, "N", 0, "so many runs, with one seed after the other (1)", 1},
@@ -96,6 +98,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_MUTANTS:
         options->mutants = true;
+        return 0;
+    case KEY_MEDIAN:
+        options->mutants = options->median = true;
         return 0;
     case KEY_LIST:
         options->list = true;
@@ -169,7 +174,8 @@ void options_parse(int argc, char **argv, struct options *options)
         parse,
         NULL,
         "Holds an event bus to its promises, on real children and synthetic events, and says "
-        "PASS, FAIL, INCONCLUSIVE, CRASH or HANG.\vExit status: 0 pass, 1 a promise was broken, 2 usage, 3 the environment does "
+        "PASS, FAIL, INCONCLUSIVE, CRASH or HANG.\vExit status: 0 pass, 1 a promise was broken, 2 "
+        "usage, 3 the environment does "
         "not allow the run, 4 inconclusive, 5 a crash, 6 a hang. See exitbus-stress(1).",
         NULL,
         NULL,

@@ -124,7 +124,7 @@ static void print_checks(void)
             continue;
         printf("  %-4s %-30s %12" PRIu64 " %10" PRIu64, guarantee_ids[g], guarantee_names[g],
                checks - violations, violations);
-        if (verdict_too_few((enum guarantee)g))
+        if (violations == 0 && verdict_too_few((enum guarantee)g))
             printf("  (too few: %" PRIu64 " are wanted)", verdict_wanted((enum guarantee)g));
         printf("%s\n", claimed ? "" : "  (not claimed: measured only)");
     }

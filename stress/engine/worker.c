@@ -227,6 +227,7 @@ struct worker *worker_start(const char *name, unsigned number, void *(*body)(voi
     atomic_store(&worker->halt, HALT_NONE);
     atomic_store(&worker->unsignalled, false);
     atomic_store(&worker->unstepped, false);
+    atomic_store(&worker->has_children, false);
     atomic_store(&worker->noted, 0);
     if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
         atomic_store(&worker->used, false);

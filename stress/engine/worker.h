@@ -51,14 +51,15 @@ struct worker {
     _Atomic uint64_t due_ns; /* when the call in progress should have returned; 0: none */
     _Atomic uint32_t operation;
     _Atomic uint64_t since_ns;
-    _Atomic(void *) object;   /* the subscription, of a call on one */
-    _Atomic uint32_t nap_us;  /* what the next signal is to do, inside a call */
-    _Atomic uint32_t halt;    /* futex: HALT_… */
-    _Atomic bool unsignalled; /* no signals please, which would wake it */
-    _Atomic bool unstepped;   /* and no delays by worker_step */
-    _Atomic uint32_t delays;  /* of the call in progress, so far */
-    _Atomic uint64_t naps;    /* how often it was delayed */
-    _Atomic uint64_t noted;   /* calls made */
+    _Atomic(void *) object;    /* the subscription, of a call on one */
+    _Atomic uint32_t nap_us;   /* what the next signal is to do, inside a call */
+    _Atomic uint32_t halt;     /* futex: HALT_… */
+    _Atomic bool unsignalled;  /* no signals please, which would wake it */
+    _Atomic bool unstepped;    /* and no delays by worker_step */
+    _Atomic bool has_children; /* which inherit the priority it has */
+    _Atomic uint32_t delays;   /* of the call in progress, so far */
+    _Atomic uint64_t naps;     /* how often it was delayed */
+    _Atomic uint64_t noted;    /* calls made */
     struct note notes[NOTES];
 };
 

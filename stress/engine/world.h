@@ -40,6 +40,7 @@ struct options {
     bool until_failure;
     bool keep_going; /* after a violation, until the time is over */
     bool mutants;
+    bool median; /* of the times after which each is caught */
     bool list;
     bool inside; /* in namespaces of its own: see sandbox.c */
     int argc;

@@ -14,10 +14,10 @@
 #include <string.h>
 
 const struct scenario *const scenarios[] = {
-    &churn_scenario,   &backlog_scenario, &fanout_scenario, &swarm_scenario,
-    &helpers_scenario, &exits_scenario,   &reuse_scenario,  &signals_scenario,
-    &fork_scenario,    &oom_scenario,     &fds_scenario,    &threads_scenario,
-    &stall_scenario,   &echo_scenario,    &idle_scenario,   &misuse_scenario,
+    &churn_scenario, &backlog_scenario,  &fanout_scenario,   &swarm_scenario,  &helpers_scenario,
+    &exits_scenario, &reuse_scenario,    &signals_scenario,  &fork_scenario,   &oom_scenario,
+    &fds_scenario,   &threads_scenario,  &stall_scenario,    &echo_scenario,   &idle_scenario,
+    &loops_scenario, &affinity_scenario, &priority_scenario, &misuse_scenario,
 };
 const unsigned scenario_count = sizeof scenarios / sizeof scenarios[0];
 
@@ -25,13 +25,19 @@ const unsigned scenario_count = sizeof scenarios / sizeof scenarios[0];
 #define LEAD ((uint64_t)1 << 16)
 #define STEADY_WAIT_NS 2000000
 
+void crew_add(struct crew *crew, const char *name, unsigned number, void *(*body)(void *))
+{
+    struct worker *worker = NULL;
+    if (crew->count < CREW_MAX)
+        worker = worker_start(name, number, body, (void *)(uintptr_t)number);
+    if (worker)
+        crew->workers[crew->count++] = worker;
+}
+
 void crew_start(struct crew *crew, const char *name, void *(*body)(void *), unsigned how_many)
 {
-    for (unsigned i = 0; i < how_many && crew->count < CREW_MAX; i++) {
-        struct worker *worker = worker_start(name, i, body, (void *)(uintptr_t)i);
-        if (worker)
-            crew->workers[crew->count++] = worker;
-    }
+    for (unsigned i = 0; i < how_many; i++)
+        crew_add(crew, name, i, body);
 }
 
 void crew_join(struct crew *crew)

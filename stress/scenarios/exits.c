@@ -150,6 +150,7 @@ static void no_child(void)
 static void *spawner_body(void *number)
 {
     (void)number;
+    atomic_store(&self->has_children, true);
     while (!flag(&world->stop_churn)) {
         if (world->subject->spawn && random_below(&self->random, 50) == 0)
             no_child();
@@ -162,6 +163,7 @@ static void *spawner_body(void *number)
 /* Children of other code: nobody subscribes to them, but they must be collected and told of. */
 static void *foreign_body(void *number)
 {
+    atomic_store(&self->has_children, true);
     while (!flag(&world->stop_churn)) {
         if (atomic_load(&world->children) < atomic_load(&world->seen) + OUTSTANDING_MAX)
             child_foreign();

@@ -26,13 +26,16 @@ struct scenario {
 
 extern const struct scenario churn_scenario, backlog_scenario, fanout_scenario, swarm_scenario,
     helpers_scenario, exits_scenario, reuse_scenario, signals_scenario, fork_scenario, oom_scenario,
-    fds_scenario, threads_scenario, stall_scenario, idle_scenario, echo_scenario, misuse_scenario;
+    fds_scenario, threads_scenario, stall_scenario, idle_scenario, echo_scenario, loops_scenario,
+    affinity_scenario, priority_scenario, misuse_scenario;
 
 extern const struct scenario *const scenarios[];
 extern const unsigned scenario_count;
 
 /* Start `how_many` threads of a kind, numbered from 0 (their argument). */
 void crew_start(struct crew *crew, const char *name, void *(*body)(void *), unsigned how_many);
+/* Start one, of that number. */
+void crew_add(struct crew *crew, const char *name, unsigned number, void *(*body)(void *));
 void crew_join(struct crew *crew);
 
 /* Several subscriptions at a time are a must: NULL, or the reason. */

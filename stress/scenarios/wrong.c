@@ -60,6 +60,7 @@ static void fork_once(void *idle)
 static void *fork_body(void *number)
 {
     (void)number;
+    atomic_store(&self->has_children, true);
     struct subject_topic topic = {.kind = SUBJECT_TOPIC_PID, .pid = SYNTHETIC_PID - 1};
     void *idle = subscribe_surely(&topic, 0);
     while (idle && !flag(&world->stop_churn)) {

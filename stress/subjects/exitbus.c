@@ -302,7 +302,7 @@ static void set_step(void (*function)(unsigned))
 const struct subject exitbus_stress_subject = {
     SUBJECT_HEAD("exitbus", "this library: lock-free, one total order, helping"),
     .claims = SUBJECT_G1 | SUBJECT_TOTAL_ORDER | SUBJECT_G3 | SUBJECT_G4 | SUBJECT_G5 | SUBJECT_G6 |
-              SUBJECT_G7 | SUBJECT_G8 | SUBJECT_G9 | SUBJECT_REST,
+              SUBJECT_G7 | SUBJECT_G8 | SUBJECT_G9 | SUBJECT_REST | SUBJECT_LOOPS,
     .features = SUBJECT_WAITS | SUBJECT_SHARED | SUBJECT_ONE_SHOT,
     .topics = SUBJECT_TOPICS_ALL,
     .batch_max = EXITBUS_BATCH_MAX,

@@ -3,7 +3,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../support/setup.sh"
 set -euo pipefail
 mkdir -p "$root/build"
-test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev libjs-chart.js jq patch mandoc"
+test_packages="libcriterion-dev libgsl-dev libjansson-dev libglib2.0-dev liburing-dev libjs-chart.js jq
+    patch mandoc python3-jsonschema"
 # The suites of 15-faults.
 fault_suites="faults|syscall_faults|helping|regressions|adversaries|fork|process_limits|stepping"
 

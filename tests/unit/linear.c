@@ -6,6 +6,7 @@
  * of points, the deliveries included.
  */
 #include "../../stress/checks/linear.c"
+#include "../../stress/checks/shrink.c"
 
 #include "support/harness.h"
 
@@ -805,4 +806,93 @@ TEST(linear, spoiled_long_histories)
         spoiled++;
     }
     check(spoiled > 500);
+}
+
+/* ------------------------------------------------------------------------------------ shrinking */
+
+/* A lost event, among others that two subscriptions received as they should. */
+static struct history lost_among_others(void)
+{
+    struct history history = {.count = 0};
+    subscribes(&history, 0, 1, 0, 7);
+    subscribes(&history, 2, 3, 1, 7);
+    publishes(&history, 4, 9, 0, 11);
+    publishes(&history, 5, 8, 1, 12);
+    gets(&history, 10, 11, 0, 11);
+    gets(&history, 12, 13, 0, 12);
+    gets_none(&history, 14, 15, 0);
+    gets(&history, 16, 17, 1, 11);
+    gets_none(&history, 18, 19, 1);
+    unsubscribes(&history, 20, 21, 0);
+    gets_closed(&history, 22, 23, 0);
+    for (size_t i = 0; i < history.count; i++)
+        history.operations[i].thread = (uint32_t)i % 2;
+    return history;
+}
+
+TEST(shrink, to_what_is_wrong)
+{
+    struct history history = lost_among_others();
+    must_be(&history, LINEAR_NO);
+    history.count = shrink(history.operations, history.count, BUDGET);
+    check_equal(history.count, 3);
+    check_equal(history.operations[0].kind, LINEAR_SUBSCRIBE);
+    check_equal(history.operations[0].subscription, 1);
+    check_equal(history.operations[1].value, 12);
+    check_equal(history.operations[2].result, LINEAR_EMPTY);
+    must_be(&history, LINEAR_NO);
+}
+
+TEST(shrink, lanes)
+{
+    struct history history = lost_among_others();
+    struct linear_explanation why;
+    char *text;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    history.count = shrink(history.operations, history.count, BUDGET);
+    linear_check(history.operations, history.count, BUDGET, &why);
+    shrink_print(file, history.operations, history.count, &why);
+    fclose(file);
+    check_equal(strcmp(text, "  thread 0              |3=|\n"
+                             "  thread 1  |1=|  |2=|\n"
+                             "   1  subscribe 1 to topics 0x07\n"
+                             "   2  publish event 12, topic 1\n"
+                             "   3  receive 1: nothing   <- has no place\n"),
+                0);
+    free(text);
+}
+
+/* What may be left out, in a history that is allowed, leaves one that is. */
+TEST(shrink, blames_no_bus_that_is_right)
+{
+    for (uint64_t seed = 0; seed < 1000; seed++) {
+        struct history history = simulate(seed, (struct size){4, 40, 3}), rest;
+        for (size_t i = 0; i < history.count; i++) {
+            rest.count = without(history.operations, history.count, i, rest.operations);
+            check_equal(verdict_of(&rest), LINEAR_YES);
+        }
+    }
+}
+
+/* Nothing more may go; and what has been wrong still is. */
+TEST(shrink, to_the_last)
+{
+    size_t before = 0, after = 0;
+    for (uint64_t seed = 0; seed < 1000; seed++)
+        for (size_t i = 0; i < SPOILS; i++) {
+            struct history history = simulate(seed, (struct size){4, 40, 3}), rest;
+            uint64_t random = seed;
+            if (!spoils[i](&history, &random) || verdict_of(&history) != LINEAR_NO)
+                continue;
+            before += history.count;
+            history.count = shrink(history.operations, history.count, BUDGET);
+            after += history.count;
+            check_equal(verdict_of(&history), LINEAR_NO);
+            for (size_t j = 0; j < history.count; j++) {
+                rest.count = without(history.operations, history.count, j, rest.operations);
+                check(rest.count == history.count || verdict_of(&rest) == LINEAR_YES);
+            }
+        }
+    check(after > 0 && after * 5 < before);
 }

@@ -26,7 +26,7 @@ cross() {
     done
     if [ "$stress" = ON ]; then
         emulate "$root/build/$debian/stress/exitbus-stress" --seconds 10 --patience 60 \
-            --scenario churn,backlog,fanout,swarm,echo,misuse
+            --scenario churn,backlog,fanout,swarm,echo,misuse || [ $? -eq 4 ] # not all is checked
         emulate "$root/build/$debian/stress/exitbus-stress" --seconds 10 --history /dev/null
     fi
     build "defect-$debian" -DCMAKE_BUILD_TYPE=Release -DEXITBUS_TESTS=ON \

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What the scheduler is made to do to all threads, the subject's own included: cores that change,
+ * one core for all, and other priorities. What is only seen on one core, or when a thread is not
+ * run for long, is seen here. SIGSTOP and SIGCONT, which stop all and let all go, are `stall`.
+ */
+#include "../engine/worker.h"
+#include "scenarios.h"
+
+#include <dirent.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define THREADS_MAX 512
+#define FREE_NS_MAX 200000000
+#define BOUND_NS_MAX 100000000
+/* A thread that may not run for longer than this, or runs before all others, would be a hang. */
+#define FAVOUR_NS_MAX 5000000
+#define IDLE_NS_MAX 30000000
+
+/* The threads of this process. Returns how many: 0 if there is no descriptor to be had. */
+static unsigned list_threads(pid_t tids[THREADS_MAX])
+{
+    unsigned count_ = 0;
+    DIR *directory = opendir("/proc/self/task");
+    struct dirent *entry;
+    while (directory && count_ < THREADS_MAX && (entry = readdir(directory)))
+        if (entry->d_name[0] != '.')
+            tids[count_++] = (pid_t)strtol(entry->d_name, NULL, 10);
+    if (directory)
+        closedir(directory);
+    return count_;
+}
+
+static uint64_t some_ns(uint64_t most)
+{
+    return random_below(&self->random, (unsigned)most);
+}
+
+/* ------------------------------------------------------------------------------------ affinity */
+
+static cpu_set_t allowed;
+
+static size_t random_core(void)
+{
+    unsigned skip = random_below(&self->random, (unsigned)CPU_COUNT(&allowed));
+    for (size_t core = 0;; core++)
+        if (CPU_ISSET(core, &allowed) && skip-- == 0)
+            return core;
+}
+
+/* Each thread on a core of its own choice, or all on one. */
+static void bind_threads(bool all_on_one)
+{
+    pid_t tids[THREADS_MAX];
+    unsigned count_ = list_threads(tids);
+    size_t core = random_core();
+    for (unsigned i = 0; i < count_; i++) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(all_on_one ? core : random_core(), &one);
+        sched_setaffinity(tids[i], sizeof one, &one);
+    }
+}
+
+static void free_threads(void)
+{
+    pid_t tids[THREADS_MAX];
+    unsigned count_ = list_threads(tids);
+    for (unsigned i = 0; i < count_; i++)
+        sched_setaffinity(tids[i], sizeof allowed, &allowed);
+}
+
+static void *affinity_body(void *number)
+{
+    while (!flag(&world->stop_churn)) {
+        bind_threads(random_below(&self->random, 2));
+        nap(some_ns(BOUND_NS_MAX), &world->stop_churn);
+        free_threads();
+        nap(some_ns(FREE_NS_MAX), &world->stop_churn);
+    }
+    free_threads();
+    return number;
+}
+
+static const char *affinity_unfit(void)
+{
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return "the kernel does not say which cores there are";
+    return CPU_COUNT(&allowed) > 1 ? NULL : "there is only one core";
+}
+
+static void affinity_start(struct crew *residents, struct crew *visitors)
+{
+    (void)residents;
+    crew_start(visitors, "affinity", affinity_body, 1);
+}
+
+const struct scenario affinity_scenario = {
+    "affinity", "all threads on one core, or each on another: order that only cores have kept",
+    affinity_unfit, affinity_start};
+
+/* ------------------------------------------------------------------------------------ priority */
+
+static const struct sched_param none;
+
+static void give_back(pid_t tid)
+{
+    sched_setscheduler(tid, SCHED_OTHER, &none);
+    setpriority(PRIO_PROCESS, (id_t)tid, 0);
+}
+
+static void change(pid_t tid, unsigned how)
+{
+    /* What a favoured thread starts is not favoured. */
+    if (how == 0)
+        sched_setscheduler(tid, SCHED_FIFO | SCHED_RESET_ON_FORK,
+                           &(struct sched_param){.sched_priority = 1});
+    else if (how == 1)
+        sched_setscheduler(tid, SCHED_IDLE, &none);
+    else
+        setpriority(PRIO_PROCESS, (id_t)tid, (int)random_below(&self->random, 39) - 20);
+}
+
+/* A thread of the engine's, or 0. */
+static pid_t some_thread(void)
+{
+    unsigned first = random_below(&self->random, WORKERS_MAX);
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        struct worker *worker = &workers[(first + i) % WORKERS_MAX];
+        pid_t tid = atomic_load(&worker->tid);
+        /* A child would keep for its life what it inherits. */
+        if (flag(&worker->used) && !flag(&worker->has_children) && tid > 0 && worker != self)
+            return tid;
+    }
+    return 0;
+}
+
+static void *priority_body(void *number)
+{
+    /* Above all others, or it could not take back what it has done. */
+    sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK,
+                       &(struct sched_param){.sched_priority = 2});
+    while (!flag(&world->stop_churn)) {
+        unsigned how = random_below(&self->random, 3);
+        pid_t tid = some_thread();
+        if (tid > 0)
+            change(tid, how);
+        nap(some_ns(how == 0 ? FAVOUR_NS_MAX : IDLE_NS_MAX), &world->stop_churn);
+        if (tid > 0)
+            give_back(tid);
+    }
+    return number;
+}
+
+/* Can this process have each policy, and come back? */
+static const char *priority_unfit(void)
+{
+    bool can_all = sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK,
+                                      &(struct sched_param){.sched_priority = 2}) == 0 &&
+                   sched_setscheduler(0, SCHED_IDLE, &none) == 0 &&
+                   sched_setscheduler(0, SCHED_OTHER, &none) == 0;
+    return can_all ? NULL : "it needs CAP_SYS_NICE";
+}
+
+static void priority_start(struct crew *residents, struct crew *visitors)
+{
+    (void)residents;
+    crew_start(visitors, "priority", priority_body, 1);
+}
+
+const struct scenario priority_scenario = {
+    "priority", "threads that run before all others, and threads that hardly run at all",
+    priority_unfit, priority_start};

@@ -16,8 +16,10 @@
 #include "load.h"
 #include "mutants.h"
 #include "options.h"
+#include "outcomes.h"
 #include "report.h"
 #include "sandbox.h"
+#include "schedule.h"
 #include "shared.h"
 #include "stopper.h"
 #include "supervise.h"
@@ -57,6 +59,13 @@ static void must(int outcome, const char *what)
         return;
     fprintf(stderr, "exitbus-stress: %s: %s\n", what, strerror(-outcome));
     exit(EXIT_ENVIRONMENT);
+}
+
+/* Scenes, of which the reports know nothing, in place of the scenarios. */
+static bool in_scenes(void)
+{
+    const struct options *options = &world->options;
+    return options->history || options->schedules || options->schedule || options->outcomes;
 }
 
 static double elapsed(void)
@@ -272,7 +281,7 @@ static void choose_scenarios(void)
         check_names(list);
     for (unsigned i = 0; i < scenario_count; i++) {
         const char *unfit = scenarios[i]->unfit ? scenarios[i]->unfit() : NULL;
-        bool unwanted = world->options.history || (list && !is_named(list, scenarios[i]->name));
+        bool unwanted = in_scenes() || (list && !is_named(list, scenarios[i]->name));
         result->skipped[i] = unwanted ? "" : unfit;
     }
 }
@@ -352,9 +361,11 @@ static int run_child(void)
     load_subject();
     begin();
     watchdog_start();
-    if (world->options.history) {
+    if (in_scenes()) {
         world->begin_ns = now_ns();
-        status = history_run();
+        status = world->options.history    ? history_run()
+                 : world->options.outcomes ? outcomes_run()
+                                           : schedule_run();
     } else {
         run_whole();
     }
@@ -379,7 +390,7 @@ static enum verdict decide(const struct end *end)
     uint32_t ending = atomic_load(&world->ending);
     /* A sanitizer ends with a status of its own what has come to its end. */
     bool crashed = ending == ENDING_NONE ||
-                   (ending == ENDING_WHOLE && !world->options.history && end->status != EXIT_PASS);
+                   (ending == ENDING_WHOLE && !in_scenes() && end->status != EXIT_PASS);
     if (crashed)
         watchdog_ended(end->signal, end->status);
     if (ending == ENDING_HANG || watchdog_hangs())
@@ -400,6 +411,15 @@ static const int exit_status[VERDICTS] = {[VERDICT_PASS] = EXIT_PASS,
                                           [VERDICT_CRASH] = EXIT_CRASH,
                                           [VERDICT_HANG] = EXIT_HANG};
 
+static void print_scene_end(void)
+{
+    if (world->schedule[0])
+        printf("again with    --schedule %s\n", world->schedule);
+    dump_print(stdout);
+    watchdog_print(stdout);
+    printf("%s\n", verdict_names[result->verdict]);
+}
+
 /* Run once. Returns the exit status. */
 static int run_once(void)
 {
@@ -413,12 +433,12 @@ static int run_once(void)
     bool ended = result->verdict != VERDICT_CRASH && result->verdict != VERDICT_HANG;
     if (!ended && result->elapsed == 0)
         result->elapsed = elapsed();
-    if (!world->options.history)
+    if (!in_scenes())
         report_summary();
     else if (ended)
         return end.status;
     else
-        watchdog_print(stdout);
+        print_scene_end();
     return exit_status[result->verdict];
 }
 
@@ -465,7 +485,7 @@ int main(int argc, char **argv)
     if (world->options.mutants)
         return mutants_run();
     share();
-    if (!world->options.history && report_open() < 0)
+    if (!in_scenes() && report_open() < 0)
         return EXIT_ENVIRONMENT;
     int status = run_all();
     if (flag(&world->begun) && report_write() < 0)

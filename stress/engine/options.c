@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The command line: see options.h. */
 #include "options.h"
+#include "outcomes.h"
+#include "schedule.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -26,6 +28,9 @@ enum {
     KEY_MUTANTS,
     KEY_LIST,
     KEY_MEDIAN,
+    KEY_SCHEDULES,
+    KEY_SCHEDULE,
+    KEY_OUTCOMES,
     KEY_EVERY,
     KEY_JUNIT,
     KEY_TAP,
@@ -47,6 +52,11 @@ static const struct argp_option known[] = {
     {"median", KEY_MEDIAN, NULL, 0, "--mutants, each five times: the median of the times", 1},
     {"history", KEY_HISTORY, "FILE", 0,
      "record short complete histories, and decide whether they are linearizable", 1},
+    {"schedules", KEY_SCHEDULES, "N", 0,
+     "run so many scenes with one thread at a time, and look for one that is not linearizable", 1},
+    {"schedule", KEY_SCHEDULE, "STRING", 0, "run one of those again", 1},
+    {"outcomes", KEY_OUTCOMES, "SCENE", 0,
+     "run a small scene very often, and count what comes out (all: each of them)", 1},
     {"repeat", KEY_REPEAT, "N", 0, "so many runs, with one seed after the other (1)", 1},
     {"until-failure", KEY_UNTIL_FAILURE, NULL, 0, "runs without end, until one fails", 1},
     {"keep-going", KEY_KEEP_GOING, NULL, 0, "go on after a violation, until the time is over", 1},
@@ -107,6 +117,19 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_INSIDE:
         options->inside = true;
+        return 0;
+    case KEY_SCHEDULES:
+        options->schedules = number(text, 1, UINT64_MAX, state);
+        return 0;
+    case KEY_SCHEDULE:
+        if (!schedule_valid(text))
+            argp_error(state, "'%s' is not a schedule", text);
+        options->schedule = text;
+        return 0;
+    case KEY_OUTCOMES:
+        if (!outcomes_known(text))
+            argp_error(state, "there is no small scene '%s'", text);
+        options->outcomes = text;
         return 0;
     case KEY_EVERY:
         options->every = (unsigned)number(text, 0, 1000000, state);

@@ -35,8 +35,11 @@ struct options {
     const char *child;            /* the program that spawners start */
     const char *outputs[OUTPUTS]; /* files; NULL: not wanted */
     const char *history;
-    unsigned every;  /* seconds between two lines of statistics, where there is no terminal */
-    unsigned repeat; /* so many runs */
+    uint64_t schedules;   /* so many are tried */
+    const char *schedule; /* this one */
+    const char *outcomes; /* of this small scene, or "all" */
+    unsigned every;       /* seconds between two lines of statistics, where there is no terminal */
+    unsigned repeat;      /* so many runs */
     bool until_failure;
     bool keep_going; /* after a violation, until the time is over */
     bool mutants;
@@ -66,6 +69,7 @@ struct world {
     char subject_name[64];
     char subject_summary[256];
     uint32_t claims;
+    char schedule[96];  /* the one that is running */
     _Atomic bool begun; /* there is a subject */
     _Atomic uint32_t ending;
     void *bus;

@@ -17,6 +17,7 @@
 #include "mutants.h"
 #include "options.h"
 #include "outcomes.h"
+#include "plugin.h"
 #include "report.h"
 #include "sandbox.h"
 #include "schedule.h"
@@ -194,7 +195,10 @@ static void start_scenarios(struct crew *residents, struct crew *visitors)
         if (result->skipped[i])
             continue;
         unsigned before = residents->count + visitors->count;
-        scenarios[i]->start(residents, visitors);
+        if (scenario_plugins[i])
+            plugin_start(scenario_plugins[i], visitors);
+        else
+            scenarios[i]->start(residents, visitors);
         result->threads[i] = residents->count + visitors->count - before;
     }
 }
@@ -243,6 +247,7 @@ static void warm_up(void)
     memset((char *)world + offsetof(struct world, bus), 0,
            sizeof *world - offsetof(struct world, bus));
     agreement_forget();
+    plugin_forget();
 }
 
 /* ------------------------------------------------------------------------------------ choices */
@@ -263,15 +268,19 @@ static void check_names(const char *list)
     char copy[512], *rest = copy, *name;
     snprintf(copy, sizeof copy, "%s", list);
     while ((name = strsep(&rest, ","))) {
-        bool known = false;
-        for (unsigned i = 0; i < scenario_count; i++)
-            known |= strcmp(name, scenarios[i]->name) == 0;
-        if (known)
+        if (scenario_named(name))
             continue;
         fprintf(stderr, "exitbus-stress: there is no scenario '%s'; --list shows those there are\n",
                 name);
         exit(EXIT_USAGE);
     }
+}
+
+static const char *why_unfit(unsigned i)
+{
+    if (scenario_plugins[i])
+        return plugin_unfit(scenario_plugins[i]);
+    return scenarios[i]->unfit ? scenarios[i]->unfit() : NULL;
 }
 
 static void choose_scenarios(void)
@@ -280,7 +289,7 @@ static void choose_scenarios(void)
     if (list)
         check_names(list);
     for (unsigned i = 0; i < scenario_count; i++) {
-        const char *unfit = scenarios[i]->unfit ? scenarios[i]->unfit() : NULL;
+        const char *unfit = why_unfit(i);
         bool unwanted = in_scenes() || (list && !is_named(list, scenarios[i]->name));
         result->skipped[i] = unwanted ? "" : unfit;
     }
@@ -480,6 +489,9 @@ int main(int argc, char **argv)
 {
     world = shared_alloc(sizeof *world);
     options_parse(argc, argv, &world->options);
+    for (unsigned i = 0; i < world->options.plugin_count; i++)
+        if (plugin_load(world->options.plugins[i]) < 0)
+            return EXIT_USAGE;
     if (world->options.list)
         return list();
     if (world->options.mutants)

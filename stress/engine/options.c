@@ -31,6 +31,7 @@ enum {
     KEY_SCHEDULES,
     KEY_SCHEDULE,
     KEY_OUTCOMES,
+    KEY_PLUGIN,
     KEY_EVERY,
     KEY_JUNIT,
     KEY_TAP,
@@ -46,6 +47,7 @@ static const struct argp_option known[] = {
     {"seconds", 's', "N", 0, "how long (10); with --mutants, for each at the most (60)", 1},
     {"subject", KEY_SUBJECT, "NAME", 0, "the bus: a built-in one or ./FILE.so (exitbus)", 1},
     {"scenario", 'S', "NAME,…", 0, "only these scenarios (all that fit the subject)", 1},
+    {"plugin", KEY_PLUGIN, "FILE.so", 0, "a scenario of your own, beside the others", 1},
     {"seed", KEY_SEED, "N", 0, "repeat the random choices of another run", 1},
     {"mutants", KEY_MUTANTS, NULL, 0, "run exitbus with one defect at a time: all must be caught",
      1},
@@ -130,6 +132,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
         if (!outcomes_known(text))
             argp_error(state, "there is no small scene '%s'", text);
         options->outcomes = text;
+        return 0;
+    case KEY_PLUGIN:
+        if (options->plugin_count == PLUGINS_MAX)
+            argp_error(state, "there can be %d plug-ins", PLUGINS_MAX);
+        options->plugins[options->plugin_count++] = text;
         return 0;
     case KEY_EVERY:
         options->every = (unsigned)number(text, 0, 1000000, state);

@@ -4,6 +4,7 @@
 #define STRESS_REPORT_H
 
 #include "../checks/verdict.h"
+#include "../scenarios/scenarios.h"
 #include "world.h"
 
 #include <jansson.h>
@@ -21,8 +22,9 @@ struct result {
     double elapsed; /* seconds */
     struct subject_stats stats;
     long rss_begin, rss_peak, rss_end;
-    const char *skipped[32]; /* for each scenario: why; "" if it was not asked for; NULL: run */
-    unsigned threads[32];    /* for each scenario: threads that it started */
+    const char
+        *skipped[SCENARIOS_MAX]; /* for each scenario: why; "" if it was not asked for; NULL: run */
+    unsigned threads[SCENARIOS_MAX]; /* for each scenario: threads that it started */
     size_t sample_count;
     struct sample samples[SAMPLES_MAX];
     enum verdict verdict;

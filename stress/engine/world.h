@@ -18,6 +18,7 @@
 /* Producers from here on publish to a topic of their own: see synthetic.h. */
 #define PRODUCERS_COMMON 16
 #define STEADY_MAX 16
+#define PLUGINS_MAX 8
 /* Most events in one call. */
 #define BATCH 64
 
@@ -31,6 +32,8 @@ struct options {
     unsigned steady;   /* subscribers to everything that stay for the whole run */
     unsigned patience; /* seconds after which a call that should have returned hangs */
     const char *subject;
+    const char *plugins[PLUGINS_MAX]; /* shared objects with scenarios */
+    unsigned plugin_count;
     const char *scenarios;        /* names, separated by commas; NULL: all */
     const char *child;            /* the program that spawners start */
     const char *outputs[OUTPUTS]; /* files; NULL: not wanted */

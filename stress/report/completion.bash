@@ -28,6 +28,9 @@ _exitbus_stress() {
             compgen -f -X '!*.so' -- "$word"
         )
         ;;
+    --plugin)
+        mapfile -t COMPREPLY < <(compgen -f -X '!*.so' -- "$word")
+        ;;
     --json | --report | --junit | --tap | --trace | --history | --child)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         ;;

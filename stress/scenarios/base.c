@@ -13,25 +13,46 @@
 #include <sched.h>
 #include <string.h>
 
-const struct scenario *const scenarios[] = {
+const struct scenario *scenarios[SCENARIOS_MAX] = {
     &churn_scenario, &backlog_scenario,  &fanout_scenario,   &swarm_scenario,  &helpers_scenario,
     &exits_scenario, &reuse_scenario,    &signals_scenario,  &fork_scenario,   &oom_scenario,
     &fds_scenario,   &threads_scenario,  &stall_scenario,    &echo_scenario,   &idle_scenario,
     &loops_scenario, &affinity_scenario, &priority_scenario, &misuse_scenario,
 };
-const unsigned scenario_count = sizeof scenarios / sizeof scenarios[0];
+const struct scenario_plugin *scenario_plugins[SCENARIOS_MAX];
+unsigned scenario_count = 19;
+
+const struct scenario *scenario_named(const char *name)
+{
+    for (unsigned i = 0; i < scenario_count; i++)
+        if (strcmp(scenarios[i]->name, name) == 0)
+            return scenarios[i];
+    return NULL;
+}
+
+bool scenario_add(const struct scenario_plugin *plugin)
+{
+    static struct scenario added[SCENARIOS_MAX];
+    if (scenario_count == SCENARIOS_MAX)
+        return false;
+    added[scenario_count] = (struct scenario){.name = plugin->name, .hunts = plugin->hunts};
+    scenarios[scenario_count] = &added[scenario_count];
+    scenario_plugins[scenario_count++] = plugin;
+    return true;
+}
 
 /* Events that the slowest steady subscriber may be behind: bounds the memory of a run. */
 #define LEAD ((uint64_t)1 << 16)
 #define STEADY_WAIT_NS 2000000
 
-void crew_add(struct crew *crew, const char *name, unsigned number, void *(*body)(void *))
+bool crew_add(struct crew *crew, const char *name, unsigned number, void *(*body)(void *))
 {
     struct worker *worker = NULL;
     if (crew->count < CREW_MAX)
         worker = worker_start(name, number, body, (void *)(uintptr_t)number);
     if (worker)
         crew->workers[crew->count++] = worker;
+    return worker;
 }
 
 void crew_start(struct crew *crew, const char *name, void *(*body)(void *), unsigned how_many)

@@ -7,6 +7,7 @@
 #define STRESS_SCENARIOS_H
 
 #include "../engine/worker.h"
+#include "../scenario.h"
 
 #define CREW_MAX 128
 
@@ -29,13 +30,20 @@ extern const struct scenario churn_scenario, backlog_scenario, fanout_scenario, 
     fds_scenario, threads_scenario, stall_scenario, idle_scenario, echo_scenario, loops_scenario,
     affinity_scenario, priority_scenario, misuse_scenario;
 
-extern const struct scenario *const scenarios[];
-extern const unsigned scenario_count;
+#define SCENARIOS_MAX 32
+extern const struct scenario *scenarios[SCENARIOS_MAX];
+/* Of those that a plug-in has: what it has in the place of unfit and start. */
+extern const struct scenario_plugin *scenario_plugins[SCENARIOS_MAX];
+extern unsigned scenario_count;
+/* NULL: there is none. */
+const struct scenario *scenario_named(const char *name);
+/* False: there are too many. */
+bool scenario_add(const struct scenario_plugin *plugin);
 
 /* Start `how_many` threads of a kind, numbered from 0 (their argument). */
 void crew_start(struct crew *crew, const char *name, void *(*body)(void *), unsigned how_many);
-/* Start one, of that number. */
-void crew_add(struct crew *crew, const char *name, unsigned number, void *(*body)(void *));
+/* Start one, of that number. False: there can be no more. */
+bool crew_add(struct crew *crew, const char *name, unsigned number, void *(*body)(void *));
 void crew_join(struct crew *crew);
 
 /* Several subscriptions at a time are a must: NULL, or the reason. */

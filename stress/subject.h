@@ -41,8 +41,8 @@ extern "C" {
 /* A thread that waits in a receive is not woken by what is not for it, nor at intervals. */
 #define SUBJECT_REST (1u << 10)
 /*
- * An event loop on `fd`, be it level- or edge-triggered, is told of what there is, and not woken for
- * nothing: at the most once for twenty events.
+ * An event loop on `fd`, be it level- or edge-triggered, is told of what there is, and not woken
+ * for nothing: at the most once for twenty events.
  */
 #define SUBJECT_LOOPS (1u << 11)
 

@@ -485,6 +485,20 @@ static int run_all(void)
     }
 }
 
+static bool names_are_known(void)
+{
+    const struct options *options = &world->options;
+    if (options->schedule && !schedule_valid(options->schedule)) {
+        fprintf(stderr, "exitbus-stress: '%s' is not a schedule\n", options->schedule);
+        return false;
+    }
+    if (options->outcomes && !outcomes_known(options->outcomes)) {
+        fprintf(stderr, "exitbus-stress: there is no small scene '%s'\n", options->outcomes);
+        return false;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     world = shared_alloc(sizeof *world);
@@ -496,6 +510,8 @@ int main(int argc, char **argv)
         return list();
     if (world->options.mutants)
         return mutants_run();
+    if (!names_are_known())
+        return EXIT_USAGE;
     share();
     if (!in_scenes() && report_open() < 0)
         return EXIT_ENVIRONMENT;

@@ -3,89 +3,14 @@
 //! `std::sync::mpsc` channel for each subscription, in a list behind a `Mutex` that is held while
 //! an event is sent to all of them. Put your own monitor in its place.
 
+mod subject;
+
 use std::os::raw::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::Mutex;
 use std::time::Duration;
-
-// ---------------------------------------------------------------- exitbus-stress/subject.h
-
-const ABI: u32 = 1;
-const G1: u32 = 1 << 0;
-const G2: u32 = 1 << 1;
-const G3: u32 = 1 << 2;
-const PRODUCER_FIFO: u32 = 1 << 9;
-const WAITS: u32 = 1 << 0;
-const TOPICS_ALL: u32 = 0x7e;
-
-const EAGAIN: isize = 11;
-const ESHUTDOWN: isize = 108;
-const ETIMEDOUT: isize = 110;
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Event {
-    seq: u64,
-    pid: i32,
-    kind: u8,
-    container: u8,
-    exec: u8,
-    reserved: u8,
-    status: i32,
-    producer: u32,
-    number: u64,
-    begin_ns: u64,
-    collected_ns: u64,
-    pattern: u64,
-    checksum: u64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Topic {
-    kind: i32,
-    pid: i32,
-    container: u8,
-    exec: u8,
-}
-
-type Unused = Option<extern "C" fn()>;
-
-#[repr(C)]
-pub struct Subject {
-    abi: u32,
-    claims: u32,
-    features: u32,
-    topics: u32,
-    subscriptions_max: u32,
-    batch_max: u32,
-    name: *const c_char,
-    summary: *const c_char,
-    create: extern "C" fn(*const c_void, *mut *mut c_void) -> c_int,
-    destroy: extern "C" fn(*mut c_void) -> c_int,
-    publish: extern "C" fn(*mut c_void, *const Event, usize, *mut u64) -> c_int,
-    subscribe: extern "C" fn(*mut c_void, *const Topic, u32, *mut *mut c_void) -> c_int,
-    unsubscribe: extern "C" fn(*mut c_void) -> c_int,
-    receive: extern "C" fn(*mut c_void, *mut Event, usize, i64) -> isize,
-    optional: [Unused; 12],
-}
-
-// The pointers are to constants.
-unsafe impl Sync for Subject {}
-
-impl Topic {
-    fn matches(&self, event: &Event) -> bool {
-        let (pid, exec) = (event.kind == 1, event.kind == 2);
-        match self.kind {
-            1 => true,
-            2 => pid,
-            3 => pid && event.pid == self.pid,
-            4 => exec,
-            5 => exec && event.container == self.container,
-            _ => exec && event.container == self.container && event.exec == self.exec,
-        }
-    }
-}
+use subject::*;
 
 // --------------------------------------------------------------------------------- the monitor
 
@@ -107,10 +32,13 @@ struct Monitor {
     state: Mutex<State>,
 }
 
+/// A handle. It lives as long as there is a reference, be it closed or not.
 struct Subscription {
     id: u64,
     monitor: *const Monitor,
     receiver: Receiver<Event>,
+    closed: AtomicBool,
+    references: AtomicUsize,
 }
 
 impl Monitor {
@@ -132,7 +60,13 @@ impl Monitor {
         state.next_id += 1;
         let id = state.next_id;
         state.subscribers.push(Subscriber { id, topic, sender });
-        Subscription { id, monitor: self, receiver }
+        Subscription {
+            id,
+            monitor: self,
+            receiver,
+            closed: AtomicBool::new(false),
+            references: AtomicUsize::new(1),
+        }
     }
 
     fn unsubscribe(&self, id: u64) {
@@ -169,8 +103,22 @@ extern "C" fn subscribe(
 }
 
 extern "C" fn unsubscribe(subscription: *mut c_void) -> c_int {
-    let subscription = unsafe { Box::from_raw(subscription.cast::<Subscription>()) };
-    unsafe { (*subscription.monitor).unsubscribe(subscription.id) };
+    let ours = unsafe { &*subscription.cast::<Subscription>() };
+    unsafe { (*ours.monitor).unsubscribe(ours.id) };
+    ours.closed.store(true, Release);
+    drop_ref(subscription)
+}
+
+extern "C" fn add_ref(subscription: *mut c_void) -> c_int {
+    unsafe { (*subscription.cast::<Subscription>()).references.fetch_add(1, Relaxed) };
+    0
+}
+
+extern "C" fn drop_ref(subscription: *mut c_void) -> c_int {
+    let subscription = subscription.cast::<Subscription>();
+    if unsafe { (*subscription).references.fetch_sub(1, AcqRel) } == 1 {
+        drop(unsafe { Box::from_raw(subscription) });
+    }
     0
 }
 
@@ -180,7 +128,11 @@ extern "C" fn receive(
     _capacity: usize,
     timeout_ns: i64,
 ) -> isize {
-    let receiver = unsafe { &(*subscription.cast::<Subscription>()).receiver };
+    let ours = unsafe { &*subscription.cast::<Subscription>() };
+    if ours.closed.load(Acquire) {
+        return -ESHUTDOWN;
+    }
+    let receiver = &ours.receiver;
     let result = if timeout_ns == 0 {
         receiver.try_recv().map_err(|e| match e {
             TryRecvError::Empty => -EAGAIN,
@@ -219,5 +171,16 @@ pub static exitbus_stress_subject: Subject = Subject {
     subscribe,
     unsubscribe,
     receive,
-    optional: [None; 12],
+    add_ref: Some(add_ref),
+    drop_ref: Some(drop_ref),
+    fd: None,
+    pending: None,
+    reaper_start: None,
+    reaper_stop: None,
+    spawn: None,
+    stats: None,
+    misuse: None,
+    forked: None,
+    set_step: None,
+    explain: None,
 };

@@ -1,0 +1,3 @@
+module exitbus-stress-go
+
+go 1.19

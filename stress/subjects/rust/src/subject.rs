@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! exitbus-stress/subject.h, which documents all of this, in Rust.
+#![allow(dead_code)] // a subject need not use all of it
+
+use std::os::raw::{c_char, c_int, c_void};
+
+pub const ABI: u32 = 1;
+pub const G1: u32 = 1 << 0;
+pub const G2: u32 = 1 << 1;
+pub const G3: u32 = 1 << 2;
+pub const PRODUCER_FIFO: u32 = 1 << 9;
+pub const WAITS: u32 = 1 << 0;
+pub const TOPICS_ALL: u32 = 0x7e;
+
+pub const EAGAIN: isize = 11;
+pub const ESHUTDOWN: isize = 108;
+pub const ETIMEDOUT: isize = 110;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Event {
+    pub seq: u64,
+    pub pid: i32,
+    pub kind: u8,
+    pub container: u8,
+    pub exec: u8,
+    pub reserved: u8,
+    pub status: i32,
+    pub producer: u32,
+    pub number: u64,
+    pub begin_ns: u64,
+    pub collected_ns: u64,
+    pub pattern: u64,
+    pub checksum: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Topic {
+    pub kind: i32,
+    pub pid: i32,
+    pub container: u8,
+    pub exec: u8,
+}
+
+pub type Bus = *mut c_void;
+pub type Handle = *mut c_void;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Stats {
+    pub subscriptions: u64,
+    pub helped: u64,
+    pub bytes: u64,
+}
+
+#[repr(C)]
+pub struct Subject {
+    pub abi: u32,
+    pub claims: u32,
+    pub features: u32,
+    pub topics: u32,
+    pub subscriptions_max: u32,
+    pub batch_max: u32,
+    pub name: *const c_char,
+    pub summary: *const c_char,
+    pub create: extern "C" fn(*const c_void, *mut *mut c_void) -> c_int,
+    pub destroy: extern "C" fn(*mut c_void) -> c_int,
+    pub publish: extern "C" fn(*mut c_void, *const Event, usize, *mut u64) -> c_int,
+    pub subscribe: extern "C" fn(*mut c_void, *const Topic, u32, *mut *mut c_void) -> c_int,
+    pub unsubscribe: extern "C" fn(*mut c_void) -> c_int,
+    pub receive: extern "C" fn(*mut c_void, *mut Event, usize, i64) -> isize,
+    // All that follow are optional: None, or see subject.h.
+    pub add_ref: Option<extern "C" fn(Handle) -> c_int>,
+    pub drop_ref: Option<extern "C" fn(Handle) -> c_int>,
+    pub fd: Option<extern "C" fn(Handle) -> c_int>,
+    pub pending: Option<extern "C" fn(Handle) -> isize>,
+    pub reaper_start: Option<extern "C" fn(Bus) -> c_int>,
+    pub reaper_stop: Option<extern "C" fn(Bus) -> c_int>,
+    pub spawn: Option<extern "C" fn(Bus, *const *mut c_char, *mut i32, *mut Handle) -> c_int>,
+    pub stats: Option<extern "C" fn(Bus, *mut Stats) -> c_int>,
+    pub misuse: Option<extern "C" fn(Bus, u32, *mut *const c_char) -> c_int>,
+    pub forked: Option<extern "C" fn(Bus, Handle) -> c_int>,
+    pub set_step: Option<extern "C" fn(Option<extern "C" fn(u32)>)>,
+    pub explain: Option<extern "C" fn(Bus, *mut c_char, usize)>,
+}
+
+// The pointers are to constants.
+unsafe impl Sync for Subject {}
+
+impl Topic {
+    pub fn matches(&self, event: &Event) -> bool {
+        let (pid, exec) = (event.kind == 1, event.kind == 2);
+        match self.kind {
+            1 => true,
+            2 => pid,
+            3 => pid && event.pid == self.pid,
+            4 => exec,
+            5 => exec && event.container == self.container,
+            _ => exec && event.container == self.container && event.exec == self.exec,
+        }
+    }
+}

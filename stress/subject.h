@@ -184,7 +184,10 @@ struct subject {
     int (*misuse)(void *bus, unsigned number, const char **complaint);
     /* In a forked child: makes every call there is. 1 if each was refused. */
     int (*forked)(void *bus, void *subscription);
-    /* Call step(n) at places between two effects, from now on; NULL: no more. */
+    /*
+     * Call step(n) at places between two effects, from now on; NULL: no more. Never while a lock is
+     * held that another call takes: under --schedules, other threads run during a step.
+     */
     void (*set_step)(void (*step)(unsigned place));
     /* When the bus hangs: who waits for whom, as far as it knows. */
     void (*explain)(void *bus, char *text, size_t size);

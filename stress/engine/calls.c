@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Calls into the subject: see calls.h. */
 #include "calls.h"
+#include "host.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -113,5 +114,31 @@ int call_spawn(char *const argv[], pid_t *pid, void **subscription)
     call_begin(OPERATION_SPAWN, NULL, 0);
     int result = world->subject->spawn(world->bus, argv, pid, subscription);
     call_end(result, result < 0 ? 0 : (uint64_t)*pid);
+    return result;
+}
+
+/* -------------------------------------------------------------------- of the thread that leads */
+
+int call_create(void)
+{
+    call_begin(OPERATION_CREATE, NULL, 0);
+    int result = world->subject->create(&host, &world->bus);
+    call_end(result, 0);
+    return result;
+}
+
+int call_destroy(void)
+{
+    call_begin(OPERATION_DESTROY, NULL, 0);
+    int result = world->subject->destroy(world->bus);
+    call_end(result, 0);
+    return result;
+}
+
+int call_stats(struct subject_stats *stats)
+{
+    call_begin(OPERATION_STATS, NULL, 0);
+    int result = world->subject->stats(world->bus, stats);
+    call_end(result, 0);
     return result;
 }

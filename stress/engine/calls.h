@@ -20,6 +20,11 @@ ssize_t call_receive(void *subscription, struct subject_event *events, size_t ca
 int call_poll(void *subscription, int ms);
 int call_spawn(char *const argv[], pid_t *pid, void **subscription);
 
+/* Of world->bus. */
+int call_create(void);
+int call_destroy(void);
+int call_stats(struct subject_stats *stats);
+
 static inline void subject_ref(void *subscription)
 {
     world->subject->ref(subscription);

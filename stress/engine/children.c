@@ -191,7 +191,7 @@ static char state_of_child(const char *pid)
     return ours ? state : 0;
 }
 
-static unsigned for_each_child(bool (*visit)(pid_t pid, char state))
+unsigned for_each_child(bool (*visit)(pid_t pid, char state))
 {
     unsigned count_ = 0;
     DIR *directory = opendir("/proc");
@@ -213,17 +213,7 @@ static bool is_zombie(pid_t pid, char state)
     return state == 'Z';
 }
 
-static bool kill_one(pid_t pid, char state)
-{
-    return state != 'Z' && kill(pid, SIGKILL) == 0;
-}
-
 unsigned count_zombies(void)
 {
     return for_each_child(is_zombie);
-}
-
-void children_kill(void)
-{
-    for_each_child(kill_one);
 }

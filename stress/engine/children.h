@@ -30,8 +30,8 @@ int child_fork(struct child *child, int (*body)(void *), void *argument);
 int reaper_start(void);
 int reaper_stop(void);
 
-/* Kill all children, before an untimely end. */
-void children_kill(void);
+/* Visit each child of this process. Returns how many of the visits said true. */
+unsigned for_each_child(bool (*visit)(pid_t pid, char state));
 
 /* Children of this process that have exited and were not reaped. */
 unsigned count_zombies(void);

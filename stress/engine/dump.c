@@ -47,7 +47,8 @@ static void take_lane(struct worker *worker, struct lane *lane)
     lane->tid = atomic_load(&worker->tid);
     lane->object = atomic_load(&worker->object);
     uint64_t noted = atomic_load_explicit(&worker->noted, memory_order_acquire);
-    uint64_t first = noted > NOTES ? noted - NOTES : 0;
+    /* The oldest of a full ring is the one that is written next. */
+    uint64_t first = noted >= NOTES ? noted - NOTES + 1 : 0;
     lane->count = 0;
     for (uint64_t i = first; i < noted; i++) {
         struct note *note = &worker->notes[i % NOTES];

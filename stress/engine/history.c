@@ -3,6 +3,8 @@
 #include "history.h"
 #include "../checks/shrink.h"
 #include "../checks/verdict.h"
+#include "calls.h"
+#include "ends.h"
 #include "options.h"
 #include "report.h"
 #include "scene.h"
@@ -200,7 +202,7 @@ int history_run(void)
     worker_join(disturbs);
     if (world->subject->set_step)
         world->subject->set_step(NULL);
-    world->subject->destroy(world->bus);
+    must(call_destroy(), "destroy");
     int status = summarize(file, (double)(now_ns() - world->begin_ns) / 1e9);
     if (fclose(file) != 0) {
         fprintf(stderr, "exitbus-stress: cannot write %s\n", world->options.history);

@@ -9,8 +9,10 @@
 #include "../checks/verdict.h"
 #include "../scenarios/base.h"
 #include "../scenarios/scenarios.h"
+#include "calls.h"
 #include "children.h"
 #include "dump.h"
+#include "ends.h"
 #include "history.h"
 #include "host.h"
 #include "load.h"
@@ -32,6 +34,7 @@
 #include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,14 +57,6 @@
 
 struct world *world;
 
-static void must(int outcome, const char *what)
-{
-    if (outcome >= 0)
-        return;
-    fprintf(stderr, "exitbus-stress: %s: %s\n", what, strerror(-outcome));
-    exit(EXIT_ENVIRONMENT);
-}
-
 /* Scenes, of which the reports know nothing, in place of the scenarios. */
 static bool in_scenes(void)
 {
@@ -80,11 +75,13 @@ static double elapsed(void)
 static bool ends_by_itself(void)
 {
     static uint64_t bad_ns;
-    if (verdict_good() || world->options.keep_going)
+    bool keeps_going = world->options.keep_going;
+    if (verdict_good() || in_scenes() || (keeps_going && elapsed() < world->options.seconds))
         return true;
     if (bad_ns == 0)
         bad_ns = now_ns();
-    return now_ns() < bad_ns + FINISH_NS;
+    uint64_t patience_ns = (uint64_t)world->options.patience * 1000000000;
+    return now_ns() < bad_ns + FINISH_NS + (keeps_going ? patience_ns : 0);
 }
 
 /* What hangs can't be joined: end. */
@@ -92,6 +89,7 @@ static void *watchdog_main(void *over)
 {
     while (!flag(over)) {
         nap(WATCH_NS, over);
+        supervise_beat();
         bool hangs = watchdog_hang();
         if (flag(over) || (!hangs && ends_by_itself()))
             continue;
@@ -110,13 +108,19 @@ static pthread_t watchdog;
 static void watchdog_start(void)
 {
     atomic_store(&watchdog_over, false);
-    must(-pthread_create(&watchdog, NULL, watchdog_main, &watchdog_over), "start a thread");
+    supervise_beat();
+    int error = pthread_create(&watchdog, NULL, watchdog_main, &watchdog_over);
+    if (error) {
+        fprintf(stderr, "exitbus-stress: start a thread: %s\n", strerror(error));
+        refuse(EXIT_ENVIRONMENT);
+    }
 }
 
 static void watchdog_end(void)
 {
     atomic_store(&watchdog_over, true);
     pthread_join(watchdog, NULL);
+    supervise_rest();
 }
 
 /* Children that are not known of yet: one for each thread that starts them, orphans included. */
@@ -170,7 +174,7 @@ static void check_drained(size_t fresh_bytes)
     }
     if (!world->subject->stats)
         return;
-    must(world->subject->stats(world->bus, &result->stats), "stats");
+    must(call_stats(&result->stats), "stats");
     if (result->stats.subscriptions != 0)
         verdict_violated(DEFERRED_FREEING, "%" PRIu64 " subscriptions left",
                          result->stats.subscriptions);
@@ -208,7 +212,7 @@ static void run(unsigned seconds)
     struct crew visitors = {0}, producers = {0}, steady = {0}, residents = {0};
     const struct subject *subject = world->subject;
     world->begin_ns = now_ns();
-    must(subject->create(&host, &world->bus), "create");
+    must(call_create(), "create");
     size_t fresh_bytes = host_bytes();
     if (subject->set_step)
         subject->set_step(worker_step);
@@ -232,7 +236,7 @@ static void run(unsigned seconds)
         subject->set_step(NULL);
     check_drained(fresh_bytes);
     must(reaper_stop(), "stop the reaper");
-    must(subject->destroy(world->bus), "destroy");
+    must(call_destroy(), "destroy");
     check_gone();
 }
 
@@ -272,7 +276,7 @@ static void check_names(const char *list)
             continue;
         fprintf(stderr, "exitbus-stress: there is no scenario '%s'; --list shows those there are\n",
                 name);
-        exit(EXIT_USAGE);
+        refuse(EXIT_USAGE);
     }
 }
 
@@ -308,9 +312,13 @@ static int list(void)
 /* Ask whether the subject takes its memory from us, and is one at all. */
 static void try_subject(void)
 {
-    void *bus;
-    must(world->subject->create(&host, &bus), "create");
-    must(world->subject->destroy(bus), "destroy");
+    int error = call_create();
+    if (error < 0) {
+        fprintf(stderr, "exitbus-stress: create: %s\n", strerror(-error));
+        refuse(EXIT_ENVIRONMENT);
+    }
+    must(call_destroy(), "destroy");
+    world->bus = NULL;
     unsigned limit = world->subject->subscriptions_max;
     if (limit > 0 && world->options.steady > limit)
         world->options.steady = limit;
@@ -327,6 +335,8 @@ static void begin(void)
     for (unsigned i = 0; i < scenario_count; i++)
         if (scenarios[i] == &reuse_scenario && !result->skipped[i])
             sandbox_start();
+    worker_adopt("main");
+    watchdog_start();
     try_subject();
     choose_scenarios();
 }
@@ -335,13 +345,14 @@ static void load_subject(void)
 {
     const struct subject *subject = subject_load(world->options.subject);
     if (!subject)
-        exit(EXIT_USAGE);
+        refuse(EXIT_USAGE);
     world->subject = subject;
     snprintf(world->subject_name, sizeof world->subject_name, "%s", subject->name);
     snprintf(world->subject_summary, sizeof world->subject_summary, "%s", subject->summary);
     text_clean(world->subject_name);
     text_clean(world->subject_summary);
     world->claims = subject->claims;
+    world->begin_ns = now_ns();
     atomic_store(&world->begun, true);
 }
 
@@ -369,7 +380,6 @@ static int run_child(void)
     int status = EXIT_PASS;
     load_subject();
     begin();
-    watchdog_start();
     if (in_scenes()) {
         world->begin_ns = now_ns();
         status = world->options.history    ? history_run()
@@ -394,24 +404,31 @@ static void share(void)
     report_init();
 }
 
-static enum verdict decide(const struct end *end)
+/* Nothing was violated: was it checked often enough? */
+static enum verdict good_or_not_known(void)
 {
-    uint32_t ending = atomic_load(&world->ending);
-    /* A sanitizer ends with a status of its own what has come to its end. */
-    bool crashed = ending == ENDING_NONE ||
-                   (ending == ENDING_WHOLE && !in_scenes() && end->status != EXIT_PASS);
-    if (crashed)
-        watchdog_ended(end->signal, end->status);
-    if (ending == ENDING_HANG || watchdog_hangs())
-        return VERDICT_HANG;
-    if (crashed)
-        return VERDICT_CRASH;
-    if (!verdict_good())
-        return VERDICT_FAIL;
     for (int g = 0; g < GUARANTEES; g++)
         if (verdict_too_few((enum guarantee)g))
             return VERDICT_INCONCLUSIVE;
     return VERDICT_PASS;
+}
+
+static enum verdict decide(const struct end *end)
+{
+    uint32_t ending = atomic_load(&world->ending);
+    if (ending == ENDING_HANG || ending == ENDING_STILL || watchdog_hangs())
+        return VERDICT_HANG;
+    if (supervise_interrupted() && ending == ENDING_NONE)
+        return verdict_good() ? VERDICT_INCONCLUSIVE : VERDICT_FAIL;
+    /* A sanitizer ends with a status of its own what has come to its end. */
+    if (ending == ENDING_NONE ||
+        (ending == ENDING_WHOLE && (end->signal || (!in_scenes() && end->status != EXIT_PASS)))) {
+        watchdog_ended(end->signal, end->status);
+        return VERDICT_CRASH;
+    }
+    if (!verdict_good() || ending == ENDING_FAILED || ending == ENDING_EARLY)
+        return VERDICT_FAIL;
+    return good_or_not_known();
 }
 
 static const int exit_status[VERDICTS] = {[VERDICT_PASS] = EXIT_PASS,
@@ -433,18 +450,21 @@ static void print_scene_end(void)
 static int run_once(void)
 {
     struct end end = supervise(run_child);
-    bool begun = flag(&world->begun);
-    bool refused = end.signal == 0 && atomic_load(&world->ending) == ENDING_NONE &&
-                   (end.status == EXIT_USAGE || end.status == EXIT_ENVIRONMENT);
-    if (!begun || refused) /* it has said why */
-        return end.status > 0 ? end.status : EXIT_ENVIRONMENT;
+    uint32_t ending = atomic_load(&world->ending);
+    if (ending == ENDING_REFUSED)
+        return end.status;
+    if (!flag(&world->begun)) {
+        fprintf(stderr, "exitbus-stress: the process ended when it loaded %s\n",
+                world->options.subject);
+        return supervise_interrupted() ? EXIT_ENVIRONMENT : EXIT_CRASH;
+    }
     result->verdict = decide(&end);
-    bool ended = result->verdict != VERDICT_CRASH && result->verdict != VERDICT_HANG;
-    if (!ended && result->elapsed == 0)
+    watchdog_settle();
+    if (result->elapsed == 0 && world->begin_ns)
         result->elapsed = elapsed();
     if (!in_scenes())
         report_summary();
-    else if (ended)
+    else if (ending == ENDING_WHOLE && result->verdict != VERDICT_CRASH)
         return end.status;
     else
         print_scene_end();
@@ -478,7 +498,7 @@ static int run_all(void)
         if (status != EXIT_PASS)
             worst = status;
         bool last = number >= options->repeat && !options->until_failure;
-        if (is_failure(status) || last)
+        if (is_failure(status) || last || supervise_interrupted())
             return worst;
         printf("\n");
         begin_anew();
@@ -516,7 +536,14 @@ int main(int argc, char **argv)
     if (!in_scenes() && report_open() < 0)
         return EXIT_ENVIRONMENT;
     int status = run_all();
-    if (flag(&world->begun) && report_write() < 0)
+    bool any = flag(&world->begun) && atomic_load(&world->ending) != ENDING_REFUSED;
+    if (any && report_write() < 0)
         status = EXIT_ENVIRONMENT;
+    int interrupted = supervise_interrupted();
+    if (interrupted) {
+        fflush(NULL);
+        signal(interrupted, SIG_DFL);
+        raise(interrupted);
+    }
     return status;
 }

@@ -4,7 +4,7 @@
 #include "../checks/synthetic.h"
 #include "../checks/verdict.h"
 #include "calls.h"
-#include "host.h"
+#include "ends.h"
 #include "options.h"
 #include "report.h"
 #include "worker.h"
@@ -68,10 +68,7 @@ static void subscribe(struct round_of *round_, unsigned which, char name)
     do
         error = call_subscribe(&topic, 0, &round_->subscriptions[which]);
     while (error == -ENOMEM);
-    if (error < 0) {
-        fprintf(stderr, "exitbus-stress: subscribe: %s\n", strerror(-error));
-        exit(EXIT_ENVIRONMENT);
-    }
+    must(error, "subscribe");
     if (world->subject->ref)
         subject_ref(round_->subscriptions[which]);
 }
@@ -406,11 +403,7 @@ int outcomes_run(void)
            world->options.seed, world->subject_name, world->subject_summary);
     printf("outcomes      what one thread found, the other, and what was there in the end (-: "
            "nothing, !: closed)\n");
-    int error = world->subject->create(&host, &world->bus);
-    if (error < 0) {
-        fprintf(stderr, "exitbus-stress: a bus: %s\n", strerror(-error));
-        return EXIT_ENVIRONMENT;
-    }
+    must(call_create(), "create");
     if (world->subject->set_step)
         world->subject->set_step(worker_step);
     struct worker *actors[THREADS];
@@ -432,7 +425,7 @@ int outcomes_run(void)
         worker_join(actors[t]);
     if (world->subject->set_step)
         world->subject->set_step(NULL);
-    world->subject->destroy(world->bus);
+    must(call_destroy(), "destroy");
     printf("%s\n", verdict_good() ? "PASS" : "FAIL");
     return verdict_good() ? EXIT_PASS : EXIT_VIOLATION;
 }

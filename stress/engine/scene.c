@@ -4,8 +4,7 @@
 #include "../checks/synthetic.h"
 #include "../checks/verdict.h"
 #include "calls.h"
-#include "host.h"
-#include "options.h"
+#include "ends.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -226,12 +225,20 @@ void scene_prepare(void)
     atomic_store(&scene.publishes, 0);
 }
 
+/* A bus that is right has each event once on each subscription. */
+static void take_out(unsigned number)
+{
+    for (unsigned i = 0; i <= PUBLISHES_MAX; i++)
+        if (!do_receive(SCENE_THREADS, number))
+            return;
+    verdict_violated(NO_LOSS, "more events were received than were published");
+}
+
 void scene_clear(void)
 {
     for (unsigned i = 0; i < SUBSCRIPTIONS_MAX; i++)
         if (atomic_load(&scene.slots[i].state) == SLOT_OPEN)
-            while (do_receive(SCENE_THREADS, i))
-                continue;
+            take_out(i);
     for (unsigned i = 0; i < SUBSCRIPTIONS_MAX; i++) {
         struct slot *slot = &scene.slots[i];
         unsigned state = atomic_load(&slot->state);
@@ -261,13 +268,9 @@ size_t scene_history(struct linear_operation operations[LINEAR_OPERATIONS_MAX])
 void scene_bus(void (*step)(unsigned place))
 {
     const struct subject *subject = world->subject;
-    int error = world->bus ? subject->destroy(world->bus) : 0;
-    if (error == 0)
-        error = subject->create(&host, &world->bus);
-    if (error < 0) {
-        fprintf(stderr, "exitbus-stress: a new bus: %s\n", strerror(-error));
-        exit(EXIT_ENVIRONMENT);
-    }
+    if (world->bus)
+        must(call_destroy(), "destroy");
+    must(call_create(), "create");
     if (subject->set_step)
         subject->set_step(step);
 }

@@ -3,6 +3,8 @@
 #include "schedule.h"
 #include "../checks/shrink.h"
 #include "../checks/verdict.h"
+#include "calls.h"
+#include "ends.h"
 #include "options.h"
 #include "report.h"
 #include "scene.h"
@@ -295,6 +297,6 @@ int schedule_run(void)
         worker_join(actors[t]);
     if (world->subject->set_step)
         world->subject->set_step(NULL);
-    world->subject->destroy(world->bus);
+    must(call_destroy(), "destroy");
     return status;
 }

@@ -65,6 +65,10 @@ void stopper_start(void)
 
 void stopper_go(void)
 {
+    static bool goes;
+    if (goes) /* a second byte would end it */
+        return;
+    goes = true;
     if (control >= 0 && write(control, "", 1) != 1)
         stopper_end();
 }

@@ -12,7 +12,19 @@ struct end {
     int signal; /* that has ended it; or 0 */
 };
 
-/* Run body() in a child process, which ends with its result. Context: has one thread. */
+/*
+ * Run body() in a child process, which ends with its result. If the heart of the child stands still
+ * for too long, or SIGINT or SIGTERM comes, the child is ended. What it leaves behind is ended,
+ * too, but no child that this process had before. Context: has one thread.
+ */
 struct end supervise(int (*body)(void));
+
+/* The SIGINT or SIGTERM that came; 0: none. */
+int supervise_interrupted(void);
+
+/* In the child, every now and then, as soon as it has begun to: it is alive. */
+void supervise_beat(void);
+/* It will not beat any more, and is well. */
+void supervise_rest(void);
 
 #endif

@@ -100,6 +100,7 @@ bool watchdog_hang(void)
 {
     uint64_t now = now_ns();
     struct worker *first = NULL;
+    bool known = flag(&trouble->hangs);
     unsigned overdue = 0;
     for (size_t i = 0; i < WORKERS_MAX; i++) {
         if (!is_overdue(&workers[i], now))
@@ -108,20 +109,19 @@ bool watchdog_hang(void)
         if (!first || atomic_load(&workers[i].operation) == OPERATION_PUBLISH)
             first = &workers[i];
         overdue++;
+        if (!known)
+            note_call(&workers[i], now, trouble->calls, &trouble->call_count);
     }
-    if (overdue == 0 || flag(&trouble->hangs))
-        return overdue > 0;
+    if (!first || known)
+        return first;
     dump_take();
     trouble->overdue = overdue;
     trouble->zombies = count_zombies();
-    for (size_t i = 0; i < WORKERS_MAX; i++)
-        if (is_overdue(&workers[i], now))
-            note_call(&workers[i], now, trouble->calls, &trouble->call_count);
     atomic_store(&trouble->hangs, true);
     uint32_t operation = atomic_load(&first->operation) % OPERATIONS;
     verdict_violated(guarantee_of(operation), "%s hangs in %s", first->name,
                      operation_names[operation]);
-    if (world->subject->explain) { /* last: it may hang, too, and is ended then */
+    if (world->subject->explain && world->bus) { /* last: it may hang, too, and is ended then */
         alarm(EXPLAIN_SECONDS);
         world->subject->explain(world->bus, trouble->reason, sizeof trouble->reason);
         trouble->reason[sizeof trouble->reason - 1] = '\0';
@@ -130,6 +130,12 @@ bool watchdog_hang(void)
         translate(now);
     }
     return true;
+}
+
+void watchdog_settle(void)
+{
+    trouble->reason[sizeof trouble->reason - 1] = '\0';
+    text_clean(trouble->reason);
 }
 
 bool watchdog_hangs(void)
@@ -204,10 +210,17 @@ static void note_crash(int signal, int status)
     atomic_store(&trouble->crashed, true);
 }
 
+static pid_t run; /* the process of the run */
+
 static void on_crash(int number, siginfo_t *info, void *context)
 {
     (void)context;
     static _Atomic bool already;
+    if (getpid() != run) { /* a forked child, which is none of ours to report */
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
     if (atomic_exchange(&already, true))
         for (;;)
             pause();
@@ -221,6 +234,7 @@ static void on_crash(int number, siginfo_t *info, void *context)
 
 void watchdog_init(void)
 {
+    run = getpid();
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     static char stack[1 << 16];
     stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};

@@ -25,6 +25,9 @@ bool watchdog_hang(void);
  */
 void watchdog_ended(int signal, int status);
 
+/* Make what it has left fit for reports. Context: behind it. */
+void watchdog_settle(void);
+
 /* Was a hang noted? */
 bool watchdog_hangs(void);
 

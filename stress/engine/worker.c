@@ -2,6 +2,7 @@
 /* Threads, their notes, and how they are disturbed: see worker.h. */
 #include "worker.h"
 #include "shared.h"
+#include "text.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -24,8 +25,8 @@
 #define DELAYS_PER_CALL 32
 
 const char *const operation_names[OPERATIONS] = {
-    "none", "publish", "subscribe", "unsubscribe", "receive", "wait",
-    "fd",   "spawn",   "stats",     "wrong call",  "destroy"};
+    "none",  "publish", "subscribe",  "unsubscribe", "receive", "wait",  "fd",
+    "spawn", "stats",   "wrong call", "create",      "destroy", "reaper"};
 
 struct worker *workers;
 _Thread_local struct worker *self;
@@ -99,7 +100,8 @@ void workers_init(void)
 {
     /* pthread_cancel() loads it at first use, and ends the process if there is no descriptor. */
     dlopen("libgcc_s.so.1", RTLD_NOW);
-    struct sigaction action = {.sa_handler = on_disturb}; /* no SA_RESTART: EINTR everywhere */
+    /* No SA_RESTART: EINTR everywhere. On the signal stack: Go's threads take it nowhere else. */
+    struct sigaction action = {.sa_handler = on_disturb, .sa_flags = SA_ONSTACK};
     sigemptyset(&action.sa_mask);
     sigaction(SIGNAL_DISTURB, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -210,30 +212,48 @@ static void *worker_main(void *argument)
     return result;
 }
 
-struct worker *worker_start(const char *name, unsigned number, void *(*body)(void *),
-                            void *argument)
+static void worker_reset(struct worker *worker, const char *name, unsigned number)
 {
-    struct worker *worker = worker_claim();
-    if (!worker)
-        return NULL;
     snprintf(worker->name, sizeof worker->name, "%s %u", name, number);
+    text_clean(worker->name);
     uint64_t kind = 0;
     for (const char *c = name; *c; c++)
         kind = mix(kind ^ (unsigned char)*c);
     worker->random = random_for(kind & UINT32_MAX, number);
-    worker->body = body;
-    worker->argument = argument;
     atomic_store(&worker->operation, OPERATION_NONE);
     atomic_store(&worker->halt, HALT_NONE);
     atomic_store(&worker->unsignalled, false);
     atomic_store(&worker->unstepped, false);
     atomic_store(&worker->has_children, false);
     atomic_store(&worker->noted, 0);
+}
+
+struct worker *worker_start(const char *name, unsigned number, void *(*body)(void *),
+                            void *argument)
+{
+    struct worker *worker = worker_claim();
+    if (!worker)
+        return NULL;
+    worker_reset(worker, name, number);
+    worker->body = body;
+    worker->argument = argument;
     if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
         atomic_store(&worker->used, false);
         return NULL;
     }
     return worker;
+}
+
+void worker_adopt(const char *name)
+{
+    struct worker *worker = worker_claim();
+    if (!worker)
+        return;
+    worker_reset(worker, name, 0);
+    atomic_store(&worker->unsignalled, true);
+    atomic_store(&worker->has_children, true);
+    atomic_store(&worker->tid, gettid());
+    self = worker;
 }
 
 void worker_join(struct worker *worker)

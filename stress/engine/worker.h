@@ -22,7 +22,9 @@ enum operation {
     OPERATION_SPAWN,
     OPERATION_STATS,
     OPERATION_MISUSE,
+    OPERATION_CREATE,
     OPERATION_DESTROY,
+    OPERATION_REAPER,
     OPERATIONS
 };
 
@@ -77,6 +79,8 @@ void workers_init(void);
 struct worker *worker_start(const char *name, unsigned number, void *(*body)(void *),
                             void *argument);
 void worker_join(struct worker *worker);
+/* The thread that calls becomes one, so that its calls are watched, too. Others let it be. */
+void worker_adopt(const char *name);
 
 /* A call begins and ends. `limit_ns`: how long it may take (0: it must not wait; FOR_EVER). */
 void call_begin(enum operation operation, void *object, uint64_t limit_ns);

@@ -60,10 +60,13 @@ struct producer {
 
 /* What a run has come to. */
 enum ending {
-    ENDING_NONE,  /* nothing: it could not begin, or has crashed */
-    ENDING_WHOLE, /* its end, with all checks */
-    ENDING_EARLY, /* a violation that kept threads from their end */
-    ENDING_HANG
+    ENDING_NONE,    /* nothing: it has crashed */
+    ENDING_REFUSED, /* it could not begin, and has said why */
+    ENDING_WHOLE,   /* its end, with all checks */
+    ENDING_EARLY,   /* a violation that kept threads from their end */
+    ENDING_FAILED,  /* a call without which there is no run has failed */
+    ENDING_HANG,
+    ENDING_STILL /* a hang of the engine's own threads, which the process that watches ended */
 };
 
 struct world {
@@ -75,6 +78,7 @@ struct world {
     char schedule[96];  /* the one that is running */
     _Atomic bool begun; /* there is a subject */
     _Atomic uint32_t ending;
+    _Atomic uint64_t beat_ns; /* the latest of its heart; 0: none is expected */
     void *bus;
     struct producer producers[PRODUCERS_MAX];
     alignas(64) _Atomic uint64_t latest_seq; /* highest seq that a publish has returned with */

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define BURST_MAX 4
@@ -32,6 +33,7 @@ struct loop;
 /* A way to wait for a descriptor. Result: as of poll(). */
 struct waiter {
     const char *name;
+    bool leaves; /* takes some of what there is, and expects to be told again */
     int (*open)(struct loop *loop);
     int (*wait)(struct loop *loop, int ms);
     void (*close)(struct loop *loop);
@@ -108,36 +110,76 @@ static void close_poll(struct loop *loop)
 
 /* ------------------------------------------------------------------------------------ io_uring */
 
+/* Returns true if that was possible. */
+static bool arm(struct io_uring *ring, int fd)
+{
+    struct io_uring_sqe *wish = io_uring_get_sqe(ring);
+    if (!wish)
+        return false;
+    io_uring_prep_poll_multishot(wish, fd, POLLIN);
+    return io_uring_submit(ring) == 1;
+}
+
+/* Take all that has completed. Returns how much, or a negative errno value. */
+static int take_completions(struct io_uring *ring, bool *armed)
+{
+    struct io_uring_cqe *done;
+    unsigned place, count_ = 0;
+    int error = 0;
+    io_uring_for_each_cqe(ring, place, done)
+    {
+        if (!(done->flags & IORING_CQE_F_MORE))
+            *armed = false;
+        if (done->res < 0)
+            error = done->res;
+        count_++;
+    }
+    io_uring_cq_advance(ring, count_);
+    return error ? error : (int)count_;
+}
+
+/* Linux knows it since 5.13. */
+static bool knows_multishot(struct io_uring *ring)
+{
+    struct io_uring_cqe *done;
+    bool armed = true;
+    int ready = eventfd(1, EFD_CLOEXEC);
+    bool knows = ready >= 0 && arm(ring, ready) && io_uring_wait_cqe(ring, &done) == 0 &&
+                 take_completions(ring, &armed) > 0 && armed;
+    if (ready >= 0)
+        close(ready); /* and with the last of it, the poll ends */
+    return knows;
+}
+
 static int open_uring(struct loop *loop)
 {
     loop->armed = false;
-    return io_uring_queue_init(8, &loop->ring, 0);
+    struct io_uring probe;
+    int error = io_uring_queue_init(8, &probe, 0);
+    if (error < 0)
+        return error;
+    bool knows = knows_multishot(&probe);
+    io_uring_queue_exit(&probe);
+    return knows ? io_uring_queue_init(8, &loop->ring, 0) : -EOPNOTSUPP;
 }
 
 static int wait_uring(struct loop *loop, int ms)
 {
     struct __kernel_timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000LL};
     struct io_uring_cqe *done;
-    if (!loop->armed) {
-        io_uring_prep_poll_multishot(io_uring_get_sqe(&loop->ring), loop->fd, POLLIN);
-        io_uring_submit(&loop->ring);
-        loop->armed = true;
+    if (!loop->armed && !arm(&loop->ring, loop->fd)) {
+        errno = EIO;
+        return -1;
     }
+    loop->armed = true;
     int result = io_uring_wait_cqe_timeout(&loop->ring, &done, &time);
-    if (result < 0) {
-        errno = -result;
-        return result == -ETIME ? 0 : -1;
-    }
+    if (result == -ETIME)
+        return 0;
     /* What has completed meanwhile is one wake-up: a loop takes it all before it looks. */
-    unsigned place, count_ = 0;
-    io_uring_for_each_cqe(&loop->ring, place, done)
-    {
-        if (!(done->flags & IORING_CQE_F_MORE))
-            loop->armed = false;
-        count_++;
-    }
-    io_uring_cq_advance(&loop->ring, count_);
-    return 1;
+    if (result == 0)
+        result = take_completions(&loop->ring, &loop->armed);
+    errno = result < 0 ? -result : 0;
+    return result < 0 ? -1 : 1;
 }
 
 static void close_uring(struct loop *loop)
@@ -146,10 +188,10 @@ static void close_uring(struct loop *loop)
 }
 
 static const struct waiter waiters[] = {
-    {"level-triggered epoll", open_level, wait_epoll, close_epoll},
-    {"edge-triggered epoll", open_edge, wait_epoll, close_epoll},
-    {"poll", open_poll, wait_poll, close_poll},
-    {"io_uring", open_uring, wait_uring, close_uring},
+    {"level-triggered epoll", true, open_level, wait_epoll, close_epoll},
+    {"edge-triggered epoll", false, open_edge, wait_epoll, close_epoll},
+    {"poll", true, open_poll, wait_poll, close_poll},
+    {"io_uring", false, open_uring, wait_uring, close_uring},
 };
 #define LOOPS (sizeof waiters / sizeof waiters[0])
 
@@ -157,13 +199,16 @@ static struct loop loops[LOOPS];
 
 /* ---------------------------------------------------------------------------------------- loop */
 
-/* Receive until there is nothing. Returns how many there were, or a negative errno value. */
+/* Receive, until there is nothing or once. Returns how many there were, or a negative errno value.
+ */
 static ssize_t drain(struct loop *loop)
 {
     struct subject_event events[BURST_MAX];
     ssize_t all = 0;
-    for (;;) {
-        ssize_t got = call_receive(loop->subscription, events, BURST_MAX, 0);
+    while (all == 0 || !loop->waiter->leaves) {
+        size_t capacity =
+            loop->waiter->leaves ? 1 + random_below(&self->random, BURST_MAX) : BURST_MAX;
+        ssize_t got = call_receive(loop->subscription, events, capacity, 0);
         if (got == -ENOMEM)
             continue;
         if (got <= 0)
@@ -172,28 +217,34 @@ static ssize_t drain(struct loop *loop)
         all += got;
         atomic_fetch_add(&loop->received, (uint64_t)got);
     }
+    return all;
 }
 
-/* Wait for the descriptor. False: a wake-up was lost. */
+/* Wait for the descriptor. False: a wake-up was lost, or the wait fails. */
 static bool sleeps_well(struct loop *loop)
 {
-    uint64_t due = atomic_load(&loop->published);
-    int patience = (int)world->options.patience * 1000;
-    for (int waited = 0; waited < patience; waited += LONG_MS) {
+    uint64_t due = atomic_load(&loop->published), since_ns = now_ns();
+    uint64_t patience_ns = (uint64_t)world->options.patience * 1000000000;
+    while (now_ns() < since_ns + patience_ns) {
         call_begin(OPERATION_DESCRIPTOR, loop->subscription, LONG_MS * 1000000);
         int result = loop->waiter->wait(loop, LONG_MS);
+        int error = errno;
         call_end(result, 0);
         if (result > 0) {
             loop->woken++;
             return true;
         }
-        bool over = flag(&loop->over);
-        if (over && atomic_load(&loop->received) >= atomic_load(&loop->published))
-            return true;
+        if (result < 0 && error != EINTR) {
+            fprintf(stderr, "exitbus-stress: loops, %s: %s\n", loop->waiter->name, strerror(error));
+            return false;
+        }
         uint64_t now_due = atomic_load(&loop->published);
-        if (now_due != due || atomic_load(&loop->received) >= now_due) { /* none, or a new one */
+        uint64_t received = atomic_load(&loop->received);
+        if (flag(&loop->over) && received >= atomic_load(&loop->published))
+            return true;
+        if (now_due != due || received >= now_due) { /* there is none, or a new one */
             due = now_due;
-            waited = 0;
+            since_ns = now_ns();
         }
     }
     verdict_violated(NO_LOSS, "%s was not told of an event for %u s", loop->waiter->name,
@@ -214,8 +265,6 @@ static void judge(const struct loop *loop)
                          "%s was woken %" PRIu64 " times for nothing, by %" PRIu64 " events",
                          loop->waiter->name, loop->empty, received);
     verdict_checked(LOOPS_TOLD_ONCE, loop->woken);
-    fprintf(stderr, "LOOP %s %lu woken %lu empty %lu\n", loop->waiter->name, received, loop->woken,
-            loop->empty);
 }
 
 static void *loop_body(void *number)
@@ -286,8 +335,13 @@ static void loops_start(struct crew *residents, struct crew *visitors)
         loop->waiter = &waiters[i];
         if (!publisher_claim(&loop->publisher))
             return;
-        int error = loop_begin(loop);
-        if (error < 0) { /* no descriptor is to be had, or a sandbox forbids the call */
+        int error;
+        struct plenty before;
+        do {
+            before = plenty_now();
+            error = loop_begin(loop);
+        } while (error < 0 && is_scarcity(error, &before));
+        if (error < 0) { /* a sandbox forbids the call, or the kernel does not know it */
             fprintf(stderr, "exitbus-stress: loops, without %s: %s\n", loop->waiter->name,
                     strerror(-error));
             continue;

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the scheduler is made to do to all threads, the subject's own included: cores that change,
- * one core for all, and other priorities. What is only seen on one core, or when a thread is not
- * run for long, is seen here. SIGSTOP and SIGCONT, which stop all and let all go, are `stall`.
+ * What the scheduler is made to do: cores that change, or one core for all threads, the subject's
+ * own included; and other priorities for those of the engine. What is only seen on one core, or
+ * when a thread is not run for long, is seen here. SIGSTOP and SIGCONT, which stop all and let all
+ * go, are `stall`.
  */
 #include "../engine/worker.h"
 #include "scenarios.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -20,17 +22,25 @@
 #define FAVOUR_NS_MAX 5000000
 #define IDLE_NS_MAX 30000000
 
-/* The threads of this process. Returns how many: 0 if there is no descriptor to be had. */
+/* Opened before the run, in which there may be no descriptor to be had. */
+static DIR *threads;
+
+static bool can_list_threads(void)
+{
+    if (!threads)
+        threads = opendir("/proc/self/task");
+    return threads;
+}
+
+/* The threads of this process. Returns how many. */
 static unsigned list_threads(pid_t tids[THREADS_MAX])
 {
     unsigned count_ = 0;
-    DIR *directory = opendir("/proc/self/task");
     struct dirent *entry;
-    while (directory && count_ < THREADS_MAX && (entry = readdir(directory)))
+    rewinddir(threads);
+    while (count_ < THREADS_MAX && (entry = readdir(threads)))
         if (entry->d_name[0] != '.')
             tids[count_++] = (pid_t)strtol(entry->d_name, NULL, 10);
-    if (directory)
-        closedir(directory);
     return count_;
 }
 
@@ -89,6 +99,8 @@ static const char *affinity_unfit(void)
 {
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         return "the kernel does not say which cores there are";
+    if (!can_list_threads())
+        return "/proc is not there";
     return CPU_COUNT(&allowed) > 1 ? NULL : "there is only one core";
 }
 
@@ -106,10 +118,29 @@ const struct scenario affinity_scenario = {
 
 static const struct sched_param none;
 
-static void give_back(pid_t tid)
+/* What this process had from the beginning. */
+static int first_policy, first_nice;
+
+static bool give_back(pid_t tid)
 {
-    sched_setscheduler(tid, SCHED_OTHER, &none);
-    setpriority(PRIO_PROCESS, (id_t)tid, 0);
+    struct sched_param same;
+    if (sched_getscheduler(tid) != first_policy || sched_getparam(tid, &same) != 0 ||
+        same.sched_priority != 0)
+        sched_setscheduler(tid, first_policy, &none);
+    if (getpriority(PRIO_PROCESS, (id_t)tid) != first_nice)
+        setpriority(PRIO_PROCESS, (id_t)tid, first_nice);
+    return sched_getscheduler(tid) == first_policy &&
+           getpriority(PRIO_PROCESS, (id_t)tid) == first_nice;
+}
+
+/* What a thread that was changed has started has inherited it: so all of them, but for this one. */
+static void give_all_back(void)
+{
+    pid_t tids[THREADS_MAX], own = gettid();
+    unsigned count_ = list_threads(tids);
+    for (unsigned i = 0; i < count_; i++)
+        if (tids[i] != own)
+            give_back(tids[i]);
 }
 
 static void change(pid_t tid, unsigned how)
@@ -149,19 +180,34 @@ static void *priority_body(void *number)
         if (tid > 0)
             change(tid, how);
         nap(some_ns(how == 0 ? FAVOUR_NS_MAX : IDLE_NS_MAX), &world->stop_churn);
-        if (tid > 0)
-            give_back(tid);
+        give_all_back();
     }
     return number;
 }
 
-/* Can this process have each policy, and come back? */
+/* Can a thread of this process have each of them, and come back? */
+static void *try_all(void *can)
+{
+    for (unsigned how = 0; how < 2; how++) {
+        change(gettid(), how);
+        *(bool *)can = *(bool *)can && sched_getscheduler(0) != first_policy && give_back(gettid());
+    }
+    setpriority(PRIO_PROCESS, 0, first_nice - 1);
+    *(bool *)can = *(bool *)can && getpriority(PRIO_PROCESS, 0) == first_nice - 1;
+    return NULL;
+}
+
 static const char *priority_unfit(void)
 {
-    bool can_all = sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK,
-                                      &(struct sched_param){.sched_priority = 2}) == 0 &&
-                   sched_setscheduler(0, SCHED_IDLE, &none) == 0 &&
-                   sched_setscheduler(0, SCHED_OTHER, &none) == 0;
+    bool can_all = true;
+    pthread_t thread; /* which takes what it can't give back with it */
+    first_policy = sched_getscheduler(0);
+    first_nice = getpriority(PRIO_PROCESS, 0);
+    if (first_policy != SCHED_OTHER && first_policy != SCHED_BATCH)
+        return "it has a scheduling policy of its own already";
+    if (!can_list_threads() || pthread_create(&thread, NULL, try_all, &can_all) != 0)
+        return "/proc is not there, or no thread to be had";
+    pthread_join(thread, NULL);
     return can_all ? NULL : "it needs CAP_SYS_NICE";
 }
 

@@ -6,15 +6,21 @@
 #include "monitor.c"
 
 #define NEVER_DELIVERS 1
-#define DELIVERS_TWICE 2         /* one event in a million */
+#define DELIVERS_TWICE 2         /* one event in ONE_IN */
 #define REORDERS 3               /* an event of one producer behind one of another */
-#define AFTER_UNSUBSCRIBE 4      /* an event, for one unsubscribe in 100,000 */
-#define LEAKS 5                  /* 64 bytes, for one unsubscribe in 1,000 */
+#define AFTER_UNSUBSCRIBE 4      /* some events, for one unsubscribe in ONE_IN */
+#define LEAKS 5                  /* 64 bytes, for one unsubscribe in 100 */
 #define CRASHES_IN_UNSUBSCRIBE 6 /* the thousandth */
+
+#ifndef ONE_IN
+#define ONE_IN 1000000
+#endif
+#define LAPSES 4
 
 static const struct subject_host *host;
 static _Atomic uint64_t publishes, unsubscribes;
-static _Atomic bool lapse; /* the next receive behind an unsubscribe is let through */
+/* Receives behind an unsubscribe that are let through: one may have begun before it. */
+static _Atomic int lapses;
 
 static int broken_create(const struct subject_host *given, void **bus)
 {
@@ -32,7 +38,7 @@ static int publish_nothing(void *bus, size_t count, uint64_t *first_seq)
     return 0;
 }
 
-/* An event in a thousand is kept, and published behind the next one of another producer. */
+/* An event in a hundred is kept, and published behind the next one of another producer. */
 static int publish_late(void *bus, const struct subject_event *events, size_t count,
                         uint64_t *first_seq)
 {
@@ -42,7 +48,7 @@ static int publish_late(void *bus, const struct subject_event *events, size_t co
     static uint64_t number;
     uint64_t seq;
     pthread_mutex_lock(&lock);
-    if (!keeps && count == 1 && number++ % 1000 == 999) {
+    if (!keeps && count == 1 && number++ % 100 == 99) {
         kept = *events;
         keeps = true;
         *first_seq = 0;
@@ -69,7 +75,7 @@ static int broken_publish(void *bus, const struct subject_event *events, size_t 
         return publish_late(bus, events, count, first_seq);
     int result = publish(bus, events, count, first_seq);
     uint64_t seq;
-    if (BROKEN == DELIVERS_TWICE && ++publishes % 1000000 == 0)
+    if (BROKEN == DELIVERS_TWICE && ++publishes % ONE_IN == 0)
         publish(bus, events, 1, &seq);
     return result;
 }
@@ -78,7 +84,7 @@ static int broken_publish(void *bus, const struct subject_event *events, size_t 
 static void use_memory(uint64_t number)
 {
     void *memory = host->allocate(64, 64);
-    if (memory && number % 1000 != 0)
+    if (memory && number % 100 != 0)
         host->release(memory, 64);
 }
 
@@ -87,8 +93,8 @@ static int broken_unsubscribe(void *subscription)
     uint64_t number = ++unsubscribes;
     if (BROKEN == LEAKS)
         use_memory(number);
-    if (BROKEN == AFTER_UNSUBSCRIBE && number % 100000 == 0)
-        lapse = true;
+    if (BROKEN == AFTER_UNSUBSCRIBE && number % ONE_IN == 0)
+        lapses = LAPSES;
     if (BROKEN == CRASHES_IN_UNSUBSCRIBE && number == 1000)
         return *(volatile int *)8;
     return unsubscribe(subscription);
@@ -98,12 +104,12 @@ static ssize_t broken_receive(void *subscription, struct subject_event *events, 
                               int64_t timeout_ns)
 {
     struct channel *channel = subscription;
-    if (BROKEN == AFTER_UNSUBSCRIBE && lapse) {
+    if (BROKEN == AFTER_UNSUBSCRIBE && lapses > 0) {
         pthread_mutex_lock(&channel->lock);
         ssize_t got = 0;
         if (channel->closed && channel->count > 0 && !channel->one_shot) {
             got = (ssize_t)take(channel, events, 1);
-            lapse = false;
+            lapses--;
         }
         pthread_mutex_unlock(&channel->lock);
         if (got > 0)

@@ -42,7 +42,7 @@ memory 2 2
 nap 1 1
 end 2 2
 count 1 2
-batch 1 3
+batch 1 4
 wide 1 3
 publish 1 3
 helped 2 3

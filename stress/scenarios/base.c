@@ -124,9 +124,10 @@ bool publisher_claim(struct publisher *publisher)
     return own < PRODUCERS_MAX;
 }
 
-/* Let the subscribers to everything come up. */
+/* Let the subscribers to everything come up. A bus that delivers no more must not stop the run. */
 static void brake(void)
 {
+    uint64_t since_ns = 0, before = 0;
     while (!flag(&world->stop_producers)) {
         uint64_t slowest = UINT64_MAX;
         for (unsigned i = 0; i < world->options.steady; i++) {
@@ -137,6 +138,17 @@ static void brake(void)
         uint64_t issued = atomic_load_explicit(&world->issued, memory_order_relaxed);
         if (slowest == UINT64_MAX || issued < slowest + LEAD)
             return;
+        if (since_ns == 0 || slowest != before) {
+            before = slowest;
+            since_ns = now_ns();
+        }
+        if (now_ns() > since_ns + (uint64_t)world->options.patience * 1000000000) {
+            verdict_violated(NO_LOSS,
+                             "a subscriber to everything has received nothing for %u s, of %" PRIu64
+                             " events",
+                             world->options.patience, issued - slowest);
+            return;
+        }
         sched_yield();
     }
 }

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Histories: see history.h. The threads of a scene run as they like, and others interrupt them. */
 #include "history.h"
-#include "../checks/shrink.h"
 #include "../checks/verdict.h"
-#include "calls.h"
-#include "ends.h"
 #include "options.h"
 #include "report.h"
 #include "scene.h"
@@ -119,8 +116,7 @@ static void decide(FILE *file, uint64_t number)
 {
     struct linear_operation operations[LINEAR_OPERATIONS_MAX];
     size_t count_ = scene_history(operations);
-    static struct linear_explanation why;
-    enum linear_verdict verdict = linear_check(operations, count_, SCENE_BUDGET, &why);
+    enum linear_verdict verdict = linear_check(operations, count_, SCENE_BUDGET, NULL);
     tally.verdicts[verdict]++;
     tally.operations += count_;
     if (verdict == LINEAR_NO || tally.written < WRITTEN_MAX) {
@@ -130,13 +126,9 @@ static void decide(FILE *file, uint64_t number)
     verdict_checked(STRICT_FIFO, verdict == LINEAR_YES);
     if (verdict != LINEAR_NO || tally.verdicts[LINEAR_NO] > 1)
         return;
-    size_t left = shrink(operations, count_, SCENE_BUDGET);
-    linear_check(operations, left, SCENE_BUDGET, &why);
-    fprintf(stderr,
-            "history %" PRIu64 " is not linearizable: no order of these calls explains what they "
-            "returned (%zu of %zu calls; the file has all)\n",
-            number, left, count_);
-    shrink_print(stderr, operations, left, &why);
+    char which[64];
+    snprintf(which, sizeof which, "history %" PRIu64 ", which the file has whole,", number);
+    scene_explain(stderr, which, operations, count_);
 }
 
 static void write_header(FILE *file)
@@ -157,10 +149,7 @@ static int summarize(FILE *file, double seconds)
                json_pack("{s:I, s:I, s:I, s:I}", "histories", (json_int_t)histories, "linearizable",
                          (json_int_t)tally.verdicts[LINEAR_YES], "not_linearizable", (json_int_t)no,
                          "undecided", (json_int_t)tally.verdicts[LINEAR_UNDECIDED]));
-    char command[1024];
-    report_command_line(command, sizeof command);
-    printf("command       %s\nseed          %" PRIu64 "\nsubject       %s: %s\n", command,
-           world->options.seed, world->subject->name, world->subject->summary);
+    report_heading();
     printf("histories     %" PRIu64 " in %.1f s, of %.1f calls on average\n", histories, seconds,
            (double)tally.operations / (double)(histories ? histories : 1));
     printf("linearizable  %" PRIu64 "; not %" PRIu64 "%s; undecided %" PRIu64 "\n",
@@ -200,9 +189,7 @@ int history_run(void)
     for (unsigned t = 0; t < SCENE_THREADS; t++)
         worker_join(actors[t]);
     worker_join(disturbs);
-    if (world->subject->set_step)
-        world->subject->set_step(NULL);
-    must(call_destroy(), "destroy");
+    scene_bus_end();
     int status = summarize(file, (double)(now_ns() - world->begin_ns) / 1e9);
     if (fclose(file) != 0) {
         fprintf(stderr, "exitbus-stress: cannot write %s\n", world->options.history);

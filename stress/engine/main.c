@@ -441,9 +441,7 @@ static void print_scene_end(void)
 {
     if (world->schedule[0])
         printf("again with    --schedule %s\n", world->schedule);
-    dump_print(stdout);
-    watchdog_print(stdout);
-    printf("%s\n", verdict_names[result->verdict]);
+    report_end();
 }
 
 /* Run once. Returns the exit status. */

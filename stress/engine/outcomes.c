@@ -7,6 +7,7 @@
 #include "ends.h"
 #include "options.h"
 #include "report.h"
+#include "scene.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@
 /* Of one round: what each receive has found, in the order in which the scene asks. */
 struct round_of {
     void *subscriptions[SUBSCRIPTIONS];
+    bool ended;                 /* the first */
     char found[THREADS + 1][8]; /* by thread; the last: behind both */
 };
 
@@ -39,8 +41,7 @@ struct small_scene {
     void (*finish)(struct round_of *round_);
 };
 
-/* --------------------------------------------------------------------------------- what threads do
- */
+/* ----------------------------------------------------------------------------- what threads do */
 
 /* Events a and b are of two topics, and numbered 1 and 2. */
 static void publish(char name)
@@ -192,6 +193,7 @@ static void take_second(struct round_of *round_)
 static void end_first(struct round_of *round_)
 {
     call_unsubscribe(round_->subscriptions[0]);
+    round_->ended = true;
     receive(round_, 0, 0);
 }
 
@@ -259,8 +261,7 @@ static const struct small_scene small_scenes[] = {
 };
 #define SCENES (sizeof small_scenes / sizeof small_scenes[0])
 
-/* ---------------------------------------------------------------------------------------- rounds
- */
+/* -------------------------------------------------------------------------------------- rounds */
 
 static struct {
     const struct small_scene *scene;
@@ -307,12 +308,12 @@ static void count_outcome(const struct round_of *round_)
     outcomes[i].times++;
 }
 
-static void clear(struct round_of *round_, bool ended)
+static void clear(struct round_of *round_)
 {
     for (unsigned i = 0; i < SUBSCRIPTIONS; i++) {
         if (!round_->subscriptions[i])
             continue;
-        if (!(ended && i == 0))
+        if (!(round_->ended && i == 0))
             call_unsubscribe(round_->subscriptions[i]);
         if (world->subject->unref)
             subject_unref(round_->subscriptions[i]);
@@ -352,7 +353,6 @@ static bool print_outcomes(const struct small_scene *scene, uint64_t rounds)
 static void run_scene(const struct small_scene *scene, double seconds)
 {
     uint64_t end = now_ns() + (uint64_t)(seconds * 1e9), rounds = 0;
-    bool ends = scene->play[0] == end_first;
     outcome_count = 0;
     memset(outcomes, 0, sizeof outcomes);
     play.scene = scene;
@@ -365,7 +365,7 @@ static void run_scene(const struct small_scene *scene, double seconds)
             sched_yield();
         scene->finish(&play.round_);
         count_outcome(&play.round_);
-        clear(&play.round_, ends);
+        clear(&play.round_);
         rounds++;
     }
     verdict_checked(scene->guarantee, rounds);
@@ -395,17 +395,12 @@ bool outcomes_known(const char *name)
 
 int outcomes_run(void)
 {
-    char command[1024];
     const char *name = world->options.outcomes;
     bool all = strcmp(name, "all") == 0;
-    report_command_line(command, sizeof command);
-    printf("command       %s\nseed          %" PRIu64 "\nsubject       %s: %s\n", command,
-           world->options.seed, world->subject_name, world->subject_summary);
+    report_heading();
     printf("outcomes      what one thread found, the other, and what was there in the end (-: "
            "nothing, !: closed)\n");
-    must(call_create(), "create");
-    if (world->subject->set_step)
-        world->subject->set_step(worker_step);
+    scene_bus(worker_step);
     struct worker *actors[THREADS];
     for (unsigned t = 0; t < THREADS; t++)
         actors[t] = worker_start("actor", t, actor, (void *)(uintptr_t)t);
@@ -423,9 +418,7 @@ int outcomes_run(void)
     atomic_fetch_add_explicit(&play.begun, 1, memory_order_release);
     for (unsigned t = 0; t < THREADS; t++)
         worker_join(actors[t]);
-    if (world->subject->set_step)
-        world->subject->set_step(NULL);
-    must(call_destroy(), "destroy");
+    scene_bus_end();
     printf("%s\n", verdict_good() ? "PASS" : "FAIL");
     return verdict_good() ? EXIT_PASS : EXIT_VIOLATION;
 }

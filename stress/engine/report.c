@@ -141,12 +141,26 @@ static void print_latencies(void)
     }
 }
 
-void report_summary(void)
+void report_heading(void)
 {
     char command[1024];
     report_command_line(command, sizeof command);
-    printf("command       %s\nseed          %" PRIu64 "\n", command, world->options.seed);
-    printf("subject       %s: %s\n", world->subject_name, world->subject_summary);
+    printf("command       %s\nseed          %" PRIu64 "\nsubject       %s: %s\n", command,
+           world->options.seed, world->subject_name, world->subject_summary);
+}
+
+void report_end(void)
+{
+    if (result->verdict != VERDICT_PASS && result->verdict != VERDICT_INCONCLUSIVE)
+        dump_print(stdout);
+    watchdog_print(stdout);
+    printf("%s\n", verdict_names[result->verdict]);
+    fflush(stdout);
+}
+
+void report_summary(void)
+{
+    report_heading();
     printf("time          %.1f s\n", result->elapsed);
     print_scenarios();
     printf("children      %" PRIu64 " exited, orphans included = %" PRIu64 " exits received\n",
@@ -163,11 +177,7 @@ void report_summary(void)
     printf("resident, MiB %.2f at begin, %.2f at peak, %.2f at end\n",
            (double)result->rss_begin / MIB, (double)result->rss_peak / MIB,
            (double)result->rss_end / MIB);
-    if (result->verdict != VERDICT_PASS && result->verdict != VERDICT_INCONCLUSIVE)
-        dump_print(stdout);
-    watchdog_print(stdout);
-    printf("%s\n", verdict_names[result->verdict]);
-    fflush(stdout);
+    report_end();
 }
 
 /* --------------------------------------------------------------------------------------- JSON */
@@ -271,20 +281,23 @@ static json_t *json_report(void)
 
 /* -------------------------------------------------------------------------------------- files */
 
+static json_t *root; /* of the JSON, which the page has, too; NULL: nobody has asked for it yet */
+
+static const json_t *json_root(void)
+{
+    if (!root)
+        root = json_report();
+    return root;
+}
+
 static int write_json(FILE *file)
 {
-    json_t *root = json_report();
-    int failed = json_dumpf(root, file, JSON_INDENT(2));
-    json_decref(root);
-    return failed;
+    return json_dumpf(json_root(), file, JSON_INDENT(2));
 }
 
 static int write_page(FILE *file)
 {
-    json_t *root = json_report();
-    int failed = page_write(root, file);
-    json_decref(root);
-    return failed;
+    return page_write(json_root(), file);
 }
 
 static int (*const writers[OUTPUTS])(FILE *file) = {
@@ -318,5 +331,6 @@ int report_write(void)
         fprintf(stderr, "exitbus-stress: cannot write %s\n", world->options.outputs[i]);
         failed = -1;
     }
+    json_decref(root);
     return failed;
 }

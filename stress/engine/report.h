@@ -45,6 +45,10 @@ void report_progress_end(void);
 /* As it was typed, as far as it fits and can be written. */
 void report_command_line(char *text, size_t size);
 
+/* What was run: the first lines of all that is printed of a run. */
+void report_heading(void);
+/* What it has come to: the last lines. */
+void report_end(void);
 void report_summary(void);
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The calls of a scene: see scene.h. */
 #include "scene.h"
+#include "../checks/shrink.h"
 #include "../checks/synthetic.h"
 #include "../checks/verdict.h"
 #include "calls.h"
@@ -273,6 +274,26 @@ void scene_bus(void (*step)(unsigned place))
     must(call_create(), "create");
     if (subject->set_step)
         subject->set_step(step);
+}
+
+void scene_bus_end(void)
+{
+    if (world->subject->set_step)
+        world->subject->set_step(NULL);
+    must(call_destroy(), "destroy");
+}
+
+void scene_explain(FILE *file, const char *which, struct linear_operation *operations,
+                   size_t count_)
+{
+    static struct linear_explanation why;
+    size_t left = shrink(operations, count_, SCENE_BUDGET);
+    linear_check(operations, left, SCENE_BUDGET, &why);
+    fprintf(file,
+            "%s is not linearizable: no order of these calls explains what they returned (%zu of "
+            "%zu calls)\n",
+            which, left, count_);
+    shrink_print(file, operations, left, &why);
 }
 
 bool scene_judged(void)

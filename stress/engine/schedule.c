@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Scenes in which one thread runs at a time: see schedule.h. */
 #include "schedule.h"
-#include "../checks/shrink.h"
 #include "../checks/verdict.h"
-#include "calls.h"
-#include "ends.h"
 #include "options.h"
 #include "report.h"
 #include "scene.h"
@@ -37,6 +34,8 @@ static struct {
     uint64_t ticks; /* the time of calls */
     uint64_t trace; /* of who made which step */
     bool over;
+    struct linear_operation operations[LINEAR_OPERATIONS_MAX]; /* of the latest scene */
+    size_t count;
     sem_t go[SCENE_THREADS + 1]; /* the last: all threads are at the end */
 } play;
 
@@ -131,8 +130,7 @@ static void at_step(unsigned place)
 
 enum { BEGINS = 1000, ENDS };
 
-/* The time of a call is as long as it can be: others may run before it begins, or behind its end.
- */
+/* The time of a call is as short as it can be: others run before it begins, or behind its end. */
 static uint64_t tick(bool begins)
 {
     if (begins)
@@ -160,8 +158,7 @@ static void *actor(void *argument)
     }
 }
 
-static enum linear_verdict run_schedule(const struct schedule *schedule,
-                                        struct linear_operation *operations, size_t *count_)
+static enum linear_verdict run_schedule(const struct schedule *schedule)
 {
     schedule_write(schedule, world->schedule, sizeof world->schedule);
     play.schedule = *schedule;
@@ -176,8 +173,8 @@ static enum linear_verdict run_schedule(const struct schedule *schedule,
     sem_post(&play.go[best()]);
     await_turn(SCENE_THREADS);
     scene_clear();
-    *count_ = scene_history(operations);
-    enum linear_verdict verdict = linear_check(operations, *count_, SCENE_BUDGET, NULL);
+    play.count = scene_history(play.operations);
+    enum linear_verdict verdict = linear_check(play.operations, play.count, SCENE_BUDGET, NULL);
     verdict_checked(STRICT_FIFO, verdict == LINEAR_YES);
     return verdict;
 }
@@ -199,15 +196,14 @@ static struct schedule draw(struct random *random, uint32_t steps)
 }
 
 /* The fewest changes with which it still fails. */
-static struct schedule simplest(struct schedule schedule, struct linear_operation *operations,
-                                size_t *count_)
+static struct schedule simplest(struct schedule schedule)
 {
     for (unsigned i = 0; i < schedule.count;) {
         struct schedule shorter = schedule;
         shorter.count--;
         memmove(shorter.changes + i, shorter.changes + i + 1,
                 (shorter.count - i) * sizeof shorter.changes[0]);
-        if (run_schedule(&shorter, operations, count_) == LINEAR_NO)
+        if (run_schedule(&shorter) == LINEAR_NO)
             schedule = shorter;
         else
             i++;
@@ -215,23 +211,17 @@ static struct schedule simplest(struct schedule schedule, struct linear_operatio
     return schedule;
 }
 
-static void explain(const struct schedule *schedule)
+/* Run it, and say what came of it. True: it was not linearizable. */
+static bool run_and_explain(const struct schedule *schedule)
 {
-    static struct linear_explanation why;
-    struct linear_operation operations[LINEAR_OPERATIONS_MAX];
-    size_t count_;
-    enum linear_verdict verdict = run_schedule(schedule, operations, &count_);
+    bool failed = run_schedule(schedule) == LINEAR_NO;
     printf("schedule      %s\nsteps         %" PRIu32 ", trace %016" PRIx64 "\n", world->schedule,
            play.steps, play.trace);
-    if (verdict != LINEAR_NO)
-        return;
-    size_t left = shrink(operations, count_, SCENE_BUDGET);
-    linear_check(operations, left, SCENE_BUDGET, &why);
-    printf("not linearizable: no order of these calls explains what they returned (%zu of %zu "
-           "calls)\n",
-           left, count_);
-    shrink_print(stdout, operations, left, &why);
+    if (!failed)
+        return false;
+    scene_explain(stdout, "this history", play.operations, play.count);
     printf("again with    --schedule %s\n", world->schedule);
+    return true;
 }
 
 static int finish(uint64_t number, bool failed)
@@ -245,21 +235,19 @@ static int finish(uint64_t number, bool failed)
 
 static int search(void)
 {
-    struct linear_operation operations[LINEAR_OPERATIONS_MAX];
     struct random random = random_for('P', 0);
-    size_t count_;
     play.steps = FIRST_STEPS;
     for (uint64_t number = 1; number <= world->options.schedules; number++) {
         struct schedule schedule = draw(&random, play.steps);
-        enum linear_verdict verdict = run_schedule(&schedule, operations, &count_);
+        bool failed = run_schedule(&schedule) == LINEAR_NO;
         if (!verdict_good())
             printf("schedule      %s\n", world->schedule);
-        if (verdict == LINEAR_NO) {
-            schedule = simplest(schedule, operations, &count_);
-            explain(&schedule);
+        if (failed) {
+            schedule = simplest(schedule);
+            run_and_explain(&schedule);
         }
-        if (!verdict_good() || verdict == LINEAR_NO)
-            return finish(number, verdict == LINEAR_NO);
+        if (!verdict_good() || failed)
+            return finish(number, failed);
     }
     return finish(world->options.schedules, false);
 }
@@ -267,21 +255,14 @@ static int search(void)
 static int repeat(void)
 {
     struct schedule schedule;
-    struct linear_operation operations[LINEAR_OPERATIONS_MAX];
-    size_t count_;
     schedule_read(world->options.schedule, &schedule);
-    bool failed = run_schedule(&schedule, operations, &count_) == LINEAR_NO;
-    explain(&schedule);
-    return finish(1, failed);
+    return finish(1, run_and_explain(&schedule));
 }
 
 int schedule_run(void)
 {
-    char command[1024];
     struct worker *actors[SCENE_THREADS];
-    report_command_line(command, sizeof command);
-    printf("command       %s\nseed          %" PRIu64 "\nsubject       %s: %s\n", command,
-           world->options.seed, world->subject_name, world->subject_summary);
+    report_heading();
     if (!world->subject->set_step)
         printf("              (has no steps: threads change only between calls)\n");
     scene_clock = tick;
@@ -295,8 +276,6 @@ int schedule_run(void)
         sem_post(&play.go[t]);
     for (unsigned t = 0; t < SCENE_THREADS; t++)
         worker_join(actors[t]);
-    if (world->subject->set_step)
-        world->subject->set_step(NULL);
-    must(call_destroy(), "destroy");
+    scene_bus_end();
     return status;
 }

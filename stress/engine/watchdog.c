@@ -35,8 +35,7 @@ static struct trouble {
     struct late_call calls[CALLS_MAX]; /* overdue */
     struct late_call named[CALLS_MAX]; /* by the subject, as threads that are waited for */
     char reason[512];                  /* the subject's */
-    void *subscription;                /* that the reason names, or NULL */
-    char maker[24];                    /* the thread that has made it */
+    char maker[24];                    /* of the subscription that it names: a thread, or "" */
 
     _Atomic bool crashed;
     int signal, status; /* status: if it has ended without a signal; else -1 */
@@ -86,14 +85,20 @@ static void translate(uint64_t now)
     const char *at = strstr(reason, subscription);
     if (!at)
         return;
-    trouble->subscription = (void *)(uintptr_t)strtoull(at + strlen("subscription "), NULL, 16);
-    const struct worker *maker = call_maker_of(trouble->subscription);
+    const void *address = (void *)(uintptr_t)strtoull(at + strlen("subscription "), NULL, 16);
+    const struct worker *maker = call_maker_of(address);
     snprintf(trouble->maker, sizeof trouble->maker, "%s", maker ? maker->name : "a thread unknown");
 }
 
 static enum guarantee guarantee_of(uint32_t operation)
 {
     return operation == OPERATION_UNSUBSCRIBE ? ANY_CONTEXT : NEVER_BLOCKS;
+}
+
+void watchdog_settle(void)
+{
+    trouble->reason[sizeof trouble->reason - 1] = '\0';
+    text_clean(trouble->reason);
 }
 
 bool watchdog_hang(void)
@@ -124,18 +129,11 @@ bool watchdog_hang(void)
     if (world->subject->explain && world->bus) { /* last: it may hang, too, and is ended then */
         alarm(EXPLAIN_SECONDS);
         world->subject->explain(world->bus, trouble->reason, sizeof trouble->reason);
-        trouble->reason[sizeof trouble->reason - 1] = '\0';
         alarm(0);
-        text_clean(trouble->reason);
+        watchdog_settle();
         translate(now);
     }
     return true;
-}
-
-void watchdog_settle(void)
-{
-    trouble->reason[sizeof trouble->reason - 1] = '\0';
-    text_clean(trouble->reason);
 }
 
 bool watchdog_hangs(void)

@@ -199,8 +199,7 @@ static struct loop loops[LOOPS];
 
 /* ---------------------------------------------------------------------------------------- loop */
 
-/* Receive, until there is nothing or once. Returns how many there were, or a negative errno value.
- */
+/* Receive once, or until there is nothing. Returns how many came, or a negative errno value. */
 static ssize_t drain(struct loop *loop)
 {
     struct subject_event events[BURST_MAX];
@@ -218,6 +217,11 @@ static ssize_t drain(struct loop *loop)
         atomic_fetch_add(&loop->received, (uint64_t)got);
     }
     return all;
+}
+
+static bool is_over(const struct loop *loop)
+{
+    return flag(&loop->over) && atomic_load(&loop->received) >= atomic_load(&loop->published);
 }
 
 /* Wait for the descriptor. False: a wake-up was lost, or the wait fails. */
@@ -240,7 +244,7 @@ static bool sleeps_well(struct loop *loop)
         }
         uint64_t now_due = atomic_load(&loop->published);
         uint64_t received = atomic_load(&loop->received);
-        if (flag(&loop->over) && received >= atomic_load(&loop->published))
+        if (is_over(loop))
             return true;
         if (now_due != due || received >= now_due) { /* there is none, or a new one */
             due = now_due;
@@ -250,11 +254,6 @@ static bool sleeps_well(struct loop *loop)
     verdict_violated(NO_LOSS, "%s was not told of an event for %u s", loop->waiter->name,
                      world->options.patience);
     return false;
-}
-
-static bool is_over(const struct loop *loop)
-{
-    return flag(&loop->over) && atomic_load(&loop->received) >= atomic_load(&loop->published);
 }
 
 static void judge(const struct loop *loop)

@@ -38,8 +38,9 @@ int handover_reserve(struct handover *handover, struct exitbus *bus, bool subscr
 void handover_announce(struct handover *handover, pid_t pid);
 
 /*
- * Hand over the child, which runs its program, and its pidfd. -1: another waiter has reaped it;
- * then its exit is published without a status. Context: never blocks.
+ * Hand over the child, which runs its program, and its pidfd. Negative: none could be had, or
+ * another waiter has reaped the child; then its exit is published without a status. Context: never
+ * blocks.
  */
 void handover_commit(struct handover *handover, int pidfd);
 

@@ -18,6 +18,9 @@
  *  2. Whether it has exec'd is asked of the kernel: an ordinary child has.
  *  3. A child in a copy of the memory finds that its pid was not written, and exits at once. It
  *     leaves `began` false.
+ *  4. Once the child has exec'd, nothing fails any more: it can't be undone, and its exit will be
+ *     published. Where no pidfd is to be had, the reaper tries again, and looks at the child by a
+ *     timer meanwhile (child_watch_poll).
  */
 #include "process/spawn_clone.h"
 #include "base/sys.h"
@@ -184,14 +187,14 @@ static bool has_execed(const struct child *child, pid_t pid)
     return ordinary || !unborn;
 }
 
-/* Open the pidfd, unless the clone has. Returns it, or -errno; -ESRCH: the child was reaped. */
-static int open_pidfd(struct process *process)
+/* Open the pidfd, unless the clone has, or the child was reaped (-ESRCH), or there is none to be
+ * had: then the pidfd is negative. */
+static void open_pidfd(struct process *process)
 {
     int result = process->pidfd;
     for (int attempt = 0; attempt < SPAWN_ATTEMPTS && result < 0 && result != -ESRCH; attempt++)
         result = sys_pidfd_open(process->pid);
     process->pidfd = result;
-    return result;
 }
 
 /* Move the pidfd, for which the kernel takes the lowest number. If no other is free it stays. */
@@ -206,21 +209,14 @@ static void move_off_stdio(struct process *process)
     process->pidfd = high;
 }
 
-/* Complete what a hand-over needs. Returns 0, or -errno with no child left. */
-static int complete(struct child *child, struct process *process)
+/* Complete what a hand-over needs: point 4. */
+static void complete(struct child *child, struct process *process)
 {
     /* A child without its pid has not announced itself. */
     if (!child->handover.announced)
         handover_announce(&child->handover, process->pid);
-    int result = open_pidfd(process);
-    if (result >= 0 || result == -ESRCH) {
-        move_off_stdio(process);
-        return 0;
-    }
-    syscall(SYS_kill, process->pid, SIGKILL);
-    process_reap(process->pid, (int)__WALL);
-    child->report.step = EXITBUS_SPAWN_STEP_PROCESS;
-    return result;
+    open_pidfd(process);
+    move_off_stdio(process);
 }
 
 int spawn_cloned(struct child *child, char *stack, struct process *process, bool *copied)
@@ -230,8 +226,10 @@ int spawn_cloned(struct child *child, char *stack, struct process *process, bool
         *copied = result == -EINVAL; /* the error that qemu's user mode gives */
         return result;
     }
-    if (!child->report.error && has_execed(child, process->pid))
-        return complete(child, process);
+    if (!child->report.error && has_execed(child, process->pid)) {
+        complete(child, process);
+        return 0;
+    }
     bool exited = process_reap(process->pid, WAIT_CLONE);
     process_close_pidfd(process);
     *copied = exited && !child->began;

@@ -37,7 +37,7 @@ struct child_watch {
     struct block block;
     struct child_watch *next; /* in `incoming`, later in its bucket */
     _Atomic int32_t pid;      /* 0: not set yet; written by the maker */
-    _Atomic int32_t pidfd;    /* -1: none, or lost; the maker's until commit */
+    _Atomic int32_t pidfd;    /* < 0: none, or lost; the maker's until commit */
     uint32_t cookie;          /* lower half of its epoll key; constant */
     _Atomic uint32_t state;   /* enum watch_state */
     bool spawned;             /* made by exitbus_spawn(); constant */
@@ -120,8 +120,8 @@ static inline void child_watch_set_pid(struct child_watch *watch, pid_t pid)
 }
 
 /*
- * Hand the child over, and its pidfd; -1: none could be had. The watch is the reaper's from then
- * on. Returns false if the watch was doubted meanwhile: the caller looks at the child once more.
+ * Hand the child over, and its pidfd; negative: none could be had. The watch is the reaper's from
+ * then on. Returns false if the watch was doubted meanwhile: the caller looks at the child once more.
  * Context: lock-free, and never fails.
  */
 bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd);

@@ -712,6 +712,49 @@ TEST(spawn_edges, clone3_and_pidfd_open_are_forbidden)
     check_ok(exitbus_destroy(bus));
 }
 
+/*
+ * No pidfd is to be had once the child has exec'd. Then it is too late to fail: the child has run,
+ * and its exit will be published.
+ */
+static void pidfd_is_refused(enum exitbus_reaper_mode mode, bool everywhere)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper = reaper_of(bus, mode, 0);
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_all());
+    struct exitbus_event event;
+    close(STDIN_FILENO); /* or the clone brings the pidfd */
+    if (everywhere)
+        refuse_call_everywhere(SYS_pidfd_open, EMFILE);
+    else
+        refuse_call(SYS_pidfd_open, EMFILE);
+    for (int i = 0; i < 3; i++)
+        check_equal(run_shell(bus, all, "exit 6"), 6);
+    check_equal(exitbus_receive(all, &event, 0), -EAGAIN);
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(spawn_edges, pidfd_refused_to_the_spawner_watched)
+{
+    pidfd_is_refused(EXITBUS_REAPER_WATCHED, false);
+}
+
+TEST(spawn_edges, pidfd_refused_everywhere_watched)
+{
+    pidfd_is_refused(EXITBUS_REAPER_WATCHED, true);
+}
+
+TEST(spawn_edges, pidfd_refused_to_the_spawner_all)
+{
+    pidfd_is_refused(EXITBUS_REAPER_ALL, false);
+}
+
+TEST(spawn_edges, pidfd_refused_everywhere_all)
+{
+    pidfd_is_refused(EXITBUS_REAPER_ALL, true);
+}
+
 /* The child waits at a pipe, on a number that no action names. */
 TEST(spawn_edges, by_fork)
 {

@@ -119,13 +119,22 @@ static inline bool subject_matches(const struct subject_topic *topic,
 /* subscribe, flags: takes one event, then closes itself. */
 #define SUBJECT_FLAG_ONE_SHOT 1u
 
-/*
- * What the engine offers to a subject. A bus that takes its memory here takes part in scenario oom
- * (allocate returns NULL at random) and in the accounts of G6 and G7. Lock-free; whole pages.
- */
+/* What the engine offers to a subject: lock-free, and legal on any thread. */
 struct subject_host {
+    /*
+     * A bus that takes its memory here takes part in scenario oom (allocate returns NULL at random)
+     * and in the accounts of G6 and G7. Whole pages.
+     */
     void *(*allocate)(size_t size, size_t alignment);
     void (*release)(void *memory, size_t size);
+    /*
+     * For a monitor whose own event type has no room for 64 bytes: an opaque pointer that stands
+     * for an event, for the monitor to carry in its place, and the event of such a pointer, as it
+     * was packed. It points to nothing, and there is nothing to free: it may be copied and dropped.
+     * Not for events of the subject's own making (reaper_start): those have their pid and status.
+     */
+    void *(*pack)(const struct subject_event *event);
+    void (*unpack)(const void *packed, struct subject_event *event);
 };
 
 struct subject_stats {

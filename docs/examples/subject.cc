@@ -16,11 +16,11 @@
 
 namespace {
 
-/* The monitor's own event, and what of it this program is to see again. */
+/* The monitor's own event, and what stands in it for the event of exitbus-stress. */
 struct Exit {
     int pid;
     int status;
-    std::shared_ptr<const subject_event> from; /* takes the place of a table beside the monitor */
+    void *packed;
 };
 
 struct Subscription {
@@ -32,6 +32,7 @@ struct Subscription {
 
 /* The monitor under test: put yours in its place. */
 struct Monitor {
+    const subject_host *host;
     std::mutex lock;
     std::list<std::shared_ptr<Subscription>> subscriptions;
 };
@@ -42,9 +43,9 @@ struct Handle {
     std::shared_ptr<Subscription> subscription;
 };
 
-int create(const subject_host *, void **bus)
+int create(const subject_host *host, void **bus)
 {
-    *bus = new (std::nothrow) Monitor;
+    *bus = new (std::nothrow) Monitor{host, {}, {}};
     return *bus ? 0 : -ENOMEM;
 }
 
@@ -57,11 +58,11 @@ int destroy(void *bus)
 int publish(void *bus, const subject_event *events, size_t, uint64_t *first_seq)
 try {
     auto *monitor = static_cast<Monitor *>(bus);
-    auto from = std::make_shared<const subject_event>(*events);
+    Exit exit = {events->pid, events->status, monitor->host->pack(events)};
     std::lock_guard<std::mutex> hold(monitor->lock);
     for (auto &subscription : monitor->subscriptions)
-        if (subject_matches(&subscription->topic, from.get())) {
-            subscription->queue.push_back({from->pid, from->status, from});
+        if (subject_matches(&subscription->topic, events)) {
+            subscription->queue.push_back(exit);
             subscription->changed.notify_one();
         }
     *first_seq = 0; /* it has no numbers of its own */
@@ -107,7 +108,7 @@ ssize_t receive(void *subscription, subject_event *events, size_t, int64_t timeo
         return timeout_ns == 0 ? -EAGAIN : -ETIMEDOUT;
     if (mine->closed)
         return -ESHUTDOWN;
-    *events = *mine->queue.front().from;
+    handle->monitor->host->unpack(mine->queue.front().packed, events);
     mine->queue.pop_front();
     return 1;
 }

@@ -29,9 +29,10 @@ void agreement_forget(void)
     memset((void *)returned, 0, sizeof returned);
 }
 
+/* Of what tells one event from all others, be it packed and unpacked on the way (pack.h) or not. */
 static uint64_t hash_of(const struct subject_event *event)
 {
-    return mix(event->checksum ^ (uint64_t)(uint32_t)event->pid << 40 ^ event->number);
+    return mix(mix(event->number) ^ (uint64_t)(uint32_t)event->pid << 32 ^ event->producer);
 }
 
 void agreement_check(uint64_t place, const struct subject_event *event)

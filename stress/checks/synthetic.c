@@ -38,6 +38,12 @@ static uint64_t checksum(const struct subject_event *event)
 
 void synthetic_make(unsigned producer, uint64_t number, struct subject_event *event)
 {
+    synthetic_remake(producer, number, now_ns(), event);
+}
+
+void synthetic_remake(unsigned producer, uint64_t number, uint64_t begin_ns,
+                      struct subject_event *event)
+{
     struct shape shape = shape_of(producer, number);
     *event = (struct subject_event){.pid = shape.pid,
                                     .kind = shape.kind,
@@ -46,9 +52,9 @@ void synthetic_make(unsigned producer, uint64_t number, struct subject_event *ev
                                     .status = (int32_t)(number & 0xff) << 8,
                                     .producer = producer,
                                     .number = number,
-                                    .begin_ns = now_ns(),
+                                    .begin_ns = begin_ns,
                                     .pattern = mix(number)};
-    event->collected_ns = event->begin_ns;
+    event->collected_ns = begin_ns;
     event->checksum = checksum(event);
 }
 

@@ -20,6 +20,10 @@ void synthetic_make(unsigned producer, uint64_t number, struct subject_event *ev
 /* From a producer here, rather than from a real child? */
 bool synthetic_is(const struct subject_event *event);
 
+/* The same event once more, which was made at that time. */
+void synthetic_remake(unsigned producer, uint64_t number, uint64_t begin_ns,
+                      struct subject_event *event);
+
 /* True if every byte is as synthetic_make made it. */
 bool synthetic_whole(const struct subject_event *event);
 

@@ -4,6 +4,7 @@
  * stopped in the middle of it), and so that what was released is gone: who touches it crashes.
  */
 #include "host.h"
+#include "pack.h"
 #include "worker.h"
 
 #include <sys/mman.h>
@@ -49,7 +50,7 @@ static void release(void *memory, size_t size)
     atomic_fetch_sub(&bytes, size);
 }
 
-const struct subject_host host = {allocate, release};
+const struct subject_host host = {allocate, release, pack, unpack};
 
 void host_starve(unsigned odds)
 {

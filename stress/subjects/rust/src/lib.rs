@@ -76,7 +76,7 @@ impl Monitor {
 
 // ------------------------------------------------------------------------------- the C functions
 
-extern "C" fn create(_host: *const c_void, bus: *mut *mut c_void) -> c_int {
+extern "C" fn create(_host: *const Host, bus: *mut *mut c_void) -> c_int {
     unsafe { *bus = Box::into_raw(Box::<Monitor>::default()).cast() };
     0
 }

@@ -43,6 +43,14 @@ pub struct Topic {
     pub exec: u8,
 }
 
+#[repr(C)]
+pub struct Host {
+    pub allocate: extern "C" fn(usize, usize) -> *mut c_void,
+    pub release: extern "C" fn(*mut c_void, usize),
+    pub pack: extern "C" fn(*const Event) -> *mut c_void,
+    pub unpack: extern "C" fn(*const c_void, *mut Event),
+}
+
 pub type Bus = *mut c_void;
 pub type Handle = *mut c_void;
 
@@ -64,7 +72,7 @@ pub struct Subject {
     pub batch_max: u32,
     pub name: *const c_char,
     pub summary: *const c_char,
-    pub create: extern "C" fn(*const c_void, *mut *mut c_void) -> c_int,
+    pub create: extern "C" fn(*const Host, *mut *mut c_void) -> c_int,
     pub destroy: extern "C" fn(*mut c_void) -> c_int,
     pub publish: extern "C" fn(*mut c_void, *const Event, usize, *mut u64) -> c_int,
     pub subscribe: extern "C" fn(*mut c_void, *const Topic, u32, *mut *mut c_void) -> c_int,

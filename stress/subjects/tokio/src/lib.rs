@@ -88,7 +88,7 @@ fn handle_of<'a>(subscription: *mut c_void) -> &'a Subscription {
     unsafe { &*subscription.cast::<Subscription>() }
 }
 
-extern "C" fn create(_host: *const c_void, bus: *mut *mut c_void) -> c_int {
+extern "C" fn create(_host: *const Host, bus: *mut *mut c_void) -> c_int {
     let runtime = match Builder::new_multi_thread().worker_threads(2).enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return -error.raw_os_error().unwrap_or(11),

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Events as opaque pointers: see pack.h. */
+#include "pack.h"
+#include "../checks/synthetic.h"
+
+/*
+ * A synthetic event: bit 0 set, its producer, its number. When its publish began does not follow
+ * from these. It is kept for the latest of each producer; of an older event it is 0, "long ago",
+ * which no check holds against the bus.
+ */
+#define SYNTHETIC 1u
+#define PRODUCER_SHIFT 1
+#define NUMBER_SHIFT 8
+#define LATEST 8192
+_Static_assert(PRODUCERS_MAX <= 1 << (NUMBER_SHIFT - PRODUCER_SHIFT), "a producer has its bits");
+_Static_assert(sizeof(void *) == sizeof(uint64_t), "a pointer holds 56 bits of a number");
+
+static struct {
+    _Atomic uint64_t number, begin_ns;
+} begun[PRODUCERS_MAX][LATEST];
+
+/*
+ * Any other event: bit 0 clear, and how many were packed before it. These are exits of real
+ * children, of which fewer are under way, and the events of scenes.
+ */
+#define OTHERS 65536
+#define OTHER_SHIFT 1
+
+static _Atomic uint64_t packed_others;
+static struct {
+    _Atomic uint64_t place; /* 0: none yet */
+    struct subject_event event;
+} others[OTHERS];
+
+static void *from_bits(uint64_t bits)
+{
+    return (void *)(uintptr_t)bits; /* NOLINT(performance-no-int-to-ptr): never followed */
+}
+
+static void *pack_synthetic(const struct subject_event *event)
+{
+    unsigned place = event->number % LATEST;
+    atomic_store_explicit(&begun[event->producer][place].number, 0, memory_order_relaxed);
+    atomic_store_explicit(&begun[event->producer][place].begin_ns, event->begin_ns,
+                          memory_order_release);
+    atomic_store_explicit(&begun[event->producer][place].number, event->number,
+                          memory_order_release);
+    return from_bits(event->number << NUMBER_SHIFT | (uint64_t)event->producer << PRODUCER_SHIFT |
+                     SYNTHETIC);
+}
+
+static uint64_t begin_of(unsigned producer, uint64_t number)
+{
+    unsigned place = number % LATEST;
+    if (atomic_load_explicit(&begun[producer][place].number, memory_order_acquire) != number)
+        return 0;
+    uint64_t begin_ns =
+        atomic_load_explicit(&begun[producer][place].begin_ns, memory_order_acquire);
+    /* The next to take the place clears its number before it stores its time. */
+    return atomic_load_explicit(&begun[producer][place].number, memory_order_relaxed) == number
+               ? begin_ns
+               : 0;
+}
+
+void *pack(const struct subject_event *event)
+{
+    if (synthetic_is(event) && synthetic_whole(event))
+        return pack_synthetic(event);
+    uint64_t place = 1 + atomic_fetch_add(&packed_others, 1);
+    others[place % OTHERS].event = *event;
+    atomic_store_explicit(&others[place % OTHERS].place, place, memory_order_release);
+    return from_bits(place << OTHER_SHIFT);
+}
+
+void unpack(const void *packed, struct subject_event *event)
+{
+    uint64_t bits = (uintptr_t)packed;
+    *event = (struct subject_event){.pid = SYNTHETIC_PID, .producer = PRODUCERS_MAX};
+    if (bits & SYNTHETIC) {
+        unsigned producer = (bits >> PRODUCER_SHIFT) % (1 << (NUMBER_SHIFT - PRODUCER_SHIFT));
+        uint64_t number = bits >> NUMBER_SHIFT;
+        if (producer < PRODUCERS_MAX && number <= atomic_load(&world->producers[producer].begun))
+            synthetic_remake(producer, number, begin_of(producer, number), event);
+        return;
+    }
+    uint64_t place = bits >> OTHER_SHIFT;
+    if (atomic_load_explicit(&others[place % OTHERS].place, memory_order_acquire) == place)
+        *event = others[place % OTHERS].event;
+}

@@ -433,7 +433,8 @@ struct exitbus_reaper_options {
  * Start to collect exits and publish them on `bus`: peek, publish, and only then reap, so that a
  * pid can't be reused before its event is out, and an exit that can't be published yet stays a
  * zombie until it can (G8). Children that have exited before the start are collected, too. At rest
- * nothing runs: no polling, no wake-ups.
+ * nothing runs: no polling, no wake-ups; only a child for whose pidfd no descriptor was free is
+ * looked at by a timer, up to once a second.
  *
  * Children of exitbus_spawn() are watched by pidfd, whatever the mode: their exits come though the
  * host takes SIGCHLD (signalfd, sigwait, another handler) or sets it to SIG_DFL or SIG_IGN, and

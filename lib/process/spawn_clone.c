@@ -166,7 +166,10 @@ static int make_child(struct child *child, char *stack, struct process *made)
 {
     made->pidfd = -1;
     int result = clone_new(child, stack, made);
-    /* Tried after any error, since a filter may give any. If something is short, it stays short. */
+    /* No descriptor for the pidfd: it is better not to start a child whose pidfd may find none. */
+    if (result == -EMFILE || result == -ENFILE)
+        return result;
+    /* Tried after any other error, since a filter may give any. */
     return result < 0 ? clone_old(child, stack, made) : 0;
 }
 

@@ -171,7 +171,7 @@ bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pi
     watch->polled = polled;
     probe(PROBE_WATCH_POLLED);
     if (end_reservation(watch, WATCH_COMMITTED)) {
-        if (!polled) { /* no memory for it, or no epoll any more: the reaper polls it itself */
+        if (!polled) { /* no pidfd, no memory for it, or no epoll: the reaper polls it itself */
             fetch_or_seq_cst(&set->rescan, RESCAN_UNPOLLED);
             watch_set_wake(set);
         }

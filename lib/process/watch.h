@@ -121,8 +121,8 @@ static inline void child_watch_set_pid(struct child_watch *watch, pid_t pid)
 
 /*
  * Hand the child over, and its pidfd; negative: none could be had. The watch is the reaper's from
- * then on. Returns false if the watch was doubted meanwhile: the caller looks at the child once more.
- * Context: lock-free, and never fails.
+ * then on. Returns false if the watch was doubted meanwhile: the caller looks at the child once
+ * more. Context: lock-free, and never fails.
  */
 bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd);
 

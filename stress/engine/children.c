@@ -42,20 +42,27 @@ static int subscribe_and_open(struct child *child, int gate)
     return result;
 }
 
+/* Past the subject. Returns 0 or a negative errno value. */
+static int spawn_at_gate(pid_t *pid, const char *what, int gate)
+{
+    char *argv[] = {(char *)(uintptr_t)world->options.child, (char *)(uintptr_t)what, NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, gate, STDIN_FILENO);
+    int result = -posix_spawn(pid, argv[0], &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    return result;
+}
+
 static int spawn_gated(struct child *child, const char *what)
 {
     char gated[20];
     snprintf(gated, sizeof gated, "r%s", what);
-    char *argv[] = {(char *)(uintptr_t)world->options.child, gated, NULL};
     int gate[2];
     int result = gate_open(gate);
     if (result < 0)
         return result;
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, gate[0], STDIN_FILENO);
-    result = -posix_spawn(&child->pid, argv[0], &actions, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
+    result = spawn_at_gate(&child->pid, gated, gate[0]);
     close(gate[0]);
     if (result < 0) {
         close(gate[1]);
@@ -84,6 +91,21 @@ void child_foreign(void)
     pid_t pid;
     if (posix_spawn(&pid, argv[0], NULL, NULL, argv, environ) == 0)
         expect_exits(1);
+}
+
+unsigned child_foreign_together(unsigned how_many)
+{
+    int gate[2];
+    if (gate_open(gate) < 0)
+        return 0;
+    unsigned made = 0;
+    pid_t pid;
+    while (made < how_many && spawn_at_gate(&pid, "r", gate[0]) == 0)
+        made++;
+    expect_exits(made);
+    close(gate[0]);
+    close(gate[1]); /* which all of them read from */
+    return made;
 }
 
 int child_fork(struct child *child, int (*body)(void *), void *argument)

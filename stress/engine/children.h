@@ -22,6 +22,9 @@ int child_start(struct child *child, const char *what, unsigned orphans);
 /* Start a child that exits at once, past the subject, with no subscription to its exit. */
 void child_foreign(void);
 
+/* Start so many like that, which exit all at the same time. Returns how many there are. */
+unsigned child_foreign_together(unsigned how_many);
+
 /* Fork; in the child, run body(argument) and exit with what it returns. The parent, subscribed to
  * the child's exit, gets its pid, or a negative errno value. */
 int child_fork(struct child *child, int (*body)(void *), void *argument);

@@ -131,6 +131,7 @@ static void watch_over(unsigned seconds)
     while (elapsed() < seconds && (verdict_good() || world->options.keep_going)) {
         nap(WATCH_NS, NULL);
         report_sample();
+        sandbox_look();
         uint64_t seen = atomic_load(&world->seen), children = atomic_load(&world->children);
         if (seen > children + IN_FLIGHT)
             verdict_violated(NO_LOSS, "%" PRIu64 " exits were received, of %" PRIu64 " children",

@@ -22,6 +22,8 @@
 #define FOREIGN_NAP_NS 5000000
 /* Exits that may be waiting to be collected before no more children are started. */
 #define OUTSTANDING_MAX 200
+/* Children that exit together, before there are any others. */
+#define TOGETHER 64
 
 enum fate { EXITS, IS_KILLED, CRASHES, IS_STOPPED, LEAVES_ORPHANS, FATES };
 
@@ -172,9 +174,29 @@ static void *foreign_body(void *number)
     return number;
 }
 
+/*
+ * Several children are one SIGCHLD if they exit at one time. Who collects too few of them then is
+ * seen only if no other child exits behind them, so this comes first.
+ */
+static void exit_together(void)
+{
+    unsigned made = child_foreign_together(TOGETHER);
+    uint64_t end = now_ns() + (uint64_t)world->options.patience * 1000000000;
+    while (atomic_load(&world->seen) < atomic_load(&world->children) && now_ns() < end)
+        nap(100000, NULL);
+    uint64_t seen = atomic_load(&world->seen), children = atomic_load(&world->children);
+    if (seen < children)
+        verdict_violated(NO_LOSS,
+                         "of %u children that exited together, the exits of %" PRIu64
+                         " never came (%u zombies)",
+                         made, children - seen, count_zombies());
+    verdict_checked(NO_LOSS, made);
+}
+
 static void start(struct crew *residents, struct crew *visitors)
 {
     (void)residents;
+    exit_together();
     crew_start(visitors, "spawner", spawner_body, SPAWNERS);
     crew_start(visitors, "foreign", foreign_body, 1);
 }

@@ -21,19 +21,24 @@
 /* A thread that may not run for longer than this, or runs before all others, would be a hang. */
 #define FAVOUR_NS_MAX 5000000
 #define IDLE_NS_MAX 30000000
+#ifdef __SANITIZE_THREAD__
+#define SPIN_LOCKS true
+#else
+#define SPIN_LOCKS false
+#endif
 
-/* Opened before the run, in which there may be no descriptor to be had. */
-static DIR *threads;
+/* Opened before the run, in which there may be no descriptor to be had. One for each thread here. */
+static DIR *threads_to_bind, *threads_to_give_back;
 
-static bool can_list_threads(void)
+static bool can_list_threads(DIR **threads)
 {
-    if (!threads)
-        threads = opendir("/proc/self/task");
-    return threads;
+    if (!*threads)
+        *threads = opendir("/proc/self/task");
+    return *threads;
 }
 
 /* The threads of this process. Returns how many. */
-static unsigned list_threads(pid_t tids[THREADS_MAX])
+static unsigned list_threads(DIR *threads, pid_t tids[THREADS_MAX])
 {
     unsigned count_ = 0;
     struct dirent *entry;
@@ -65,7 +70,7 @@ static size_t random_core(void)
 static void bind_threads(bool all_on_one)
 {
     pid_t tids[THREADS_MAX];
-    unsigned count_ = list_threads(tids);
+    unsigned count_ = list_threads(threads_to_bind, tids);
     size_t core = random_core();
     for (unsigned i = 0; i < count_; i++) {
         cpu_set_t one;
@@ -78,7 +83,7 @@ static void bind_threads(bool all_on_one)
 static void free_threads(void)
 {
     pid_t tids[THREADS_MAX];
-    unsigned count_ = list_threads(tids);
+    unsigned count_ = list_threads(threads_to_bind, tids);
     for (unsigned i = 0; i < count_; i++)
         sched_setaffinity(tids[i], sizeof allowed, &allowed);
 }
@@ -99,7 +104,7 @@ static const char *affinity_unfit(void)
 {
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         return "the kernel does not say which cores there are";
-    if (!can_list_threads())
+    if (!can_list_threads(&threads_to_bind))
         return "/proc is not there";
     return CPU_COUNT(&allowed) > 1 ? NULL : "there is only one core";
 }
@@ -137,7 +142,7 @@ static bool give_back(pid_t tid)
 static void give_all_back(void)
 {
     pid_t tids[THREADS_MAX], own = gettid();
-    unsigned count_ = list_threads(tids);
+    unsigned count_ = list_threads(threads_to_give_back, tids);
     for (unsigned i = 0; i < count_; i++)
         if (tids[i] != own)
             give_back(tids[i]);
@@ -201,11 +206,14 @@ static const char *priority_unfit(void)
 {
     bool can_all = true;
     pthread_t thread; /* which takes what it can't give back with it */
+    if (SPIN_LOCKS)
+        return "under ThreadSanitizer, which has spin locks, a favoured thread may wait for ever";
     first_policy = sched_getscheduler(0);
     first_nice = getpriority(PRIO_PROCESS, 0);
     if (first_policy != SCHED_OTHER && first_policy != SCHED_BATCH)
         return "it has a scheduling policy of its own already";
-    if (!can_list_threads() || pthread_create(&thread, NULL, try_all, &can_all) != 0)
+    if (!can_list_threads(&threads_to_give_back) ||
+        pthread_create(&thread, NULL, try_all, &can_all) != 0)
         return "/proc is not there, or no thread to be had";
     pthread_join(thread, NULL);
     return can_all ? NULL : "it needs CAP_SYS_NICE";

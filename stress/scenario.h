@@ -35,7 +35,10 @@ struct scenario_engine {
      */
     int (*producer)(struct subject_topic *topic);
 
-    /* The time is over: threads return, and leave no subscription behind. */
+    /*
+     * The time is over: threads return, and leave no subscription behind. One that has not returned
+     * after twice --patience is a hang of its scenario.
+     */
     bool (*over)(void);
     /* Sleep, but not much beyond the end of the time. */
     void (*nap)(uint64_t ns);

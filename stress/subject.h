@@ -161,7 +161,10 @@ struct subject {
                    uint64_t *first_seq);
     int (*subscribe)(void *bus, const struct subject_topic *topic, uint32_t flags,
                      void **subscription);
-    /* The handle is spent, but for threads that hold a reference (`ref`). */
+    /*
+     * The handle is spent, but for threads that hold a reference (`ref`): only with `ref` is one
+     * unsubscribed that another thread receives on, and only then can G3 be checked.
+     */
     int (*unsubscribe)(void *subscription);
     /*
      * Up to `capacity` events, > 0; -EAGAIN: none now (timeout 0); -ETIMEDOUT; -ESHUTDOWN: closed.
@@ -175,7 +178,10 @@ struct subject {
     /* One more reference to a handle: it stays valid, though not open, until given back. */
     int (*ref)(void *subscription);
     int (*unref)(void *subscription);
-    /* A descriptor that polls readable while events are pending. */
+    /*
+     * A descriptor that polls readable while events are pending, or once it is closed. It stays the
+     * subject's, which closes it with the subscription.
+     */
     int (*fd)(void *subscription);
     ssize_t (*pending)(void *subscription);
 

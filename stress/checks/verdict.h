@@ -34,7 +34,7 @@ extern const char *const guarantee_names[GUARANTEES];
 enum verdict {
     VERDICT_PASS,         /* each guarantee that is claimed was checked often enough, and held */
     VERDICT_FAIL,         /* one was violated */
-    VERDICT_INCONCLUSIVE, /* none was violated, and one was checked too rarely */
+    VERDICT_INCONCLUSIVE, /* none was violated; one was checked too rarely, or a scenario lacks */
     VERDICT_CRASH,        /* the process of the run has ended before its time */
     VERDICT_HANG,         /* a call has not returned */
     VERDICTS

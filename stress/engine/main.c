@@ -208,6 +208,13 @@ static void start_scenarios(struct crew *residents, struct crew *visitors)
     }
 }
 
+static void start_quietly(void)
+{
+    for (unsigned i = 0; i < scenario_count; i++)
+        if (!result->skipped[i] && !scenario_plugins[i] && scenarios[i]->first)
+            scenarios[i]->first();
+}
+
 static void run(unsigned seconds)
 {
     struct crew visitors = {0}, producers = {0}, steady = {0}, residents = {0};
@@ -220,6 +227,7 @@ static void run(unsigned seconds)
     must(reaper_start(), "reaper");
     crew_start(&steady, "steady", steady_body, world->options.steady);
     await(atomic_load(&world->residents) == world->options.steady);
+    start_quietly();
     crew_start(&producers, "producer", producer_body, world->options.producers);
     start_scenarios(&residents, &visitors);
 
@@ -405,9 +413,20 @@ static void share(void)
     report_init();
 }
 
+/* A scenario that was asked for by name could not be run. */
+static bool lacks_a_scenario(void)
+{
+    for (unsigned i = 0; world->options.scenarios && i < scenario_count; i++)
+        if (result->skipped[i] && result->skipped[i][0] != '\0')
+            return true;
+    return false;
+}
+
 /* Nothing was violated: was it checked often enough? */
 static enum verdict good_or_not_known(void)
 {
+    if (lacks_a_scenario())
+        return VERDICT_INCONCLUSIVE;
     for (int g = 0; g < GUARANTEES; g++)
         if (verdict_too_few((enum guarantee)g))
             return VERDICT_INCONCLUSIVE;

@@ -35,7 +35,10 @@ static int start_thread(const char *name, void (*body)(void *argument), void *ar
         return -EAGAIN;
     threads[thread_count].body = body;
     threads[thread_count].argument = argument;
-    return crew_add(crew, name, thread_count++, thread_main) ? 0 : -EAGAIN;
+    if (!crew_add(crew, name, thread_count++, thread_main))
+        return -EAGAIN;
+    atomic_store(&crew->workers[crew->count - 1]->guest, true);
+    return 0;
 }
 
 static int producer(struct subject_topic *topic)

@@ -10,7 +10,8 @@
 const char *sandbox_unfit(void);
 /* Start it; before any other thread. */
 void sandbox_start(void);
-/* Take over its verdict if it has ended before its time. */
+/* Take over its verdict if it has failed before its time; what crashes or hangs there does so here,
+ * too. */
 void sandbox_look(void);
 /* Wait for its end, and take over its verdict. */
 void sandbox_end(void);

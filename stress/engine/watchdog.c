@@ -54,9 +54,17 @@ void watchdog_share(void)
 
 static bool is_overdue(struct worker *worker, uint64_t now)
 {
+    if (flag(&worker->late))
+        return true;
     uint64_t due = atomic_load_explicit(&worker->due_ns, memory_order_acquire);
     return flag(&worker->used) && due != 0 && now > due &&
            atomic_load(&worker->halt) != HALT_STOPPED;
+}
+
+/* What it is in: a call, or the code of a plug-in. */
+static uint32_t operation_of(struct worker *worker)
+{
+    return flag(&worker->late) ? OPERATION_SCENARIO : atomic_load(&worker->operation) % OPERATIONS;
 }
 
 static void note_call(struct worker *worker, uint64_t now, struct late_call *calls, size_t *count_)
@@ -66,7 +74,7 @@ static void note_call(struct worker *worker, uint64_t now, struct late_call *cal
     struct late_call *call = &calls[(*count_)++];
     memcpy(call->thread, worker->name, sizeof call->thread);
     call->tid = atomic_load(&worker->tid);
-    call->operation = atomic_load(&worker->operation) % OPERATIONS;
+    call->operation = operation_of(worker);
     call->seconds = (double)(now - atomic_load(&worker->since_ns)) / 1e9;
     call->subscription = atomic_load(&worker->object);
 }
@@ -123,7 +131,7 @@ bool watchdog_hang(void)
     trouble->overdue = overdue;
     trouble->zombies = count_zombies();
     atomic_store(&trouble->hangs, true);
-    uint32_t operation = atomic_load(&first->operation) % OPERATIONS;
+    uint32_t operation = operation_of(first);
     verdict_violated(guarantee_of(operation), "%s hangs in %s", first->name,
                      operation_names[operation]);
     if (world->subject->explain && world->bus) { /* last: it may hang, too, and is ended then */

@@ -26,7 +26,8 @@
 
 const char *const operation_names[OPERATIONS] = {
     "none",  "publish", "subscribe",  "unsubscribe", "receive", "wait",  "fd",
-    "spawn", "stats",   "wrong call", "create",      "destroy", "reaper"};
+    "spawn", "stats",   "wrong call", "create",      "destroy", "reaper",
+    "its scenario"};
 
 struct worker *workers;
 _Thread_local struct worker *self;
@@ -193,6 +194,9 @@ static void leave(void *argument)
     /* Not back to NULL before the thread's destructors have run: they may call the subject. */
 }
 
+/* The tid of a thread that has not begun; that of one that has ended is 0. */
+#define NOT_YET (-1)
+
 static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
@@ -225,6 +229,8 @@ static void worker_reset(struct worker *worker, const char *name, unsigned numbe
     atomic_store(&worker->unsignalled, false);
     atomic_store(&worker->unstepped, false);
     atomic_store(&worker->has_children, false);
+    atomic_store(&worker->guest, false);
+    atomic_store(&worker->late, false);
     atomic_store(&worker->noted, 0);
 }
 
@@ -235,6 +241,7 @@ struct worker *worker_start(const char *name, unsigned number, void *(*body)(voi
     if (!worker)
         return NULL;
     worker_reset(worker, name, number);
+    atomic_store(&worker->tid, NOT_YET);
     worker->body = body;
     worker->argument = argument;
     if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
@@ -256,8 +263,20 @@ void worker_adopt(const char *name)
     self = worker;
 }
 
+/* Wait for a thread whose code is not ours, and have the watchdog look at it if that is in vain. */
+static void await_guest(struct worker *worker)
+{
+    uint64_t end = now_ns() + (uint64_t)world->options.patience * 2000000000;
+    while (atomic_load(&worker->tid) != 0 && now_ns() < end)
+        nap(1000000, NULL);
+    if (atomic_load(&worker->tid) != 0)
+        atomic_store(&worker->late, true);
+}
+
 void worker_join(struct worker *worker)
 {
+    if (flag(&worker->guest))
+        await_guest(worker);
     pthread_join(worker->thread, NULL);
     atomic_store(&worker->used, false);
 }

@@ -25,6 +25,7 @@ enum operation {
     OPERATION_CREATE,
     OPERATION_DESTROY,
     OPERATION_REAPER,
+    OPERATION_SCENARIO, /* none: the thread of a plug-in, which should have ended */
     OPERATIONS
 };
 
@@ -59,6 +60,8 @@ struct worker {
     _Atomic bool unsignalled;  /* no signals please, which would wake it */
     _Atomic bool unstepped;    /* and no delays by worker_step */
     _Atomic bool has_children; /* which inherit the priority it has */
+    _Atomic bool guest;        /* of a plug-in */
+    _Atomic bool late;         /* the time is over, and it has not ended */
     _Atomic uint32_t delays;   /* of the call in progress, so far */
     _Atomic uint64_t naps;     /* how often it was delayed */
     _Atomic uint64_t noted;    /* calls made */

@@ -95,7 +95,7 @@ static void backlog_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario backlog_scenario = {
     "backlog", "consumers so slow that a million events are pending: publish must not notice",
-    needs_subscriptions, backlog_start};
+    needs_subscriptions, backlog_start, NULL};
 
 /* ------------------------------------------------------------------------------------- fanout */
 
@@ -150,4 +150,4 @@ static void fanout_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario fanout_scenario = {
     "fanout", "one event to 1, 4, 16 … 1,000 subscriptions, and publishers that meet midway",
-    needs_topics_of_one_pid, fanout_start};
+    needs_topics_of_one_pid, fanout_start, NULL};

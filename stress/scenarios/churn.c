@@ -257,4 +257,4 @@ static void start(struct crew *residents, struct crew *visitors)
 
 const struct scenario churn_scenario = {
     "churn", "subscribe and unsubscribe storms, and receivers that share what another closes",
-    needs_subscriptions, start};
+    needs_subscriptions, start, NULL};

@@ -64,7 +64,7 @@ static void swarm_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario swarm_scenario = {
     "swarm", "more threads than cores: preemption in the middle of everything", needs_subscriptions,
-    swarm_start};
+    swarm_start, NULL};
 
 /* ------------------------------------------------------------------------------------ helpers */
 
@@ -122,7 +122,7 @@ static void helpers_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario helpers_scenario = {
     "helpers", "publishers stopped at any instruction: the others must finish their work", NULL,
-    helpers_start};
+    helpers_start, NULL};
 
 /* --------------------------------------------------------------------------- signals and stall */
 
@@ -144,8 +144,9 @@ static void signals_start(struct crew *residents, struct crew *visitors)
     crew_start(visitors, "signals", signals_body, 2);
 }
 
-const struct scenario signals_scenario = {
-    "signals", "a storm of signals without SA_RESTART: EINTR everywhere", NULL, signals_start};
+const struct scenario signals_scenario = {"signals",
+                                          "a storm of signals without SA_RESTART: EINTR everywhere",
+                                          NULL, signals_start, NULL};
 
 static void *stall_body(void *number)
 {
@@ -168,7 +169,7 @@ static void stall_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario stall_scenario = {
     "stall", "threads that yield or sleep inside a call, SIGSTOP and SIGCONT for the process", NULL,
-    stall_start};
+    stall_start, NULL};
 
 /* ------------------------------------------------------------------------------------ threads */
 
@@ -243,5 +244,6 @@ static const char *threads_unfit(void)
     return verdict_claimed(ANY_CONTEXT) ? needs_subscriptions() : "the subject does not claim G5";
 }
 
-const struct scenario threads_scenario = {
-    "threads", "threads that exit or are cancelled while subscribed", threads_unfit, threads_start};
+const struct scenario threads_scenario = {"threads",
+                                          "threads that exit or are cancelled while subscribed",
+                                          threads_unfit, threads_start, NULL};

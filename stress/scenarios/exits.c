@@ -196,11 +196,10 @@ static void exit_together(void)
 static void start(struct crew *residents, struct crew *visitors)
 {
     (void)residents;
-    exit_together();
     crew_start(visitors, "spawner", spawner_body, SPAWNERS);
     crew_start(visitors, "foreign", foreign_body, 1);
 }
 
 const struct scenario exits_scenario = {
     "exits", "real children that exit, crash, are killed, stop, or leave orphans by the dozen",
-    needs_topics_of_one_pid, start};
+    needs_topics_of_one_pid, start, exit_together};

@@ -371,4 +371,4 @@ static const char *loops_unfit(void)
 
 const struct scenario loops_scenario = {
     "loops", "epoll, poll and io_uring: wake-ups that are lost, or for nothing", loops_unfit,
-    loops_start};
+    loops_start, NULL};

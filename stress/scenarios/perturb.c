@@ -27,7 +27,8 @@
 #define SPIN_LOCKS false
 #endif
 
-/* Opened before the run, in which there may be no descriptor to be had. One for each thread here. */
+/* Opened before the run, in which there may be no descriptor to be had. One for each thread here.
+ */
 static DIR *threads_to_bind, *threads_to_give_back;
 
 static bool can_list_threads(DIR **threads)
@@ -117,7 +118,7 @@ static void affinity_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario affinity_scenario = {
     "affinity", "all threads on one core, or each on another: order that only cores have kept",
-    affinity_unfit, affinity_start};
+    affinity_unfit, affinity_start, NULL};
 
 /* ------------------------------------------------------------------------------------ priority */
 
@@ -227,4 +228,4 @@ static void priority_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario priority_scenario = {
     "priority", "threads that run before all others, and threads that hardly run at all",
-    priority_unfit, priority_start};
+    priority_unfit, priority_start, NULL};

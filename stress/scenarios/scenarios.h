@@ -23,6 +23,8 @@ struct scenario {
     const char *(*unfit)(void); /* why it can't be run with this subject or here; NULL: it can */
     /* Residents stay until all is drained; visitors leave first, when world->stop_churn is set. */
     void (*start)(struct crew *residents, struct crew *visitors);
+    /* What must be alone: before producers and all other scenarios. Returns soon. May be NULL. */
+    void (*first)(void);
 };
 
 extern const struct scenario churn_scenario, backlog_scenario, fanout_scenario, swarm_scenario,

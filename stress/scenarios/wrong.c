@@ -80,7 +80,7 @@ static void fork_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario fork_scenario = {
     "fork", "forks in the middle of everything: the child uses the bus, or exits",
-    needs_topics_of_one_pid, fork_start};
+    needs_topics_of_one_pid, fork_start, NULL};
 
 /* ---------------------------------------------------------------------------------------- oom */
 
@@ -112,7 +112,7 @@ static void oom_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario oom_scenario = {
     "oom", "allocations that fail at random: a clean error, and no event half delivered", oom_unfit,
-    oom_start};
+    oom_start, NULL};
 
 /* ---------------------------------------------------------------------------------------- fds */
 
@@ -145,8 +145,8 @@ static void fds_start(struct crew *residents, struct crew *visitors)
 }
 
 const struct scenario fds_scenario = {
-    "fds", "no descriptor to be had (EMFILE): spawns and event loops fail cleanly", NULL,
-    fds_start};
+    "fds", "no descriptor to be had (EMFILE): spawns and event loops fail cleanly", NULL, fds_start,
+    NULL};
 
 /* ------------------------------------------------------------------------------------- misuse */
 
@@ -183,4 +183,4 @@ static void misuse_start(struct crew *residents, struct crew *visitors)
 
 const struct scenario misuse_scenario = {
     "misuse", "wrong arguments in the middle of everything: a specific error and no effect",
-    misuse_unfit, misuse_start};
+    misuse_unfit, misuse_start, NULL};

@@ -22,7 +22,7 @@ const char *const guarantee_names[GUARANTEES] = {
     "bounded by undelivered",
     "clean failure",
     "fork-safe",
-    "FIFO per producer",
+    "per producer",
     "idle at rest",
     "event loops are told once",
 };

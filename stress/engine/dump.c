@@ -101,7 +101,9 @@ void dump_print(FILE *file)
 {
     if (atomic_load(&dump->taken) != 2)
         return;
-    fprintf(file, "the last calls of every thread (microseconds from the violation)\n");
+    fprintf(file,
+            "the last calls of every thread (microseconds from the violation; wait: a receive "
+            "with a timeout; fd: a poll of it; else: what it said, and the kind of topic)\n");
     for (size_t i = 0; i < dump->lane_count; i++) {
         const struct lane *lane = &dump->lanes[i];
         fprintf(file, "  %s (tid %d)\n", lane->name, lane->tid);

@@ -61,8 +61,10 @@ const struct subject *subject_load(const char *name)
         if (access(path, R_OK) == 0)
             return load_file(path);
     }
-    fprintf(stderr, "exitbus-stress: there is no subject '%s'; --list shows those there are\n",
-            name);
+    bool file = access(name, F_OK) == 0;
+    fprintf(stderr, "exitbus-stress: there is no subject '%s'; %s%s\n", name,
+            file ? "of a file, give the path: ./" : "--list shows those there are",
+            file ? name : "");
     return NULL;
 }
 

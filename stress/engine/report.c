@@ -149,10 +149,26 @@ void report_heading(void)
            world->options.seed, world->subject_name, world->subject_summary);
 }
 
+/* What has made the run fail, once more behind all else that was printed. */
+static void print_first_violation(void)
+{
+    const struct violation *first = NULL;
+    for (int g = 0; g < GUARANTEES; g++) {
+        const struct violation *of = verdict_first((enum guarantee)g);
+        if (of && verdict_claimed((enum guarantee)g) && (!first || of->time_ns < first->time_ns))
+            first = of;
+    }
+    if (first)
+        printf("first of all  %s %s, by %s after %.3f s: %s\n", guarantee_ids[first->guarantee],
+               guarantee_names[first->guarantee], first->thread, first->time_s, first->text);
+}
+
 void report_end(void)
 {
-    if (result->verdict != VERDICT_PASS && result->verdict != VERDICT_INCONCLUSIVE)
+    if (result->verdict != VERDICT_PASS && result->verdict != VERDICT_INCONCLUSIVE) {
         dump_print(stdout);
+        print_first_violation();
+    }
     watchdog_print(stdout);
     printf("%s\n", verdict_names[result->verdict]);
     fflush(stdout);

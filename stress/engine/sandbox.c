@@ -81,9 +81,9 @@ static void run_inside(void)
     if (!freopen("/dev/null", "w", stdout))
         _exit(EXIT_ENVIRONMENT);
     execl(program, world->options.argv[0], "--inside", "--scenario", "exits,fork", "--producers",
-          "1", "--steady", "1", "--seconds", seconds, "--seed", seed, "--patience", patience,
-          "--subject", world->options.subject, "--child", world->options.child, "--json", json,
-          (char *)NULL);
+          "1", "--steady", "1", "--every", "0", "--seconds", seconds, "--seed", seed, "--patience",
+          patience, "--subject", world->options.subject, "--child", world->options.child, "--json",
+          json, (char *)NULL);
     _exit(EXIT_ENVIRONMENT);
 }
 

@@ -212,7 +212,8 @@ static void note_crash(int signal, int status)
     trouble->status = status;
     snprintf(trouble->thread, sizeof trouble->thread, "%s",
              worker ? worker->name : "a thread of the subject");
-    trouble->operation = worker ? atomic_load(&worker->operation) % OPERATIONS : OPERATION_NONE;
+    bool calls = worker && atomic_load(&worker->due_ns) != 0;
+    trouble->operation = calls ? atomic_load(&worker->operation) % OPERATIONS : OPERATION_NONE;
     atomic_store(&trouble->crashed, true);
 }
 
@@ -281,6 +282,8 @@ static void print_crash(FILE *file)
     fprintf(file, "CRASH: %s", text);
     if (trouble->operation != OPERATION_NONE)
         fprintf(file, ", by %s in %s", trouble->thread, operation_names[trouble->operation]);
+    else if (trouble->signal)
+        fprintf(file, ", by %s outside the subject's calls", trouble->thread);
     fprintf(file, " (seed %" PRIu64 ")\n", world->options.seed);
 }
 

@@ -92,7 +92,8 @@ static void unsubscribe_somehow(void *subscription)
         timeout = 0;
     ssize_t got = call_receive(subscription, events, BATCH, timeout);
     if (got != -ESHUTDOWN)
-        verdict_violated(NONE_AFTER_UNSUBSCRIBE, "a receive after unsubscribe says %zd%s%s", got,
+        verdict_violated(NONE_AFTER_UNSUBSCRIBE,
+                         "a receive after unsubscribe says %zd%s%s, not -ESHUTDOWN", got,
                          got < 0 ? ": " : "", got < 0 ? strerror((int)-got) : " events");
     verdict_checked(NONE_AFTER_UNSUBSCRIBE, 1);
     subject_unref(subscription);

@@ -5,6 +5,8 @@
  */
 #include "monitor.c"
 
+#include <time.h>
+
 #define NEVER_DELIVERS 1
 #define DELIVERS_TWICE 2         /* one event in ONE_IN */
 #define REORDERS 3               /* an event of one producer behind one of another */
@@ -38,32 +40,64 @@ static int publish_nothing(void *bus, size_t count, uint64_t *first_seq)
     return 0;
 }
 
-/* An event in a hundred is kept, and published behind the next one of another producer. */
+/*
+ * An event in a hundred is kept, and published behind the next one of another producer. If none
+ * comes, a receiver that looks for events publishes it, so that it is late but not lost.
+ */
+static struct {
+    pthread_mutex_t lock;
+    void *bus;
+    struct subject_event event;
+    uint64_t since_ns;
+    _Atomic bool any;
+    uint64_t number;
+} kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+#define KEPT_NS 1000000
+
+static uint64_t broken_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void publish_kept(void)
+{
+    uint64_t seq;
+    if (kept.any)
+        publish(kept.bus, &kept.event, 1, &seq);
+    kept.any = false;
+}
+
 static int publish_late(void *bus, const struct subject_event *events, size_t count,
                         uint64_t *first_seq)
 {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static struct subject_event kept;
-    static bool keeps;
-    static uint64_t number;
-    uint64_t seq;
-    pthread_mutex_lock(&lock);
-    if (!keeps && count == 1 && number++ % 100 == 99) {
-        kept = *events;
-        keeps = true;
-        *first_seq = 0;
-        pthread_mutex_unlock(&lock);
+    pthread_mutex_lock(&kept.lock);
+    *first_seq = 0;
+    if (!kept.any && count == 1 && kept.number++ % 100 == 99) {
+        kept.bus = bus;
+        kept.event = *events;
+        kept.since_ns = broken_now();
+        kept.any = true;
+        pthread_mutex_unlock(&kept.lock);
         return 0;
     }
-    bool same = keeps && kept.producer == events->producer;
-    if (same)
-        publish(bus, &kept, 1, &seq);
+    if (kept.any && kept.event.producer == events->producer)
+        publish_kept();
     publish(bus, events, count, first_seq);
-    if (keeps && !same)
-        publish(bus, &kept, 1, &seq);
-    keeps = false;
-    pthread_mutex_unlock(&lock);
+    publish_kept();
+    pthread_mutex_unlock(&kept.lock);
     return 0;
+}
+
+static void look_for_kept(void)
+{
+    if (!kept.any || pthread_mutex_trylock(&kept.lock) != 0)
+        return;
+    if (kept.any && broken_now() > kept.since_ns + KEPT_NS)
+        publish_kept();
+    pthread_mutex_unlock(&kept.lock);
 }
 
 static int broken_publish(void *bus, const struct subject_event *events, size_t count,
@@ -104,6 +138,8 @@ static ssize_t broken_receive(void *subscription, struct subject_event *events, 
                               int64_t timeout_ns)
 {
     struct channel *channel = subscription;
+    if (BROKEN == REORDERS)
+        look_for_kept();
     if (BROKEN == AFTER_UNSUBSCRIBE && lapses > 0) {
         pthread_mutex_lock(&channel->lock);
         ssize_t got = 0;

@@ -19,6 +19,7 @@
 #include "mutants.h"
 #include "options.h"
 #include "outcomes.h"
+#include "pack.h"
 #include "plugin.h"
 #include "report.h"
 #include "sandbox.h"
@@ -260,6 +261,7 @@ static void warm_up(void)
     memset((char *)world + offsetof(struct world, bus), 0,
            sizeof *world - offsetof(struct world, bus));
     agreement_forget();
+    pack_forget();
     plugin_forget();
 }
 

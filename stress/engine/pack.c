@@ -3,6 +3,8 @@
 #include "pack.h"
 #include "../checks/synthetic.h"
 
+#include <string.h>
+
 /*
  * A synthetic event: bit 0 set, its producer, its number. When its publish began does not follow
  * from these. It is kept for the latest of each producer; of an older event it is 0, "long ago",
@@ -31,6 +33,16 @@ static struct {
     _Atomic uint64_t place; /* 0: none yet */
     struct subject_event event;
 } others[OTHERS];
+
+static _Atomic bool used;
+
+void pack_forget(void)
+{
+    if (!flag(&used))
+        return;
+    memset((void *)begun, 0, sizeof begun);
+    memset((void *)others, 0, sizeof others);
+}
 
 static void *from_bits(uint64_t bits)
 {
@@ -64,6 +76,8 @@ static uint64_t begin_of(unsigned producer, uint64_t number)
 
 void *pack(const struct subject_event *event)
 {
+    if (!flag(&used))
+        atomic_store_explicit(&used, true, memory_order_relaxed);
     if (synthetic_is(event) && synthetic_whole(event))
         return pack_synthetic(event);
     uint64_t place = 1 + atomic_fetch_add(&packed_others, 1);

@@ -15,4 +15,10 @@ void *pack(const struct subject_event *event);
 /* What was never packed becomes an event that no check takes for whole. */
 void unpack(const void *packed, struct subject_event *event);
 
+/*
+ * Between the run that warms up and the one that counts. If events were packed, all memory that
+ * this may ever take is resident from here on, so that it does not seem to be the subject's.
+ */
+void pack_forget(void);
+
 #endif

@@ -65,7 +65,8 @@ static void jump_out(int signal)
 
 /*
  * The host has SIGCHLD blocked but while it waits in sigsuspend: its handler runs there, and never
- * on the reaper's thread, which has it unblocked.
+ * on the reaper's thread, which has it unblocked. Before that the reaper has had the time to take
+ * the signal: what it takes it must pass on.
  */
 TEST(reaper_edges, handler_on_reaper_thread)
 {
@@ -82,6 +83,7 @@ TEST(reaper_edges, handler_on_reaper_thread)
         struct child child = child_fork(i);
         child_end(child);
         check_equal(receive_pid(all, child.pid).exit_code, i); /* so the signal came meanwhile */
+        await(thread_is_in("exitbus-reaper", SYS_epoll_pwait));
         while (atomic_load(&handled) == before) /* block, test, sigsuspend: as in every textbook */
             sigsuspend(&open);
     }

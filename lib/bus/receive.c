@@ -279,7 +279,9 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
                              struct exitbus_event *event, uint64_t *discarded, int64_t timeout_ns)
 {
     int64_t deadline = deadline_after(timeout_ns);
-    /* A call that does not wait looks at what was there when it began, and no further. */
+    /* A call that does not wait looks at what was there when it began, and no further. So was a turn
+     * that lacks memory: the first receive that finds nothing else tries to finish it. */
+    bool late = timeout_ns == 0 && order_stalled(&sub->core->order);
     size_t pending = timeout_ns == 0 ? subscription_pending(sub) : 0;
     size_t left = pending > 0 ? pending : 1;
     struct exitbus_event next;
@@ -292,8 +294,12 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
             return 0;
         }
         ++*discarded;
-        if (timeout_ns == 0 && --left == 0)
-            return queue_closed(&sub->head) ? -ESHUTDOWN : -EAGAIN;
+        if (timeout_ns == 0 && --left == 0) {
+            if (!late || queue_closed(&sub->head))
+                return queue_closed(&sub->head) ? -ESHUTDOWN : -EAGAIN;
+            late = false;
+            left = EXITBUS_BATCH_MAX; /* a turn has no more */
+        }
         /* A queue that never gets empty must not keep us beyond the timeout. */
         if (timeout_ns > 0 && too_late(deadline))
             return -ETIMEDOUT;

@@ -293,6 +293,42 @@ TEST(regressions, a_descriptor_and_an_event_without_memory)
     check_ok(exitbus_destroy(bus));
 }
 
+/*
+ * A receive for one pid that does not wait: the exit was published, and only lacks memory. So it is
+ * there, or -ENOMEM; not -EAGAIN.
+ */
+static void receive_pid_without_memory(bool comes_back)
+{
+    static struct account account;
+    account_init(&account);
+    struct exitbus *bus = account_bus(&account);
+    struct exitbus_subscription *sub = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_event event;
+    uint64_t discarded = 0, before = 0;
+    pid_t pid = 1;
+    publish(bus, pid, 0);
+    atomic_store(&account.refuse, true);
+    while (exitbus_publish_pid(bus, pid + 1, 0) == 0)
+        pid++;
+    if (comes_back)
+        atomic_store(&account.refuse, false);
+    else
+        check_equal(exitbus_receive_pid(sub, pid, &event, &before, 0), -ENOMEM);
+    atomic_store(&account.refuse, false);
+    check_ok(exitbus_receive_pid(sub, pid, &event, &discarded, 0));
+    check_equal(event.pid, pid);
+    check_equal(before + discarded, (uint64_t)pid - 1);
+    check_equal(exitbus_receive_pid(sub, pid, &event, &discarded, 0), -EAGAIN);
+    check_ok(exitbus_unsubscribe(sub));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(regressions, a_receive_for_a_pid_without_memory)
+{
+    receive_pid_without_memory(false);
+    receive_pid_without_memory(true);
+}
+
 struct receiver {
     struct exitbus_subscription *sub;
     struct halt halt;

@@ -279,8 +279,8 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
                              struct exitbus_event *event, uint64_t *discarded, int64_t timeout_ns)
 {
     int64_t deadline = deadline_after(timeout_ns);
-    /* A call that does not wait looks at what was there when it began, and no further. So was a turn
-     * that lacks memory: the first receive that finds nothing else tries to finish it. */
+    /* A call that does not wait looks at what was there when it began, and no further. A turn that
+     * lacks memory was there, too: a receive that finds nothing else tries to finish it. */
     bool late = timeout_ns == 0 && order_stalled(&sub->core->order);
     size_t pending = timeout_ns == 0 ? subscription_pending(sub) : 0;
     size_t left = pending > 0 ? pending : 1;

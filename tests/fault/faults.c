@@ -718,8 +718,6 @@ static void children_begin(struct children *children, struct exitbus *bus)
         attempt(children, exitbus_subscribe(bus, readers[i]->topic, 0, &readers[i]->subscription));
     }
     patient_start(&children->by_fd, BY_FD);
-    /* Under ThreadSanitizer a SIGCHLD was lost here, probably to this thread while it started. */
-    await(atomic_load(&children->by_fd.drained_at) != 0);
     attempt(children, exitbus_reaper_start(bus, &options, &children->reaper));
 }
 

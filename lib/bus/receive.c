@@ -295,8 +295,10 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
         }
         ++*discarded;
         if (timeout_ns == 0 && --left == 0) {
-            if (!late || queue_closed(&sub->head))
-                return queue_closed(&sub->head) ? -ESHUTDOWN : -EAGAIN;
+            if (queue_closed(&sub->head))
+                return -ESHUTDOWN;
+            if (!late)
+                return -EAGAIN;
             late = false;
             left = EXITBUS_BATCH_MAX; /* a turn has no more */
         }

@@ -2,6 +2,7 @@
 /* The total order, across subscriptions and against real time: see agreement.h. */
 #include "agreement.h"
 #include "../engine/world.h"
+#include "recent.h"
 #include "synthetic.h"
 #include "verdict.h"
 
@@ -17,9 +18,7 @@
 
 static _Atomic uint64_t agreed[PLACES]; /* upper bits of the place, and a hash of the event */
 static _Atomic uint64_t places[PRODUCERS_MAX][RECENT];
-static struct {
-    _Atomic uint64_t number, end_ns;
-} returned[PRODUCERS_MAX][RECENT];
+static struct recent returned[PRODUCERS_MAX][RECENT];
 
 void agreement_forget(void)
 {
@@ -66,26 +65,11 @@ uint64_t agreement_place(const struct subject_event *event)
 
 void agreement_returned(uint32_t producer, uint64_t first, uint64_t count_, uint64_t end_ns)
 {
-    for (uint64_t number = first; number < first + count_; number++) {
-        atomic_store_explicit(&returned[producer][number % RECENT].number, 0, memory_order_relaxed);
-        atomic_store_explicit(&returned[producer][number % RECENT].end_ns, end_ns,
-                              memory_order_release);
-        atomic_store_explicit(&returned[producer][number % RECENT].number, number,
-                              memory_order_release);
-    }
+    for (uint64_t number = first; number < first + count_; number++)
+        recent_note(returned[producer], RECENT, number, end_ns);
 }
 
 uint64_t agreement_end_ns(const struct subject_event *event)
 {
-    uint64_t slot = event->number % RECENT;
-    if (atomic_load_explicit(&returned[event->producer][slot].number, memory_order_acquire) !=
-        event->number)
-        return UINT64_MAX;
-    uint64_t end =
-        atomic_load_explicit(&returned[event->producer][slot].end_ns, memory_order_acquire);
-    /* Unchanged: the time is that event's. */
-    return atomic_load_explicit(&returned[event->producer][slot].number, memory_order_relaxed) ==
-                   event->number
-               ? end
-               : UINT64_MAX;
+    return recent_ns(returned[event->producer], RECENT, event->number, UINT64_MAX);
 }

@@ -141,12 +141,6 @@ static void watch_over(unsigned seconds)
     report_progress_end();
 }
 
-/* Wait for a condition as long as patience allows. */
-#define await(condition)                                                                           \
-    for (uint64_t until = now_ns() + (uint64_t)world->options.patience * 1000000000;               \
-         !(condition) && now_ns() < until;)                                                        \
-    nap(1000000, NULL)
-
 /* ------------------------------------------------------------------------------------ the end */
 
 static void check_exits(void)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Events as opaque pointers: see pack.h. */
 #include "pack.h"
+#include "../checks/recent.h"
 #include "../checks/synthetic.h"
 
 #include <string.h>
@@ -17,9 +18,7 @@
 _Static_assert(PRODUCERS_MAX <= 1 << (NUMBER_SHIFT - PRODUCER_SHIFT), "a producer has its bits");
 _Static_assert(sizeof(void *) == sizeof(uint64_t), "a pointer holds 56 bits of a number");
 
-static struct {
-    _Atomic uint64_t number, begin_ns;
-} begun[PRODUCERS_MAX][LATEST];
+static struct recent begun[PRODUCERS_MAX][LATEST];
 
 /*
  * Any other event: bit 0 clear, and how many were packed before it. These are exits of real
@@ -51,27 +50,9 @@ static void *from_bits(uint64_t bits)
 
 static void *pack_synthetic(const struct subject_event *event)
 {
-    unsigned place = event->number % LATEST;
-    atomic_store_explicit(&begun[event->producer][place].number, 0, memory_order_relaxed);
-    atomic_store_explicit(&begun[event->producer][place].begin_ns, event->begin_ns,
-                          memory_order_release);
-    atomic_store_explicit(&begun[event->producer][place].number, event->number,
-                          memory_order_release);
+    recent_note(begun[event->producer], LATEST, event->number, event->begin_ns);
     return from_bits(event->number << NUMBER_SHIFT | (uint64_t)event->producer << PRODUCER_SHIFT |
                      SYNTHETIC);
-}
-
-static uint64_t begin_of(unsigned producer, uint64_t number)
-{
-    unsigned place = number % LATEST;
-    if (atomic_load_explicit(&begun[producer][place].number, memory_order_acquire) != number)
-        return 0;
-    uint64_t begin_ns =
-        atomic_load_explicit(&begun[producer][place].begin_ns, memory_order_acquire);
-    /* The next to take the place clears its number before it stores its time. */
-    return atomic_load_explicit(&begun[producer][place].number, memory_order_relaxed) == number
-               ? begin_ns
-               : 0;
 }
 
 void *pack(const struct subject_event *event)
@@ -94,7 +75,8 @@ void unpack(const void *packed, struct subject_event *event)
         unsigned producer = (bits >> PRODUCER_SHIFT) % (1 << (NUMBER_SHIFT - PRODUCER_SHIFT));
         uint64_t number = bits >> NUMBER_SHIFT;
         if (producer < PRODUCERS_MAX && number <= atomic_load(&world->producers[producer].begun))
-            synthetic_remake(producer, number, begin_of(producer, number), event);
+            synthetic_remake(producer, number, recent_ns(begun[producer], LATEST, number, 0),
+                             event);
         return;
     }
     uint64_t place = bits >> OTHER_SHIFT;

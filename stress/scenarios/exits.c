@@ -181,9 +181,7 @@ static void *foreign_body(void *number)
 static void exit_together(void)
 {
     unsigned made = child_foreign_together(TOGETHER);
-    uint64_t end = now_ns() + (uint64_t)world->options.patience * 1000000000;
-    while (atomic_load(&world->seen) < atomic_load(&world->children) && now_ns() < end)
-        nap(100000, NULL);
+    await(atomic_load(&world->seen) >= atomic_load(&world->children));
     uint64_t seen = atomic_load(&world->seen), children = atomic_load(&world->children);
     if (seen < children)
         verdict_violated(NO_LOSS,

@@ -187,11 +187,9 @@ static bool half_begin(struct half *half)
     return half->subscription;
 }
 
-static bool echo_is_ready;
-
 static void echo_first(void)
 {
-    echo_is_ready = false;
+    memset(halves, 0, sizeof halves);
     for (unsigned i = 0; i < 2 * ECHO_PAIRS; i++) {
         halves[i] = (struct half){.other = &halves[i ^ 1], .leads = i % 2 == 0};
         if (!publisher_claim(&halves[i].publisher))
@@ -200,7 +198,6 @@ static void echo_first(void)
     for (unsigned i = 0; i < 2 * ECHO_PAIRS; i++)
         if (!half_begin(&halves[i]))
             return;
-    echo_is_ready = true;
     /* Two halves that sleep in the same way: one pair after the other. */
     for (unsigned pair = 0; pair < ECHO_PAIRS; pair++) {
         struct crew crew = {0};
@@ -213,7 +210,7 @@ static void echo_first(void)
 static void echo_start(struct crew *residents, struct crew *visitors)
 {
     (void)residents;
-    if (echo_is_ready)
+    if (halves[2 * ECHO_PAIRS - 1].subscription) /* the last to begin: so all have */
         crew_start(visitors, "echo", echo_body, 2 * ECHO_PAIRS);
 }
 

@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -245,6 +246,14 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int t
                       sliced ? SLICE_MS : timeout_ms, 0, 8);
     } while (result == 0 && sliced);
     return (int)result;
+}
+
+uint64_t sys_inode(int fd)
+{
+    struct statx status = {0};
+    return call_again(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_INO, (long)&status, 0) == 0
+               ? status.stx_ino
+               : 0;
 }
 
 bool sys_readable(int fd)

@@ -78,6 +78,9 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int t
 /* Returns whether it polls readable now. */
 bool sys_readable(int fd);
 
+/* Returns the inode of what a descriptor is of; 0 if the kernel does not tell. */
+uint64_t sys_inode(int fd);
+
 int sys_pidfd_open(pid_t pid);
 int sys_close(int fd);
 

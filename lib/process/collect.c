@@ -4,8 +4,10 @@
  *
  * How it works
  *   - A child is named to waitid() by its pidfd, if its watch has one, else by its pid.
+ *   - Where a pid has more watches, they are asked before the peek that counts. Those of earlier
+ *     processes end with an exit of their own.
  *   - Before the publish, every watch of the pid is marked; after the reap, all marked watches end.
- *     Watches that arrive in between are settled or doubted: see watch.c, 3.
+ *     Watches that arrive in between are settled or doubted: see watch.c, 2 and 3.
  *   - A watch that can't be collected now waits for epoll, or for the timer of its set.
  *
  * Why it is right
@@ -28,6 +30,11 @@
 
 /* Attempts at waitid(), which a filter may fail for the moment. */
 #define WAITID_TRIES 8
+/* Attempts at one child, for which more watches are handed over meanwhile. */
+#define COLLECT_TRIES 8
+
+/* Besides 0 and -errno: */
+enum { COLLECT_ALIVE = 1, COLLECT_ANEW };
 
 static struct target target_of(const struct child_watch *watch)
 {
@@ -43,14 +50,20 @@ int collect_peek(struct target target, siginfo_t *info, struct rusage *usage)
     return result < 0 ? result : info->si_pid != 0;
 }
 
-/* Returns 1 if there is no such child any more, 0 if there is, or -errno if waitid() fails. */
-static int is_gone(struct target target)
+/* Try more than once. Returns what collect_peek() does. */
+static int peek_again(struct target target, siginfo_t *info)
 {
-    siginfo_t info;
     int result = -EAGAIN;
     for (int tries = 0; tries < WAITID_TRIES && result < 0 && result != -ECHILD; tries++)
-        result = collect_peek(target, &info, NULL);
-    return result == -ECHILD ? 1 : result < 0 ? result : 0;
+        result = collect_peek(target, info, NULL);
+    return result;
+}
+
+/* Returns whether there is no such child any more; false also if waitid() fails. */
+static bool is_gone(struct target target)
+{
+    siginfo_t info;
+    return peek_again(target, &info) == -ECHILD;
 }
 
 bool collect_event(struct exitbus_event *event, const siginfo_t *info, const struct rusage *usage)
@@ -73,38 +86,119 @@ static int publish_lost(struct watch_set *set, const struct child_watch *watch)
     return bus_publish(set->bus, &event, 1, NULL);
 }
 
-/* Publish it and end its watch. Returns false if that can't be published now. */
+/*
+ * Of two watches of one pid whose processes are gone: do they stand for the same process? From
+ * Linux 6.9 on a pidfd's inode is the process's own; before, all have one. So are two processes
+ * taken for one there, if other waiters have reaped both before the first look.
+ */
+static bool is_same(const struct child_watch *watch, const struct child_watch *other)
+{
+    if (watch_pidfd(watch) < 0 || watch_pidfd(other) < 0)
+        return true;
+    return sys_inode(watch_pidfd(watch)) == sys_inode(watch_pidfd(other));
+}
+
+/* End a watch whose exit is published as lost, and the others of that process. */
+static void end_lost(struct watch_set *set, struct child_watch *watch, bool named)
+{
+    pid_t pid = watch_pid(watch);
+    watch_absorb(set);
+    struct child_watch *next;
+    for (struct child_watch *other = watch_find(set, pid); other; other = next) {
+        next = other->next;
+        if (other == watch || watch_pid(other) != pid)
+            continue;
+        if (watch_pidfd(other) < 0 && (other->spawned || child_watch_doubt(set, other)))
+            continue;
+        if (watch_pidfd(other) >= 0 && is_same(other, watch) && is_gone(target_of(other)))
+            child_watch_end(set, other, false, WATCH_SETTLED);
+    }
+    child_watch_end(set, watch, named, WATCH_SETTLED);
+}
+
+/* Publish it and end its watches. Returns false if that can't be published now. */
 static bool collect_lost(struct collection *collection, struct child_watch *watch, bool named)
 {
     if (publish_lost(collection->set, watch) < 0)
         return false;
     collection->published++;
-    child_watch_end(collection->set, watch, named, WATCH_SETTLED);
+    end_lost(collection->set, watch, named);
+    return true;
+}
+
+/*
+ * Give up a pidfd that the host has closed, as `peeked` and `info` show: the pid must do from here
+ * on. Returns whether it was given up.
+ */
+static bool pidfd_lost(struct watch_set *set, struct child_watch *watch, int peeked,
+                       const siginfo_t *info)
+{
+    if (watch_pidfd(watch) < 0 || watch_state(watch) != WATCH_COMMITTED)
+        return false;
+    bool other = peeked == 1 && info->si_pid != watch_pid(watch);
+    if (peeked != -EBADF && peeked != -EINVAL && !other)
+        return false;
+    child_watch_unpoll(set, watch);
+    store_relaxed(&watch->pidfd, -1);
     return true;
 }
 
 /* ----------------------------------------------------------------------------------- zombies */
 
 /*
- * Mark every watch that stands for this zombie as publishing. A watch whose process is gone stands
- * for an earlier process of the pid: its exit is published first.
- * Returns false if that fails; then some are marked.
+ * Ask the other watches of the pid. One whose process is gone stands for an earlier process, whose
+ * exit is published. If `self` is gone as well it may be the same process, and is left for self.
+ * Not `again`: forget what was asked before.
+ * Returns 1 if some were asked, which had their process: the next peek is behind that; 0: there was
+ * none; or -errno: one could not be published, or asked.
+ */
+static int collect_earlier(struct collection *collection, pid_t pid, const struct child_watch *self,
+                           bool again)
+{
+    struct watch_set *set = collection->set;
+    int asked = 0;
+    watch_absorb(set);
+    struct child_watch *watch;
+    for (watch = watch_find(set, pid); watch && !again; watch = watch->next)
+        watch->present = false;
+    for (watch = watch_find(set, pid); watch;) {
+        siginfo_t info;
+        struct child_watch *next = watch->next;
+        if (watch != self && watch_pid(watch) == pid && watch_pidfd(watch) >= 0 &&
+            !watch->present) {
+            int result = peek_again(target_of(watch), &info);
+            if (pidfd_lost(set, watch, result, &info)) {
+                next = watch; /* nothing to ask any more */
+            } else if (result >= 0) {
+                watch->present = true;
+                asked = 1;
+            } else if (result != -ECHILD) {
+                return result;
+            } else if (!self || !is_same(watch, self) || !is_gone(target_of(self))) {
+                if (!collect_lost(collection, watch, false))
+                    return -ENOMEM;
+                next = watch_find(set, pid); /* that may have ended any other but self */
+            }
+        }
+        watch = next;
+    }
+    return asked;
+}
+
+/*
+ * Behind the peek: mark every watch of the pid as publishing. They stand for this zombie, or have
+ * no pidfd to tell. Returns false if a pidfd has come since collect_earlier(): some are marked.
  */
 static bool mark_publishing(struct collection *collection, pid_t pid,
                             const struct child_watch *self)
 {
     watch_absorb(collection->set);
-    struct child_watch *next;
-    for (struct child_watch *watch = watch_find(collection->set, pid); watch; watch = next) {
-        next = watch->next;
+    for (struct child_watch *watch = watch_find(collection->set, pid); watch; watch = watch->next) {
         if (watch_pid(watch) != pid)
             continue;
-        watch->publishing = true;
-        if (watch == self || watch_pidfd(watch) < 0)
-            continue;
-        int gone = is_gone(target_of(watch));
-        if (gone < 0 || (gone == 1 && !collect_lost(collection, watch, false)))
+        if (watch != self && watch_pidfd(watch) >= 0 && !watch->present)
             return false;
+        watch->publishing = true;
     }
     return true;
 }
@@ -116,12 +210,13 @@ static void unmark_publishing(struct collection *collection, pid_t pid)
 }
 
 /*
- * End the watches of a zombie that was reaped, and those handed in meanwhile: see watch.c, 3.
- * With a pidfd, the kernel says whether its process is the one reaped. A watch without one, which
- * spawn has reserved meanwhile, stands for a new child, because the pid was taken until now.
+ * End the watches of a zombie that was published, and `reaped`, and those handed in meanwhile: see
+ * watch.c, 3. With a pidfd, the kernel says whether its process is the one reaped. A watch without
+ * one, which spawn has reserved meanwhile, stands for a new child, because the pid was taken until
+ * now.
  */
 static void end_published(struct collection *collection, pid_t pid, const struct child_watch *self,
-                          bool named)
+                          bool named, bool reaped)
 {
     struct watch_set *set = collection->set;
     watch_absorb(set);
@@ -130,12 +225,17 @@ static void end_published(struct collection *collection, pid_t pid, const struct
         next = watch->next;
         if (watch_pid(watch) != pid)
             continue;
-        if (watch == self)
+        if (watch == self) {
             child_watch_end(set, watch, named, WATCH_SETTLED);
-        else if (watch_pidfd(watch) < 0 ? watch->publishing || !watch->spawned
-                                        : watch->publishing || is_gone(target_of(watch)) == 1)
-            child_watch_end(set, watch, false,
-                            watch_pidfd(watch) >= 0 ? WATCH_SETTLED : WATCH_DOUBTED);
+            continue;
+        }
+        bool by_pid = watch->publishing || !watch->spawned;
+        if (watch_pidfd(watch) < 0 && watch_state(watch) == WATCH_RESERVED &&
+            (!by_pid || child_watch_doubt(set, watch)))
+            continue;
+        bool by_pidfd = watch->publishing && (watch->present || !reaped);
+        if (watch_pidfd(watch) < 0 ? by_pid : by_pidfd || is_gone(target_of(watch)))
+            child_watch_end(set, watch, false, WATCH_SETTLED);
     }
 }
 
@@ -155,10 +255,10 @@ int collect_zombie(struct collection *collection, struct target target,
 {
     pid_t pid = event->pid;
     probe(PROBE_REAPER_PEEKED);
-    int result = -ENOMEM;
+    int result = COLLECT_ANEW;
     if (mark_publishing(collection, pid, watch))
         result = bus_publish(collection->set->bus, event, 1, NULL);
-    if (result < 0) {
+    if (result != 0) {
         unmark_publishing(collection, pid);
         return result;
     }
@@ -168,28 +268,11 @@ int collect_zombie(struct collection *collection, struct target target,
     if (result < 0) /* the next peek would find it again, and it would be published twice */
         collection->error = result;
     probe(PROBE_REAPER_REAPED);
-    end_published(collection, pid, watch, named);
+    end_published(collection, pid, watch, named, result == 0);
     return 0;
 }
 
 /* -------------------------------------------------------------------------- watched children */
-
-/*
- * Give up a pidfd that the host has closed, as `peeked` and `info` show: the pid must do from here
- * on. Returns whether it was given up.
- */
-static bool pidfd_lost(struct watch_set *set, struct child_watch *watch, int peeked,
-                       const siginfo_t *info)
-{
-    if (watch_pidfd(watch) < 0 || watch_state(watch) != WATCH_COMMITTED)
-        return false;
-    bool other = peeked == 1 && info->si_pid != watch_pid(watch);
-    if (peeked != -EBADF && peeked != -EINVAL && !other)
-        return false;
-    child_watch_unpoll(set, watch);
-    store_relaxed(&watch->pidfd, -1);
-    return true;
-}
 
 /* Wait for a child that has not exited, or, with `exited`, that can't be published now. */
 static void wait_for(struct collection *collection, struct child_watch *watch, bool named,
@@ -211,22 +294,57 @@ static void wait_for(struct collection *collection, struct child_watch *watch, b
         watch_retry_later(set);
 }
 
-void collect_watched(struct collection *collection, struct child_watch *watch, bool named)
+/*
+ * Look at a child, by its watch or only by its pid (`watch` is NULL), and collect it if it has
+ * exited. Returns 0; COLLECT_ALIVE; COLLECT_ANEW; or -errno: not now.
+ */
+static int collect_once(struct collection *collection, pid_t pid, struct child_watch *watch,
+                        bool *named, bool again)
 {
     siginfo_t info;
     struct rusage usage;
     struct exitbus_event event;
-    int result = collect_peek(target_of(watch), &info, &usage);
-    if (unlikely(pidfd_lost(collection->set, watch, result, &info))) {
-        named = false;
-        result = collect_peek(target_of(watch), &info, &usage);
+    struct target target = watch ? target_of(watch) : (struct target){P_PID, pid, 0};
+    int result = collect_peek(target, &info, &usage);
+    if (watch && unlikely(pidfd_lost(collection->set, watch, result, &info))) {
+        *named = false;
+        target = target_of(watch);
+        result = collect_peek(target, &info, &usage);
     }
-    if (result == -ECHILD) {
-        if (!collect_lost(collection, watch, named))
-            wait_for(collection, watch, named, true);
-    } else if (result != 1 || !collect_event(&event, &info, &usage)) {
+    if (result == 0)
+        return COLLECT_ALIVE;
+    if (result < 0 && result != -ECHILD)
+        return result;
+    int asked = collect_earlier(collection, pid, watch, again);
+    if (asked < 0)
+        return asked;
+    if (asked)
+        result = collect_peek(target, &info, &usage);
+    if (result == -ECHILD)
+        return !watch || collect_lost(collection, watch, *named) ? 0 : -ENOMEM;
+    if (result < 0)
+        return result;
+    if (result == 0 || !collect_event(&event, &info, &usage))
+        return COLLECT_ALIVE;
+    return collect_zombie(collection, target, &event, watch, *named);
+}
+
+int collect_watched(struct collection *collection, struct child_watch *watch, bool named)
+{
+    pid_t pid = watch_pid(watch);
+    int result = COLLECT_ANEW;
+    for (int tries = 0; tries < COLLECT_TRIES && result == COLLECT_ANEW; tries++)
+        result = collect_once(collection, pid, watch, &named, tries > 0);
+    if (result == COLLECT_ANEW)
+        result = -EAGAIN;
+    if (result != 0)
         wait_for(collection, watch, named, result < 0);
-    } else if (collect_zombie(collection, target_of(watch), &event, watch, named) < 0) {
-        wait_for(collection, watch, named, true);
-    }
+    return result < 0 ? result : 0;
+}
+
+int collect_by_pid(struct collection *collection, pid_t pid)
+{
+    bool named = false;
+    int result = collect_once(collection, pid, NULL, &named, false);
+    return result < 0 ? result : 0;
 }

@@ -33,13 +33,19 @@ int collect_peek(struct target target, siginfo_t *info, struct rusage *usage);
 /*
  * Publish the exit of a zombie, reap it, and end its watches. `watch`: that by which it was found,
  * or NULL; `named`: epoll has named that watch.
- * Returns 0; or -errno if it could not be published, and stays a zombie.
+ * Returns 0; above 0: look at it anew; or -errno if it can't be published now, and stays a zombie.
  */
 int collect_zombie(struct collection *collection, struct target target,
                    const struct exitbus_event *event, const struct child_watch *watch, bool named);
 
-/* Collect a watched child if it has exited; else arrange for the next look. */
-void collect_watched(struct collection *collection, struct child_watch *watch, bool named);
+/*
+ * Collect a watched child if it has exited; else arrange for the next look. Returns 0; or -errno
+ * if its exit can't be published now.
+ */
+int collect_watched(struct collection *collection, struct child_watch *watch, bool named);
+
+/* The same for a child that no pidfd stands for: all watches of its pid are. */
+int collect_by_pid(struct collection *collection, pid_t pid);
 
 /* Make the event of a process that has exited. Returns false if the siginfo is of no exit. */
 bool collect_event(struct exitbus_event *event, const siginfo_t *info, const struct rusage *usage);

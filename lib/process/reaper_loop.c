@@ -156,11 +156,17 @@ static void ask_epoll(struct pass *pass)
 
 /* ---------------------------------------------------------------------------------- ALL mode */
 
+/* What has been done already about the child that waitid(P_ALL) names: the last pids of each. */
+struct named {
+    pid_t asked; /* epoll was asked */
+    pid_t tried; /* it was collected, or should have been */
+};
+
 /*
- * Collect the child that waitid(P_ALL) names. *asked is the last pid for which epoll was asked.
- * Returns 1 to go on, 0 if there is no child, or -errno if it stays a zombie.
+ * Collect the child that waitid(P_ALL) names. Returns 1 to go on, 0 if there is no child, or -errno
+ * if it stays a zombie.
  */
-static int collect_any(struct pass *pass, pid_t *asked)
+static int collect_any(struct pass *pass, struct named *named)
 {
     static const struct target any = {P_ALL, 0, 0};
     siginfo_t info;
@@ -177,12 +183,24 @@ static int collect_any(struct pass *pass, pid_t *asked)
     }
     watch_absorb(pass->set);
     struct child_watch *watch = watch_find(pass->set, pid);
-    if (watch && watch_state(watch) == WATCH_COMMITTED && watch->polled && *asked != pid) {
-        *asked = pid; /* once: epoll does not name it again if it was named before and put off */
+    if (watch && watch_state(watch) == WATCH_COMMITTED && watch->polled && named->asked != pid) {
+        /* Once: epoll does not name it again if it was named before and put off. */
+        named->asked = pid;
         ask_epoll(pass);
         return 1;
     }
-    result = collect_zombie(&pass->collection, (struct target){P_PID, pid, 0}, &event, NULL, false);
+    while (watch && (watch_pid(watch) != pid || watch_pidfd(watch) < 0))
+        watch = watch->next;
+    if (!watch) {
+        result = collect_zombie(&pass->collection, (struct target){P_PID, pid, 0}, &event, NULL,
+                                false);
+    } else if (named->tried != pid) {
+        /* Its pidfd tells whether it stands for this child or for an earlier one. */
+        named->tried = pid;
+        result = collect_watched(&pass->collection, watch, false);
+    } else { /* it was of no use, since the host has closed that descriptor */
+        result = collect_by_pid(&pass->collection, pid);
+    }
     return result < 0 ? result : 1;
 }
 
@@ -191,9 +209,9 @@ static void collect_all(struct pass *pass)
 {
     sys_eventfd_take(pass->loop->signal_fd); /* first: a signal after this makes another pass */
     pass->signal = false;
-    pid_t asked = 0;
+    struct named named = {0};
     for (int i = 0; i < CHILDREN_PER_PASS && !pass->collection.error; i++) {
-        int result = collect_any(pass, &asked);
+        int result = collect_any(pass, &named);
         if (result < 0)
             watch_retry_later(pass->set);
         if (result <= 0)

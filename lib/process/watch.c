@@ -8,8 +8,10 @@
  *     (spawn). The reaper reaps a child after it has published. So a maker that still saw the child
  *     had its watch in the set before that child was reaped.
  *  2. The reaper publishes an exit while the child is a zombie, so the pid is that child's alone.
- *     Before that it absorbs the list and marks every watch of the pid as publishing. Exempt are
- *     watches whose pidfd says that their process is gone: they stand for an earlier process.
+ *     Before that it absorbs the list and marks every watch of the pid as publishing. Watches whose
+ *     pidfd said before the peek that their process is gone stand for an earlier process. To ask
+ *     behind the peek would not do: another waiter may just have taken this child. So a watch whose
+ *     pidfd has come since then makes the reaper begin anew.
  *  3. After the reap it absorbs once more. By 1 every watch made for that child is in the set now.
  *     A reserved one without a pidfd may be for the next child of that pid. So it is doubted, by a
  *     CAS. Then its maker's commit fails, and the maker looks at the child again.
@@ -142,7 +144,7 @@ struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, bool s
     atomic_init(&watch->state, WATCH_RESERVED);
     watch->cookie = fetch_add_relaxed(&set->cookies, 1);
     watch->spawned = spawned;
-    watch->polled = watch->named = watch->traced = watch->publishing = false;
+    watch->polled = watch->named = watch->traced = watch->publishing = watch->present = false;
     if (spawned)
         fetch_add_relaxed(&set->spawned, 1);
     struct child_watch *top = load_relaxed(&set->incoming);
@@ -164,6 +166,7 @@ static bool end_reservation(struct child_watch *watch, enum watch_state to)
 bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
 {
     pid_t pid = watch_pid(watch);
+    probe(PROBE_WATCH_COMMITTING);
     /* Release; pairs with watch_pidfd(). Before the epoll set can name the watch. */
     store_release(&watch->pidfd, pidfd);
     bool polled =
@@ -329,6 +332,20 @@ void child_watch_end(struct watch_set *set, struct child_watch *watch, bool name
 {
     unlink_watch(set, watch);
     end_unlinked(set, watch, named, to);
+}
+
+bool child_watch_doubt(struct watch_set *set, struct child_watch *watch)
+{
+    uint32_t reserved = WATCH_RESERVED;
+    pid_t pid = watch_pid(watch);
+    unlink_watch(set, watch); /* first: its maker may free it */
+    /* As in end_unlinked(). */
+    if (cas_acq_rel_else_acquire(&watch->state, &reserved, WATCH_DOUBTED))
+        return true;
+    struct child_watch **bucket = watch_bucket(set, pid);
+    watch->next = *bucket;
+    *bucket = watch;
+    return false;
 }
 
 void watch_retry_later(struct watch_set *set)

@@ -45,6 +45,7 @@ struct child_watch {
     bool named;               /* epoll has named it, which it does once, and it is not collected */
     bool traced;              /* it has exited, but its tracer has not seen that yet */
     bool publishing;          /* the exit of its process is being published */
+    bool present;             /* its process had the pid right before the peek */
 };
 
 _Static_assert(sizeof(struct child_watch) <= SMALL_BYTES, "a watch fits its memory class");
@@ -172,6 +173,12 @@ void watch_sweep(struct watch_set *set);
  */
 void child_watch_end(struct watch_set *set, struct child_watch *watch, bool named,
                      enum watch_state to);
+
+/*
+ * Leave a reserved watch to its maker, which then looks at the child again. Returns false if the
+ * maker has handed it over meanwhile: it stays.
+ */
+bool child_watch_doubt(struct watch_set *set, struct child_watch *watch);
 
 /* Take its pidfd out of the epoll set. */
 void child_watch_unpoll(struct watch_set *set, struct child_watch *watch);

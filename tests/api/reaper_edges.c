@@ -565,6 +565,133 @@ TEST(reaper_edges, watched_twice)
     check_ok(exitbus_destroy(bus));
 }
 
+static _Atomic pid_t loot;
+
+/* Another waiter takes the child right behind the reaper's look at it. */
+static void steal(enum probe step)
+{
+    pid_t pid = step == PROBE_REAPER_PEEKED ? atomic_exchange(&loot, 0) : 0;
+    if (pid > 0)
+        must_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* Another waiter takes a child before the reaper looks: one exit, however many watches it has. */
+TEST(reaper_edges, taken_before_the_look)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+    unsigned fds = open_fds();
+    for (int i = 0; i < 3; i++) {
+        struct child child = child_fork(3);
+        for (int watches = 0; watches <= i; watches++)
+            check_ok(exitbus_reaper_watch(reaper, child.pid));
+        child_end(child);
+        must_equal(waitpid(child.pid, NULL, 0), child.pid);
+        check_equal(exitbus_reaper_poll(reaper), 1);
+        check_equal(children_published(all, 1) <= 1, true);
+        check_equal(exitbus_subscription_pending(all), 0);
+        check_equal(exitbus_reaper_poll(reaper), 0);
+    }
+    check_equal(open_fds(), fds);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* It has two watches: the second one must not be taken for that of an earlier process. */
+TEST(reaper_edges, taken_behind_the_look)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+    struct exitbus_event event;
+    __atomic_store_n(&exitbus_probe_hook, steal, __ATOMIC_RELEASE);
+    for (int i = 0; i < 2; i++) {
+        struct child child = child_fork(3);
+        for (int watches = 0; watches <= i; watches++)
+            check_ok(exitbus_reaper_watch(reaper, child.pid));
+        child_end(child);
+        await(is_zombie(child.pid));
+        atomic_store(&loot, child.pid);
+        check_equal(exitbus_reaper_poll(reaper), 1);
+        check_equal(atomic_load(&loot), 0);
+        check_ok(exitbus_receive(all, &event, 0));
+        check_equal(event.pid, child.pid);
+        check_equal(event.exit_code, 3);
+        check_equal(exitbus_reaper_poll(reaper), 0);
+        check_equal(exitbus_receive(all, &event, 0), -EAGAIN);
+    }
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+struct spawning {
+    struct exitbus *bus;
+    pid_t pid;
+};
+
+static _Thread_local bool spawns;
+static sem_t committing, go_on, polled;
+
+/* Spawn hands its child over between the reaper's look and another waiter's. */
+static void steal_during_hand_over(enum probe step)
+{
+    pid_t pid = step == PROBE_REAPER_PEEKED ? atomic_exchange(&loot, 0) : 0;
+    if (pid > 0) {
+        sem_post(&go_on);
+        halt_wait(&polled);
+        must_equal(waitpid(pid, NULL, 0), pid);
+    }
+    if (spawns && step == PROBE_WATCH_COMMITTING) {
+        sem_post(&committing);
+        halt_wait(&go_on);
+    }
+    if (spawns && step == PROBE_WATCH_POLLED)
+        sem_post(&polled);
+}
+
+static void *spawn_slowly(void *argument)
+{
+    struct spawning *spawning = argument;
+    spawns = true;
+    spawning->pid = spawn_tiny(spawning->bus, "3", NULL);
+    return NULL;
+}
+
+/* The same by an ALL reaper, which finds the child before spawn has handed it over. */
+TEST(reaper_edges, taken_behind_the_look_before_the_hand_over)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED);
+    struct exitbus_event event;
+    siginfo_t info;
+    __atomic_store_n(&exitbus_probe_hook, steal_during_hand_over, __ATOMIC_RELEASE);
+    sem_init(&committing, 0, 0);
+    sem_init(&go_on, 0, 0);
+    sem_init(&polled, 0, 0);
+    struct spawning spawning = {.bus = bus};
+    pthread_t thread = thread_start(spawn_slowly, &spawning);
+    halt_wait(&committing);
+    must_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
+    atomic_store(&loot, info.si_pid);
+    int published = exitbus_reaper_poll(reaper);
+    check_equal(atomic_load(&loot), 0);
+    thread_join(thread);
+    published += exitbus_reaper_poll(reaper);
+    check_equal(published, 1);
+    check_ok(exitbus_receive(all, &event, 0));
+    check_equal(event.pid, spawning.pid);
+    check(event.exit_code == 3 || (event.flags & EXITBUS_EVENT_STATUS_LOST));
+    check_equal(exitbus_reaper_poll(reaper), 0);
+    check_equal(exitbus_receive(all, &event, 0), -EAGAIN);
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
 /* Several threads watch what another has spawned: once each, and no descriptor stays. */
 static _Atomic pid_t to_watch;
 
@@ -921,6 +1048,8 @@ static void close_ours_asleep(void)
     close_ours();
 }
 
+#ifndef __SANITIZE_THREAD__
+
 static void closed_under_watched(void)
 {
     struct exitbus *bus = bus_new();
@@ -954,6 +1083,8 @@ static void closed_under_implicit(void)
     must_equal(exitbus_unsubscribe(next), 0);
     must_equal(exitbus_destroy(bus), 0);
 }
+
+#endif
 
 static void closed_under_destroy(void)
 {
@@ -1008,31 +1139,35 @@ static void at_the_lowest_numbers(void)
     lowest_body();
 }
 
+/*
+ * Under ThreadSanitizer the old reaper's thread comes back after each slice of its sleep, to a
+ * number that may be the next reaper's by then, and takes a name from it. So there is no next one.
+ */
+static void (*const closed_under[])(void) = {
+    reused_under_destroy, closed_under_destroy, closed_under_polled, closed_under_all,
+#ifndef __SANITIZE_THREAD__
+    closed_under_watched, closed_under_implicit,
+#endif
+};
+
 TEST(reaper_edges, host_closes_all_from_the_lowest)
 {
-    void (*const bodies[])(void) = {closed_under_watched, closed_under_implicit,
-                                    closed_under_destroy, closed_under_polled,
-                                    closed_under_all,     reused_under_destroy};
-    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
-        lowest_body = bodies[i];
+    for (size_t i = 0; i < sizeof closed_under / sizeof closed_under[0]; i++) {
+        lowest_body = closed_under[i];
         check_equal(in_a_child(at_the_lowest_numbers), 0);
     }
 }
 
 TEST(reaper_edges, host_closes_all)
 {
-    check_equal(in_a_child(reused_under_destroy), 0);
-    check_equal(in_a_child(closed_under_watched), 0);
-    check_equal(in_a_child(closed_under_implicit), 0);
-    check_equal(in_a_child(closed_under_destroy), 0);
-    check_equal(in_a_child(closed_under_polled), 0);
-    check_equal(in_a_child(closed_under_all), 0);
+    for (size_t i = 0; i < sizeof closed_under / sizeof closed_under[0]; i++)
+        check_equal(in_a_child(closed_under[i]), 0);
 }
 
 /* A pidfd of ours is closed by somebody: whoever looks at that child next finds it by its pid. */
-static int find_pidfd(pid_t pid)
+static int find_pidfd_from(int fd, pid_t pid)
 {
-    for (int fd = 3; fd < 1024; fd++) {
+    for (; fd < 1024; fd++) {
         char path[64], line[128], wanted[32];
         snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
         snprintf(wanted, sizeof wanted, "Pid:\t%d\n", pid);
@@ -1046,6 +1181,11 @@ static int find_pidfd(pid_t pid)
             return fd;
     }
     return -1;
+}
+
+static int find_pidfd(pid_t pid)
+{
+    return find_pidfd_from(3, pid);
 }
 
 TEST(reaper_edges, pidfd_closed)
@@ -1065,6 +1205,61 @@ TEST(reaper_edges, pidfd_closed)
     check_equal(receive_pid(all, pid).exit_code, 128 + SIGKILL);
     await(no_children());
     check(fcntl(pipe_on_it[0], F_GETFD) >= 0 && fcntl(pipe_on_it[1], F_GETFD) >= 0);
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* One of two watches of a child has lost its pidfd, or both: neither holds up the other. */
+TEST(reaper_edges, pidfd_closed_of_two)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_POLLED);
+    for (int which = 1; which <= 3; which++) {
+        struct child child = child_fork(3);
+        for (int i = 0; i < 2; i++)
+            check_ok(exitbus_reaper_watch(reaper, child.pid));
+        int first = find_pidfd(child.pid), second = find_pidfd_from(first + 1, child.pid);
+        must(first >= 3 && second > first);
+        if (which & 1)
+            close(first);
+        if (which & 2)
+            close(second);
+        child_end(child);
+        await(is_zombie(child.pid));
+        if (which == 3) /* nothing names it any more: the next reaper looks at every child */
+            check_ok(exitbus_reaper_watch(reaper, child.pid));
+        check_equal(exitbus_reaper_poll(reaper), 1);
+        check_equal(receive_pid(all, child.pid).exit_code, 3);
+        check_equal(exitbus_reaper_poll(reaper), 0);
+        check_equal(exitbus_subscription_pending(all), 0);
+        check(is_gone(child.pid));
+    }
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* The number of a pidfd is that of another child, alive. An ALL reaper goes on to the zombie. */
+TEST(reaper_edges, pidfd_is_of_another)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED);
+    pid_t pid = spawn_tiny(bus, "p", NULL), other = spawn_tiny(bus, "p", NULL);
+    must(dup2(find_pidfd(other), find_pidfd(pid)) >= 3);
+    kill(pid, SIGKILL);
+    await(is_zombie(pid));
+    check_equal(exitbus_reaper_poll(reaper), 1);
+    check_equal(receive_pid(all, pid).exit_code, 128 + SIGKILL);
+    check_equal(exitbus_reaper_poll(reaper), 0);
+    check_equal(exitbus_subscription_pending(all), 0);
+    kill(other, SIGKILL);
+    await(is_zombie(other));
+    while (exitbus_subscription_pending(all) == 0)
+        check(exitbus_reaper_poll(reaper) >= 0);
+    check_equal(receive_pid(all, other).exit_code, 128 + SIGKILL);
+    check_ok(exitbus_reaper_stop(reaper));
     check_ok(exitbus_unsubscribe(all));
     check_ok(exitbus_destroy(bus));
 }

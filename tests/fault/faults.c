@@ -128,8 +128,7 @@ static void patient_start(struct reader *reader, enum how how)
 {
     must(exitbus_subscription_ref(reader->subscription) == 0);
     reader->how = how;
-    must(pthread_create(&reader->thread, NULL, how == ASLEEP ? patient_asleep : patient_by_fd,
-                        reader) == 0);
+    reader->thread = thread_start(how == ASLEEP ? patient_asleep : patient_by_fd, reader);
 }
 
 /* -------------------------------------------------------------- memory: every nth allocation */

@@ -52,25 +52,9 @@ static void start_child(struct world *world)
         must_equal(exitbus_reaper_watch(world->reaper, pid), 0);
 }
 
-/*
- * SIGCHLD goes to the thread that has made the child, unless that has it blocked. TSan holds a
- * signal back until the thread's next call of the libc, and drops it if the thread ends first. So
- * under TSan a thread that ends while children run leaves the signal to the first thread.
- */
-static void leave_signal_to_first_thread(void)
-{
-#if defined(__SANITIZE_THREAD__)
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    must_equal(pthread_sigmask(SIG_BLOCK, &child, NULL), 0);
-#endif
-}
-
 static void *start_children(void *argument)
 {
     struct world *world = argument;
-    leave_signal_to_first_thread();
     while (atomic_load(&world->started) < world->children) {
         for (unsigned i = 0; i < world->at_once; i++)
             start_child(world);

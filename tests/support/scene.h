@@ -137,8 +137,7 @@ static inline void reader_start(struct reader *reader, enum how how)
 {
     must(exitbus_subscription_ref(reader->subscription) == 0);
     reader->how = how;
-    must(pthread_create(&reader->thread, NULL, how == ASLEEP ? reader_asleep : reader_by_fd,
-                        reader) == 0);
+    reader->thread = thread_start(how == ASLEEP ? reader_asleep : reader_by_fd, reader);
 }
 
 /* Unsubscribe, unless that was done, and wait for the end of its thread. */
@@ -281,7 +280,7 @@ static inline void others_work(struct exitbus *bus)
     void *(*const bodies[])(void *) = {others_publish, others_publish, others_subscribe};
     pthread_t threads[3];
     for (size_t i = 0; i < 3; i++)
-        must(pthread_create(&threads[i], NULL, bodies[i], bus) == 0);
+        threads[i] = thread_start(bodies[i], bus);
     for (size_t i = 0; i < 3; i++)
         must(pthread_join(threads[i], NULL) == 0);
 }

@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -44,10 +45,24 @@
 #define scaled(amount) (amount)
 #endif
 
+/*
+ * ThreadSanitizer holds a signal back until the thread's next call of the libc. It drops the signal
+ * if the thread ends first, or if it comes in the middle of the thread's first call that may sleep.
+ * So under ThreadSanitizer threads leave SIGCHLD to the first one, unless they unblock it.
+ */
 static inline pthread_t thread_start(void *(*body)(void *), void *argument)
 {
     pthread_t thread;
+#if defined(__SANITIZE_THREAD__)
+    sigset_t child, before;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    must_equal(pthread_sigmask(SIG_BLOCK, &child, &before), 0);
+#endif
     must_equal(pthread_create(&thread, NULL, body, argument), 0);
+#if defined(__SANITIZE_THREAD__)
+    must_equal(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
+#endif
     return thread;
 }
 

@@ -3,10 +3,12 @@
  * Channels: see channel.h. The log itself: queue/log.c.
  *
  * How it works
- *   - Publishers load the channel from its place in the registry, behind the CAS that opens their
- *     turn. They append to its log, then look whether a receiver waits.
+ *   - Publishers load the channel from its place in the registry, or find it in a container's list,
+ *     behind the CAS that opens their turn. They append to its log, then look whether a receiver
+ *     waits.
  *   - A subscribe counts itself in `members`, from 1 up. It makes a channel where there is none, or
- *     where the one that is there has ended.
+ *     where the one that is there has ended. A container's is inserted where the search for one
+ *     began, if nothing has come there meanwhile. So at most one has members.
  *   - One event count serves all blocking receivers, and all descriptors. A publisher that finds an
  *     announcement moves the epoch, wakes the sleepers, signals every descriptor in the list that
  *     is not signalled, and notes the epoch as woken.
@@ -15,7 +17,8 @@
  *  1. Start. A channel's first seq is decided as a subscription's (subscription.c, 1), and before
  *     any join returns. A helper that is late for an older event skips the channel.
  *  2. A member finds its channel in the place until it leaves: `members` is 0 only behind the last
- *     leave, 0 is final, and only a channel with 0 is replaced or taken out.
+ *     leave, 0 is final, and only a channel with 0 is replaced or taken out. The same holds for a
+ *     channel in a list.
  *  3. The block stays while a subscription's block refers to it. A receiver asleep holds a
  *     reference on its subscription. Publishers hold a section.
  *  4. Sleepers. As in event_count.c, but the futex is left alone while `sleepers` is 0. A receiver
@@ -46,9 +49,14 @@
 
 /* --------------------------------------------------------------------------------- begin, end */
 
+static unsigned class_of(enum exitbus_topic_kind kind)
+{
+    return kind == EXITBUS_TOPIC_CONTAINER ? CHANNEL_IDS_CLASS : CHANNEL_CLASS;
+}
+
 static struct channel *channel_new(struct bus_core *core, enum exitbus_topic_kind kind)
 {
-    struct channel *channel = memory_alloc(&core->memory, CHANNEL_CLASS);
+    struct channel *channel = memory_alloc(&core->memory, class_of(kind));
     if (!channel)
         return NULL;
     log_init(&channel->tail, &channel->first);
@@ -58,6 +66,7 @@ static struct channel *channel_new(struct bus_core *core, enum exitbus_topic_kin
     atomic_init(&channel->members, 1);
     atomic_init(&channel->references, 1);
     atomic_init(&channel->sleepers, 0);
+    atomic_init(&channel->node.next, 0);
     atomic_init(&channel->descriptors, 0);
     atomic_init(&channel->failures, 0);
     atomic_init(&channel->failures_retried, 0);
@@ -76,7 +85,8 @@ static bool member_add(struct channel *channel)
     return false;
 }
 
-struct channel *channel_join(struct bus_core *core, enum exitbus_topic_kind kind)
+/* Returns a channel of a broad topic with one more member, or NULL. */
+static struct channel *join_broad(struct bus_core *core, enum exitbus_topic_kind kind)
 {
     _Atomic(struct channel *) *place = channel_place(&core->registry, kind);
     struct channel *fresh = NULL;
@@ -94,6 +104,54 @@ struct channel *channel_join(struct bus_core *core, enum exitbus_topic_kind kind
     }
     if (fresh) /* never in its place, but the pool's stack wants a grace period: memory.h */
         memory_retire(&core->memory, CHANNEL_CLASS, fresh);
+    return channel;
+}
+
+/* Look for a container's channel from a list's head on. It has one more member then. */
+static struct channel *container_find(uintptr_t head, const struct topic_ids *ids)
+{
+    struct registry_node *node;
+    for (node = registry_skip(head); node; node = registry_next(node)) {
+        struct channel *channel = channel_of_node(node);
+        if (topic_same_container(channel->ids, ids) && member_add(channel))
+            return channel;
+    }
+    return NULL;
+}
+
+/* Returns a channel of a container with one more member, or NULL. */
+static struct channel *join_container(struct bus_core *core, const struct exitbus_topic *topic)
+{
+    struct registry *registry = &core->registry;
+    struct topic_ids ids;
+    topic_copy_ids(topic, &registry->key, &ids);
+    registry_list *list = registry_channels(registry, ids.hash);
+    registry_announce(registry, EXITBUS_TOPIC_CONTAINER);
+    struct channel *fresh = NULL, *channel;
+    for (;;) {
+        /* Acquire; pairs with registry_insert_at(). */
+        uintptr_t head = load_acquire(list);
+        channel = container_find(head, &ids);
+        if (channel)
+            break;
+        if (!fresh && !(fresh = channel_new(core, EXITBUS_TOPIC_CONTAINER)))
+            return NULL;
+        *fresh->ids = ids;
+        if (registry_insert_at(list, &fresh->node, head))
+            return fresh;
+    }
+    if (fresh)
+        memory_retire(&core->memory, CHANNEL_IDS_CLASS, fresh);
+    return channel;
+}
+
+struct channel *channel_join(struct bus_core *core, const struct exitbus_topic *topic)
+{
+    struct channel *channel = topic->kind == EXITBUS_TOPIC_CONTAINER
+                                  ? join_container(core, topic)
+                                  : join_broad(core, topic->kind);
+    if (!channel)
+        return NULL;
     probe(PROBE_CHANNEL_JOINED);
     /* Each joining thread, since the one that made it may be stopped before it decides. */
     if (load_acquire(&channel->first_seq) == 0)
@@ -107,7 +165,7 @@ static void channel_free(struct rcu_head *rcu)
     struct channel *channel = container_of(block, struct channel, block);
     struct memory *memory = &channel->core->memory;
     log_destroy(&channel->tail, memory);
-    memory_free(memory, CHANNEL_CLASS, channel);
+    memory_free(memory, class_of((enum exitbus_topic_kind)channel->kind), channel);
     memory_callback_end(memory);
 }
 
@@ -128,10 +186,12 @@ void channel_leave(struct channel *channel)
     if (fetch_sub_relaxed(&channel->members, 1) > 1)
         return;
     probe(PROBE_CHANNEL_LEFT);
+    struct registry *registry = &channel->core->registry;
     struct channel *self = channel;
-    /* Fails if a join has replaced it already. Relaxed: publishers in a section keep the block. */
-    cas_relaxed(channel_place(&channel->core->registry, (enum exitbus_topic_kind)channel->kind),
-                &self, NULL);
+    if (channel->kind == EXITBUS_TOPIC_CONTAINER)
+        registry_remove(registry_channels(registry, channel->ids->hash), &channel->node);
+    else /* Fails if a join has replaced it already. Relaxed: a section keeps the block. */
+        cas_relaxed(channel_place(registry, (enum exitbus_topic_kind)channel->kind), &self, NULL);
     channel_release(channel);
 }
 

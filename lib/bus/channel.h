@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A channel: what all subscriptions of a broad topic share (all, any pid, any exec). It has the
- * log, the event count, and the list of descriptors. A publish appends once to the channel, and
- * wakes all its receivers by one system call, whatever their number is.
+ * A channel: what all subscriptions of a topic share that is broad (all, any pid, any exec), or one
+ * container's. It has the log, the event count, and the list of descriptors. A publish appends once
+ * to the channel, and wakes all its receivers by one system call, whatever their number is.
  *
  * - The first subscription of a topic makes the channel, and the last one ends it.
- * - One-shot subscriptions, and those of one pid, container or exec, have a queue of their own. A
- *   one-shot that is never drained would hold back the log behind its one event.
+ * - One-shot subscriptions, and those of one pid or exec, have a queue of their own. A one-shot
+ *   that is never drained would hold back the log behind its one event.
  *
  * The argument: channel.c.
  */
@@ -28,7 +28,8 @@ struct channel {
     struct bus_core *core;
 
     /* The publishers' line. */
-    _Alignas(CACHE_LINE) struct queue_tail tail;
+    _Alignas(CACHE_LINE) struct registry_node node; /* of a container's: in a registry's list */
+    struct queue_tail tail;
     _Atomic uint64_t first_seq; /* first seq that is for it, 0: undecided; by any thread, once */
     struct wake_publisher wake; /* of all its subscriptions; its fd_state is not used */
     registry_list descriptors;  /* of its subscriptions: struct descriptor_entry */
@@ -36,6 +37,7 @@ struct channel {
     _Atomic uint32_t failures, failures_retried;
 
     struct log_first_segment first;
+    struct topic_ids ids[]; /* of a container's: one, else none; constant */
 };
 
 /* A subscription's place in the list of a channel's descriptors. */
@@ -49,7 +51,7 @@ struct descriptor_entry {
  * Returns the topic's channel with one more member, made if there is none; NULL without memory.
  * Events published from then on come to its log. Context: in a section; lock-free.
  */
-struct channel *channel_join(struct bus_core *core, enum exitbus_topic_kind kind);
+struct channel *channel_join(struct bus_core *core, const struct exitbus_topic *topic);
 
 /* Give up a membership. The last one ends the channel. Context: in a section; lock-free. */
 void channel_leave(struct channel *channel);
@@ -83,7 +85,18 @@ int channel_list_descriptor(struct exitbus_subscription *sub);
 /* Take it out again, for good. Context: in a section; once. */
 void channel_unlist_descriptor(struct exitbus_subscription *sub);
 
-/* Returns where publishers find the channel of a kind; NULL: the kind has none. */
+/* Returns whether the subscriptions of a kind share channels, but for one-shots. */
+static inline bool channel_shares(enum exitbus_topic_kind kind)
+{
+    return kind != EXITBUS_TOPIC_PID && kind != EXITBUS_TOPIC_EXEC;
+}
+
+static inline struct channel *channel_of_node(struct registry_node *node)
+{
+    return container_of(node, struct channel, node);
+}
+
+/* Returns where publishers find the channel of a kind; NULL: it is not a broad one. */
 static inline _Atomic(struct channel *) *channel_place(struct registry *registry,
                                                        enum exitbus_topic_kind kind)
 {

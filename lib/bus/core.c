@@ -15,6 +15,7 @@ const size_t core_block_sizes[CORE_CLASSES] = {
         ROUND_TO_LINE(sizeof(struct exitbus_subscription) + sizeof(struct topic_ids)),
     [CURSOR_CLASS] = offsetof(struct exitbus_subscription, first),
     [CHANNEL_CLASS] = sizeof(struct channel),
+    [CHANNEL_IDS_CLASS] = ROUND_TO_LINE(sizeof(struct channel) + sizeof(struct topic_ids)),
     [BATCH_CLASS] = sizeof(struct batch),
     [SMALL_CLASS] = SMALL_BYTES,
 };

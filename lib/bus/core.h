@@ -33,6 +33,7 @@ enum {
     SUBSCRIPTION_IDS_CLASS,
     CURSOR_CLASS, /* of a subscription in a channel */
     CHANNEL_CLASS,
+    CHANNEL_IDS_CLASS,
     BATCH_CLASS, /* of events that are published together */
     SMALL_CLASS, /* one line: a child that a reaper watches, a descriptor in a channel's list */
     CORE_CLASSES,

@@ -142,6 +142,20 @@ static inline int deliver_channel(struct bus_core *core, _Atomic(struct channel 
     return channel ? channel_deliver(core, channel, seq, record) : 0;
 }
 
+/* Deliver to the channels of a container. Returns 0 or -ENOMEM. */
+static int deliver_container(struct bus_core *core, uint64_t hash, const struct record_key *key,
+                             uint64_t seq, const struct record *record)
+{
+    int result = 0;
+    struct registry_node *node = registry_first(registry_channels(&core->registry, hash));
+    for (; node; node = registry_next(node)) {
+        struct channel *channel = channel_of_node(node);
+        if (channel->ids->hash == hash && topic_matches_container(channel->ids, key))
+            result |= channel_deliver(core, channel, seq, record);
+    }
+    return result;
+}
+
 /* Deliver to those subscriptions that only exec events match. Returns 0 or -ENOMEM. */
 static __attribute__((noinline)) int deliver_exec(struct bus_core *core, uint64_t seq,
                                                   const struct record *record)
@@ -153,6 +167,7 @@ static __attribute__((noinline)) int deliver_exec(struct bus_core *core, uint64_
     if (registry_has(&registry->containers) || registry_has(&registry->execs)) {
         uint64_t hash =
             topic_hash_container(&registry->key, key.container_id, key.container_id_size);
+        result |= deliver_container(core, hash, &key, seq, record);
         result |= deliver_ids(core, EXITBUS_TOPIC_CONTAINER, hash, &key, seq, record);
         hash = topic_hash_exec(&registry->key, hash, key.exec_id, key.exec_id_size);
         result |= deliver_ids(core, EXITBUS_TOPIC_EXEC, hash, &key, seq, record);

@@ -18,8 +18,9 @@
 
 #include <errno.h>
 
-/* The directory, and behind it the lists by ids, and those of members. */
-#define LISTS (REGISTRY_BUCKETS + REGISTRY_ID_BUCKETS + REGISTRY_MEMBER_LISTS)
+/* The directory, and behind it the lists by ids, those of channels, and those of members. */
+#define LISTS                                                                                      \
+    (REGISTRY_BUCKETS + REGISTRY_ID_BUCKETS + REGISTRY_CONTAINER_LISTS + REGISTRY_MEMBER_LISTS)
 #define LISTS_BYTES (LISTS * sizeof(registry_list))
 
 int registry_init(struct registry *registry, struct memory *memory)
@@ -31,7 +32,8 @@ int registry_init(struct registry *registry, struct memory *memory)
     if (!memory->own_allocator) /* mmap's pages are zero, and stay untouched */
         memset((void *)registry->directory, 0, LISTS_BYTES);
     registry->ids = registry->directory + REGISTRY_BUCKETS;
-    registry->members = registry->ids + REGISTRY_ID_BUCKETS;
+    registry->channels = registry->ids + REGISTRY_ID_BUCKETS;
+    registry->members = registry->channels + REGISTRY_CONTAINER_LISTS;
     sys_random(&registry->key, sizeof registry->key);
     return 0;
 }
@@ -84,6 +86,13 @@ void registry_insert(registry_list *list, struct registry_node *node)
         store_relaxed(&node->next, first);
     /* Release; pairs with registry_first(), for everything in the node. */
     while (!cas_weak_release(list, &first, (uintptr_t)node));
+}
+
+bool registry_insert_at(registry_list *list, struct registry_node *node, uintptr_t head)
+{
+    store_relaxed(&node->next, head);
+    /* Release; pairs with registry_first(), as in registry_insert(). */
+    return cas_release(list, &head, (uintptr_t)node);
 }
 
 bool registry_mark(struct registry_node *node)

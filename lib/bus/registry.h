@@ -4,7 +4,8 @@
  *
  * How it works
  *   - Each broad topic (all, any pid, any exec) has a channel (channel.h), and a list of its
- *     one-shots. Topics of one pid have a directory of short lists, and those with ids another.
+ *     one-shots. So has each container that is subscribed to; its channel is in one of many short
+ *     lists. Topics of one pid have a directory of short lists, and those with ids another.
  *   - Subscriptions of a channel are in short lists of their own, by address. Publishers never walk
  *     those: they are for what is done to all subscriptions (core.c).
  *   - A list is singly linked and lock-free. A node enters at the head by CAS. A thread that
@@ -32,6 +33,9 @@
 #endif
 #ifndef REGISTRY_ID_BUCKETS
 #define REGISTRY_ID_BUCKETS (REGISTRY_BUCKETS / 2)
+#endif
+#ifndef REGISTRY_CONTAINER_LISTS
+#define REGISTRY_CONTAINER_LISTS (REGISTRY_ID_BUCKETS / 4)
 #endif
 #ifndef REGISTRY_MEMBER_LISTS
 #define REGISTRY_MEMBER_LISTS ((size_t)1 << 10)
@@ -62,8 +66,9 @@ struct registry {
     _Atomic bool pids;
     _Atomic bool containers;
     _Atomic bool execs;
-    _Alignas(CACHE_LINE) struct topic_key key; /* constant, like the next two */
+    _Alignas(CACHE_LINE) struct topic_key key; /* constant, like the next three */
     registry_list *ids;                        /* as the directory, by the hash of ids */
+    registry_list *channels;                   /* lists of containers' channels, by the hash */
     registry_list *members;                    /* lists of channels' subscriptions */
 };
 
@@ -74,6 +79,12 @@ void registry_destroy(struct registry *registry, struct memory *memory);
 /* Returns the list for subscriptions of a topic. `hash` is that of a topic with ids. */
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
                              uint64_t hash);
+
+/* Returns the list for channels of containers that have this hash. */
+static inline registry_list *registry_channels(struct registry *registry, uint64_t hash)
+{
+    return &registry->channels[hash % REGISTRY_CONTAINER_LISTS];
+}
 
 /* Returns the list that a channel's subscription is in. */
 registry_list *registry_members(struct registry *registry, const void *subscription);
@@ -88,6 +99,12 @@ static inline bool registry_has(const _Atomic bool *announced)
 }
 
 void registry_insert(registry_list *list, struct registry_node *node);
+
+/*
+ * The same, if nothing has come to the list since its head was read as `head`. Returns whether it
+ * was inserted.
+ */
+bool registry_insert_at(registry_list *list, struct registry_node *node, uintptr_t head);
 
 /*
  * Take a node out: a reader that begins after the return does not meet it.

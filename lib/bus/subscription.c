@@ -124,11 +124,11 @@ static void create_queue(struct exitbus_subscription *sub, uint32_t flags)
 }
 
 /* Make it a member of its topic's channel. Returns 0 or -ENOMEM. */
-static int create_cursor(struct exitbus_subscription *sub, enum exitbus_topic_kind kind)
+static int create_cursor(struct exitbus_subscription *sub, const struct exitbus_topic *topic)
 {
     if (order_settle(&sub->core->order) < 0)
         return -ENOMEM;
-    sub->channel = channel_join(sub->core, kind);
+    sub->channel = channel_join(sub->core, topic);
     if (!sub->channel)
         return -ENOMEM;
     channel_retain(sub->channel);
@@ -144,7 +144,7 @@ int subscription_create(struct bus_core *core, const struct exitbus_topic *topic
     int result = topic_check(topic, &ids);
     if (result < 0)
         return result;
-    bool cursor = SUBSCRIPTION_CURSORS && channel_place(&core->registry, topic->kind) &&
+    bool cursor = SUBSCRIPTION_CURSORS && channel_shares(topic->kind) &&
                   !(flags & EXITBUS_SUBSCRIBE_ONE_SHOT);
     unsigned class = cursor ? CURSOR_CLASS : ids ? SUBSCRIPTION_IDS_CLASS : SUBSCRIPTION_CLASS;
     struct exitbus_subscription *sub = memory_alloc(&core->memory, class);
@@ -153,7 +153,7 @@ int subscription_create(struct bus_core *core, const struct exitbus_topic *topic
     sub->core = core;
     if (!cursor) {
         create_queue(sub, flags);
-    } else if (create_cursor(sub, topic->kind) < 0) {
+    } else if (create_cursor(sub, topic) < 0) {
         memory_retire(&core->memory, class, sub);
         return -ENOMEM;
     }
@@ -163,7 +163,7 @@ int subscription_create(struct bus_core *core, const struct exitbus_topic *topic
     sub->pid = topic->kind == EXITBUS_TOPIC_PID ? topic->pid : 0;
     sub->kind = (uint8_t)topic->kind;
     sub->flags = (uint8_t)flags;
-    if (ids)
+    if (ids && !cursor) /* else its channel has them */
         topic_copy_ids(topic, &core->registry.key, sub->ids);
     fetch_add_relaxed(&core->references, 1);
     *subscription = sub;

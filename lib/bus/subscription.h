@@ -4,8 +4,9 @@
  * period after the last reference. Delivery to it is in deliver.c, receiving from it in receive.c.
  * What it needs of its bus is struct bus_core.
  *
- * A subscription to a broad topic has a cursor in the log of a channel (channel.h), in place of a
- * queue and an event count of its own. Its block ends before `first`. One-shots have a queue.
+ * A subscription to a broad topic, or to a container, has a cursor in the log of a channel
+ * (channel.h), in place of a queue and an event count of its own. Its block ends before `first`.
+ * One-shots have a queue.
  */
 #ifndef EXITBUS_SUBSCRIPTION_H
 #define EXITBUS_SUBSCRIPTION_H
@@ -46,7 +47,7 @@ struct exitbus_subscription {
     };
 
     struct first_segment first;
-    struct topic_ids ids[]; /* one, for topics with ids, else none; constant */
+    struct topic_ids ids[]; /* one, for queues of topics with ids, else none; constant */
 };
 
 /*
@@ -142,6 +143,7 @@ subscription_wake_publisher(struct exitbus_subscription *subscription)
                                                  : &subscription->wake_publisher;
 }
 
+/* Returns whether its topic has ids. A cursor leaves them to its channel. */
 static inline bool subscription_has_ids(const struct exitbus_subscription *subscription)
 {
     return subscription->kind == EXITBUS_TOPIC_CONTAINER ||

@@ -33,6 +33,12 @@ uint64_t topic_hash_container(const struct topic_key *key, const char *container
 uint64_t topic_hash_exec(const struct topic_key *key, uint64_t container_hash, const char *exec_id,
                          size_t size);
 
+static inline bool topic_same_container(const struct topic_ids *ids, const struct topic_ids *other)
+{
+    return ids->hash == other->hash && ids->container_id_size == other->container_id_size &&
+           memcmp(ids->bytes, other->bytes, other->container_id_size) == 0;
+}
+
 static inline bool topic_matches_container(const struct topic_ids *ids,
                                            const struct record_key *key)
 {

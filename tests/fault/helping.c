@@ -367,18 +367,19 @@ static struct exitbus_topic late_topic(unsigned which, enum shape shape)
 }
 
 /*
- * Returns whether a subscribe passes a step. A subscription to a broad topic gets a cursor in a
- * channel, unless it is a one-shot. The witness has made the channel of all events.
+ * Returns whether a subscribe passes a step. A subscription to a broad topic or a container gets a
+ * cursor in a channel, unless it is a one-shot. The scene has made the channels of all events and
+ * of the container.
  */
-static bool subscribe_passes(enum probe step, unsigned which, uint32_t flags)
+static bool subscribe_passes(enum probe step, unsigned which, enum shape shape, uint32_t flags)
 {
-    bool cursor = which < 2 && !(flags & EXITBUS_SUBSCRIBE_ONE_SHOT);
+    bool cursor = (which < 2 || shape != NARROW) && !(flags & EXITBUS_SUBSCRIBE_ONE_SHOT);
     switch (step) {
     case PROBE_CHANNEL_JOINED:
     case PROBE_LOG_TAIL_READ:
         return cursor;
     case PROBE_SUBSCRIBE_ORDER_READ:
-        return !cursor || which > 0;
+        return !cursor || which == 1;
     case PROBE_SUBSCRIBE_STARTED:
         return !cursor;
     default:
@@ -396,10 +397,10 @@ static bool stop_deciding(struct exitbus *bus, unsigned which, uint32_t flags, e
     struct scene scene;
     struct publisher publisher;
     struct subscriber subscriber;
-    if (!subscribe_passes(PROBE_SUBSCRIBE_ORDER_READ, which, flags))
+    if (!subscribe_passes(PROBE_SUBSCRIBE_ORDER_READ, which, shape, flags))
         return true;
     scene_set(&scene, bus, shape, 1);
-    enum probe before = subscribe_passes(PROBE_CHANNEL_JOINED, which, flags)
+    enum probe before = subscribe_passes(PROBE_CHANNEL_JOINED, which, shape, flags)
                             ? PROBE_CHANNEL_JOINED
                             : PROBE_SUBSCRIBE_INSERTED;
     subscriber_start(&subscriber, bus, late_topic(which, shape), flags, before);
@@ -952,7 +953,7 @@ static void stop_subscriber_at(enum probe step)
     for (unsigned which = 0; which < 3; which++)
         for (enum shape shape = NARROW; shape <= WIDE_LONG; shape++)
             for (uint32_t flags = 0; flags <= EXITBUS_SUBSCRIBE_ONE_SHOT; flags++)
-                for (int again = 0; again < 4 && subscribe_passes(step, which, flags);
+                for (int again = 0; again < 4 && subscribe_passes(step, which, shape, flags);
                      again += FEWER)
                     stop_subscriber(bus, step, which, flags, shape);
     check_ok(exitbus_destroy(bus));

@@ -97,6 +97,7 @@ channel:cross 1 2
 channel:cascade 2 0
 channel:leave 1 1
 channel:born 1 0
+channel:containers 1 0
 channel:start 1 0
 channel:close 2 1
 channel:join 1 1

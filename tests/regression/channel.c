@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Subscriptions to one broad topic, which share a channel: what one of them has, lacks or breaks
- * must not reach the others.
+ * Subscriptions to one broad topic or one container, which share a channel: what one of them has,
+ * lacks or breaks must not reach the others.
  */
 #include "base/sys.h"
 #include "bus/bus.h"
@@ -148,6 +148,114 @@ TEST(channel, a_reference_keeps_no_backlog)
     await(stats_of(bus).bytes < (size_t)2 << 20);
     check_ok(exitbus_subscription_unref(held));
     check_ok(exitbus_unsubscribe(other));
+    check_ok(exitbus_destroy(bus));
+}
+
+/* ------------------------------------------------------------------------------ containers */
+
+static void publish_exec(struct exitbus *bus, const char *container)
+{
+    struct exitbus_event event = exec_event(container, "e");
+    must_equal(exitbus_publish(bus, &event, NULL), 0);
+}
+
+/* What is undelivered takes the same memory, whatever the number of subscriptions is. */
+TEST(channel, a_container_has_one_log)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *subs[64];
+    struct exitbus_event event;
+    for (int i = 0; i < 64; i++)
+        subs[i] = subscribe(bus, exitbus_topic_container("c"));
+    size_t before = stats_of(bus).bytes;
+    for (int i = 0; i < 100000; i++)
+        publish_exec(bus, "c");
+    check(stats_of(bus).bytes - before < (size_t)200 * 100000);
+    for (int i = 0; i < 64; i++) {
+        check_ok(exitbus_receive(subs[i], &event, 0));
+        check_equal(event.seq, 1);
+        check_ok(exitbus_unsubscribe(subs[i]));
+    }
+    check_ok(exitbus_destroy(bus));
+}
+
+static registry_list *channels_of(struct exitbus *bus, const char *id)
+{
+    struct registry *registry = &bus->core.registry;
+    return registry_channels(registry, topic_hash_container(&registry->key, id, strlen(id)));
+}
+
+static _Atomic unsigned arrived;
+
+static void *subscribe_at_once(void *bus)
+{
+    atomic_fetch_add(&arrived, 1);
+    while (atomic_load(&arrived) % 4 != 0)
+        continue;
+    return subscribe(bus, exitbus_topic_container("c"));
+}
+
+/* Subscribes at once make one channel between them. */
+TEST(channel, a_container_has_one_channel)
+{
+    struct exitbus *bus = bus_new();
+    for (int round = 0; round < scaled(2000); round++) {
+        pthread_t threads[4];
+        void *subs[4];
+        unsigned channels = 0;
+        for (int i = 0; i < 4; i++)
+            threads[i] = thread_start(subscribe_at_once, bus);
+        for (int i = 0; i < 4; i++)
+            must_equal(pthread_join(threads[i], &subs[i]), 0);
+        reclaim_enter();
+        struct registry_node *node = registry_first(channels_of(bus, "c"));
+        for (; node; node = registry_next(node))
+            channels++;
+        reclaim_leave();
+        check_equal(channels, 1);
+        for (int i = 0; i < 4; i++)
+            check_ok(exitbus_unsubscribe(subs[i]));
+    }
+    check_ok(exitbus_destroy(bus));
+}
+
+/* Containers whose channels are in one list get no events of each other; all of them go. */
+TEST(channel, containers_in_one_list)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_event event;
+    char other[EXITBUS_ID_MAX + 1];
+    int number = 0;
+    do
+        snprintf(other, sizeof other, "%d", number++);
+    while (channels_of(bus, other) != channels_of(bus, "c"));
+    for (int round = 0; round < 10; round++) {
+        struct exitbus_subscription *first = subscribe(bus, exitbus_topic_container("c"));
+        struct exitbus_subscription *second = subscribe(bus, exitbus_topic_container(other));
+        struct exitbus_subscription *third = subscribe(bus, exitbus_topic_container("c"));
+        struct exitbus_subscription *once =
+            subscribe_flags(bus, exitbus_topic_container(other), EXITBUS_SUBSCRIBE_ONE_SHOT);
+        publish_exec(bus, "c");
+        publish_exec(bus, "d");
+        publish_exec(bus, other);
+        for (int i = 0; i < 2; i++) {
+            check_ok(exitbus_receive(i == 0 ? first : third, &event, 0));
+            check(strcmp(event.container_id, "c") == 0);
+            check_equal(exitbus_receive(i == 0 ? first : third, &event, 0), -EAGAIN);
+        }
+        check_ok(exitbus_unsubscribe(first));
+        publish_exec(bus, "c");
+        check_ok(exitbus_receive(third, &event, 0));
+        check_ok(exitbus_unsubscribe(third));
+        check_ok(exitbus_receive(once, &event, 0));
+        check(strcmp(event.container_id, other) == 0);
+        check_ok(exitbus_receive(second, &event, 0));
+        check(strcmp(event.container_id, other) == 0);
+        check_equal(exitbus_receive(second, &event, 0), -EAGAIN);
+        check_ok(exitbus_unsubscribe(second));
+        check_ok(exitbus_unsubscribe(once));
+        check(!registry_first(channels_of(bus, "c")));
+    }
     check_ok(exitbus_destroy(bus));
 }
 

@@ -44,7 +44,10 @@ int collect_zombie(struct collection *collection, struct target target,
  */
 int collect_watched(struct collection *collection, struct child_watch *watch, bool named);
 
-/* The same for a child that no pidfd stands for: all watches of its pid are. */
+/*
+ * Collect a zombie by its pid: the pidfds of its watches say nothing of it. Returns what
+ * collect_watched() does.
+ */
 int collect_by_pid(struct collection *collection, pid_t pid);
 
 /* Make the event of a process that has exited. Returns false if the siginfo is of no exit. */

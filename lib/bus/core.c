@@ -27,42 +27,20 @@ void core_release(struct bus_core *core)
         core->last_reference(core);
 }
 
-typedef void visitor(struct exitbus_subscription *sub, void *context);
-
-static void for_each_in(const registry_list *lists, size_t count, visitor *visit, void *context)
-{
-    for (size_t i = 0; i < count; i++)
-        for (struct registry_node *node = registry_first(&lists[i]); node;
-             node = registry_next(node))
-            visit(subscription_of_node(node), context);
-}
-
-static void for_each(struct bus_core *core, visitor *visit, void *context)
-{
-    struct registry *registry = &core->registry;
-    for_each_in(&registry->all, 1, visit, context);
-    for_each_in(&registry->any_pid, 1, visit, context);
-    for_each_in(&registry->any_exec, 1, visit, context);
-    for_each_in(registry->members, REGISTRY_MEMBER_LISTS, visit, context);
-    if (registry_has(&registry->pids))
-        for_each_in(registry->directory, REGISTRY_BUCKETS, visit, context);
-    if (registry_has(&registry->containers) || registry_has(&registry->execs))
-        for_each_in(registry->ids, REGISTRY_ID_BUCKETS, visit, context);
-}
-
-static void visit_close(struct exitbus_subscription *sub, void *context)
+static void visit_close(struct registry_node *node, void *context)
 {
     (void)context;
-    subscription_close(sub);
+    subscription_close(subscription_of_node(node));
 }
 
 void core_close_subscriptions(struct bus_core *core)
 {
-    for_each(core, visit_close, NULL);
+    registry_visit(&core->registry, visit_close, NULL);
 }
 
-static void visit_sum(struct exitbus_subscription *sub, void *context)
+static void visit_sum(struct registry_node *node, void *context)
 {
+    struct exitbus_subscription *sub = subscription_of_node(node);
     struct exitbus_stats *stats = context;
     if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT))
         stats->delivered += subscription_taken(sub);
@@ -79,7 +57,7 @@ void core_stats(struct bus_core *core, struct exitbus_stats *stats)
     sum.subscriptions = load_relaxed(&core->subscriptions);
     sum.bytes = load_relaxed(&core->memory.bytes);
     sum.helped = load_relaxed(&core->order.helped);
-    for_each(core, visit_sum, &sum);
+    registry_visit(&core->registry, visit_sum, &sum);
     reclaim_leave();
     *stats = sum;
 }

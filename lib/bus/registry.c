@@ -18,10 +18,11 @@
 
 #include <errno.h>
 
-/* The directory, and behind it the lists by ids, those of channels, and those of members. */
-#define LISTS                                                                                      \
-    (REGISTRY_BUCKETS + REGISTRY_ID_BUCKETS + REGISTRY_CONTAINER_LISTS + REGISTRY_MEMBER_LISTS)
-#define LISTS_BYTES (LISTS * sizeof(registry_list))
+/* The directory, and behind it the lists by ids, those of members, and those of channels. */
+#define LISTS_BYTES ((REGISTRY_LISTS + REGISTRY_CONTAINER_LISTS) * sizeof(registry_list))
+
+_Static_assert(REGISTRY_LISTS % REGISTRY_REGION == 0, "regions end where the lists do");
+_Static_assert(REGISTRY_MEMBER_LISTS % REGISTRY_REGION == 0, "members fill whole regions");
 
 int registry_init(struct registry *registry, struct memory *memory)
 {
@@ -32,8 +33,8 @@ int registry_init(struct registry *registry, struct memory *memory)
     if (!memory->own_allocator) /* mmap's pages are zero, and stay untouched */
         memset((void *)registry->directory, 0, LISTS_BYTES);
     registry->ids = registry->directory + REGISTRY_BUCKETS;
-    registry->channels = registry->ids + REGISTRY_ID_BUCKETS;
-    registry->members = registry->channels + REGISTRY_CONTAINER_LISTS;
+    registry->members = registry->ids + REGISTRY_ID_BUCKETS;
+    registry->channels = registry->members + REGISTRY_MEMBER_LISTS;
     sys_random(&registry->key, sizeof registry->key);
     return 0;
 }
@@ -45,9 +46,12 @@ void registry_destroy(struct registry *registry, struct memory *memory)
 
 registry_list *registry_members(struct registry *registry, const void *subscription)
 {
-    /* Blocks lie two lines apart. The factor is 2^64 divided by the golden ratio. */
-    uint64_t mixed = (uintptr_t)subscription / (2 * CACHE_LINE) * 0x9e3779b97f4a7c15u;
-    return &registry->members[(mixed >> 32) % REGISTRY_MEMBER_LISTS];
+    /* Blocks lie two lines apart. Neighbours have neighbouring lists, which share cache lines; what
+     * lies further away has a region of its own. The factor is 2^64 divided by the golden ratio. */
+    size_t block = (uintptr_t)subscription / (2 * CACHE_LINE);
+    uint64_t mixed = block / REGISTRY_REGION * 0x9e3779b97f4a7c15u;
+    size_t region = (mixed >> 32) % (REGISTRY_MEMBER_LISTS / REGISTRY_REGION);
+    return &registry->members[region * REGISTRY_REGION + block % REGISTRY_REGION];
 }
 
 registry_list *registry_find(struct registry *registry, enum exitbus_topic_kind kind, pid_t pid,
@@ -77,6 +81,16 @@ void registry_announce(struct registry *registry, enum exitbus_topic_kind kind)
      * that must see it acquires it through the order word, like the node itself. */
     if (announced && !load_acquire(announced))
         store_release(announced, true);
+}
+
+void registry_use(struct registry *registry, const registry_list *list)
+{
+    if (list < registry->directory || list >= registry->directory + REGISTRY_LISTS)
+        return; /* of a broad topic */
+    _Atomic bool *used = &registry->used[(size_t)(list - registry->directory) / REGISTRY_REGION];
+    /* Relaxed: what walks over all, and must see a node, is behind a fence of the subscriber's. */
+    if (!load_relaxed(used))
+        store_relaxed(used, true);
 }
 
 void registry_insert(registry_list *list, struct registry_node *node)
@@ -131,4 +145,24 @@ bool registry_remove(registry_list *list, struct registry_node *node)
     bool first = registry_mark(node);
     registry_unlink_marked(list);
     return first;
+}
+
+static void visit_lists(const registry_list *lists, size_t count,
+                        void (*visit)(struct registry_node *node, void *context), void *context)
+{
+    for (size_t i = 0; i < count; i++)
+        for (struct registry_node *node = registry_first(&lists[i]); node;
+             node = registry_next(node))
+            visit(node, context);
+}
+
+void registry_visit(const struct registry *registry,
+                    void (*visit)(struct registry_node *node, void *context), void *context)
+{
+    visit_lists(&registry->all, 1, visit, context);
+    visit_lists(&registry->any_pid, 1, visit, context);
+    visit_lists(&registry->any_exec, 1, visit, context);
+    for (size_t i = 0; i < REGISTRY_REGIONS; i++)
+        if (load_relaxed(&registry->used[i]))
+            visit_lists(registry->directory + i * REGISTRY_REGION, REGISTRY_REGION, visit, context);
 }

@@ -6,13 +6,14 @@
  *   - Each broad topic (all, any pid, any exec) has a channel (channel.h), and a list of its
  *     one-shots. So has each container that is subscribed to; its channel is in one of many short
  *     lists. Topics of one pid have a directory of short lists, and those with ids another.
- *   - Subscriptions of a channel are in short lists of their own, by address. Publishers never walk
- *     those: they are for what is done to all subscriptions (core.c).
+ *   - Subscriptions of a channel, the members, are in short lists of their own, by address.
+ *     Publishers never walk those: they are for what is done to all subscriptions (core.c).
  *   - A list is singly linked and lock-free. A node enters at the head by CAS. A thread that
  *     removes it marks the node's own `next`, then unlinks it, and other marked nodes on the way.
  *   - The directory has a fixed size. It is mapped at the bus's creation, and touched only where it
- *     is used. Pids index it directly; the kernel has at most 2^22 of them. Ids are hashed with a
- *     key of the bus's own, so that nobody outside can choose ids that share a list.
+ *     is used. Each region of it has a flag, so that a walk over all lists skips what is untouched.
+ *     Pids index it directly; the kernel has at most 2^22 of them. Ids are hashed with a key of the
+ *     bus's own, so that nobody outside can choose ids that share a list.
  *
  * Why it is right
  *  1. A reader sees every node that stays in its list throughout the reader's section.
@@ -38,8 +39,15 @@
 #define REGISTRY_CONTAINER_LISTS (REGISTRY_ID_BUCKETS / 4)
 #endif
 #ifndef REGISTRY_MEMBER_LISTS
-#define REGISTRY_MEMBER_LISTS ((size_t)1 << 10)
+#define REGISTRY_MEMBER_LISTS ((size_t)1 << 16)
 #endif
+/* Lists that share a flag. */
+#ifndef REGISTRY_REGION
+#define REGISTRY_REGION ((size_t)1 << 9)
+#endif
+/* Lists of subscriptions: by pid, by id, and of members. */
+#define REGISTRY_LISTS (REGISTRY_BUCKETS + REGISTRY_ID_BUCKETS + REGISTRY_MEMBER_LISTS)
+#define REGISTRY_REGIONS (REGISTRY_LISTS / REGISTRY_REGION)
 #define REGISTRY_MARK ((uintptr_t)1)
 
 struct registry_node {
@@ -70,6 +78,7 @@ struct registry {
     registry_list *ids;                        /* as the directory, by the hash of ids */
     registry_list *channels;                   /* lists of containers' channels, by the hash */
     registry_list *members;                    /* lists of channels' subscriptions */
+    _Atomic bool used[REGISTRY_REGIONS];       /* by subscribers; never cleared */
 };
 
 /* Make an empty registry. Returns 0 or -ENOMEM. */
@@ -98,6 +107,9 @@ static inline bool registry_has(const _Atomic bool *announced)
     return load_relaxed(announced);
 }
 
+/* Note that there will be a node in a list of subscriptions. Context: before it is inserted. */
+void registry_use(struct registry *registry, const registry_list *list);
+
 void registry_insert(registry_list *list, struct registry_node *node);
 
 /*
@@ -119,6 +131,10 @@ bool registry_remove(registry_list *list, struct registry_node *node);
  */
 bool registry_mark(struct registry_node *node);
 void registry_unlink_marked(registry_list *list);
+
+/* Call `visit` for each subscription's node. Context: in a section. */
+void registry_visit(const struct registry *registry,
+                    void (*visit)(struct registry_node *node, void *context), void *context);
 
 /* Returns the first node from `link` on that is still in its list; NULL: none. */
 static inline struct registry_node *registry_skip(uintptr_t link)

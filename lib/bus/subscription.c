@@ -32,6 +32,13 @@ static registry_list *list_of(const struct exitbus_subscription *sub)
                          subscription_has_ids(sub) ? sub->ids->hash : 0);
 }
 
+static void insert(struct exitbus_subscription *sub)
+{
+    registry_list *list = list_of(sub);
+    registry_use(&sub->core->registry, list);
+    registry_insert(list, &sub->node);
+}
+
 void subscription_unlink(struct exitbus_subscription *sub)
 {
     registry_remove(list_of(sub), &sub->node);
@@ -198,7 +205,7 @@ void subscription_prepare(struct exitbus_subscription *sub)
 
 void subscription_link(struct exitbus_subscription *sub)
 {
-    registry_insert(list_of(sub), &sub->node);
+    insert(sub);
     probe(PROBE_SUBSCRIBE_INSERTED);
     order_decide_first(&sub->core->order, &sub->first_seq);
     probe(PROBE_SUBSCRIBE_STARTED);
@@ -208,7 +215,7 @@ void subscription_link(struct exitbus_subscription *sub)
 static void cursor_link(struct exitbus_subscription *sub)
 {
     sub->joined_ordinal = log_join(&sub->channel->tail, &sub->head, &sub->core->memory);
-    registry_insert(list_of(sub), &sub->node);
+    insert(sub);
     probe(PROBE_SUBSCRIBE_INSERTED);
 }
 

@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 local='-D_Thread_local=__attribute__((section("model_local")))'
 flags="-O1 -g -w -std=gnu11 -D_GNU_SOURCE -I$here/runtime/include -I$here/runtime -DEXITBUS_CHECKS
     -DEXITBUS_TEST_HOOKS -DHELP_AFTER_PAUSES=1 -DBACKOFF_PAUSES_FIRST=0
-    -DREGISTRY_BUCKETS=16 -DREGISTRY_MEMBER_LISTS=4 -DLOG_RETIRE_MAX=2
+    -DREGISTRY_BUCKETS=16 -DREGISTRY_MEMBER_LISTS=4 -DREGISTRY_REGION=4 -DLOG_RETIRE_MAX=2
     -DBATCHES_KEPT=0
     -DRECLAIM_WITHOUT_EPOCH
     -DRECORDS_FIRST=1 -fmacro-prefix-map=$root/= -DORDER_THREAD_NUMBER=model_thread_number $local"

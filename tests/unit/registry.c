@@ -119,6 +119,82 @@ TEST(registry, single_topics_are_announced)
     fixture_end(&fixture);
 }
 
+/* ------------------------------------------------------------------------------ all of them */
+
+struct visited {
+    const struct registry_node *nodes;
+    size_t count;
+    unsigned seen; /* a bit for each */
+};
+
+static void visit_node(struct registry_node *node, void *context)
+{
+    struct visited *visited = context;
+    must(node >= visited->nodes && node < visited->nodes + visited->count);
+    unsigned bit = 1u << (node - visited->nodes);
+    must(!(visited->seen & bit)); /* once */
+    visited->seen |= bit;
+}
+
+static unsigned visit(const struct registry *registry, const struct registry_node *nodes,
+                      size_t count)
+{
+    struct visited visited = {nodes, count, 0};
+    registry_visit(registry, visit_node, &visited);
+    return visited.seen;
+}
+
+TEST(registry, every_node_is_visited)
+{
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    struct registry *registry = &fixture.registry;
+    registry_list *lists[] = {&registry->all,
+                              &registry->any_pid,
+                              &registry->any_exec,
+                              &registry->directory[0],
+                              &registry->directory[REGISTRY_BUCKETS - 1],
+                              &registry->ids[0],
+                              &registry->ids[REGISTRY_ID_BUCKETS - 1],
+                              &registry->members[0],
+                              &registry->members[REGISTRY_MEMBER_LISTS - 1],
+                              &registry->members[REGISTRY_MEMBER_LISTS / 2]};
+    enum { LISTS = sizeof lists / sizeof lists[0] };
+    struct registry_node nodes[LISTS];
+    struct registry_node channel;
+    check_equal(visit(registry, nodes, LISTS), 0);
+    for (size_t i = 0; i < LISTS; i++) {
+        registry_use(registry, lists[i]);
+        registry_insert(lists[i], &nodes[i]);
+        check_equal(visit(registry, nodes, LISTS), (2u << i) - 1);
+    }
+    registry_insert(registry_channels(registry, 0), &channel); /* of no subscription */
+    check_equal(visit(registry, nodes, LISTS), (1u << LISTS) - 1);
+    check(registry_remove(lists[3], &nodes[3]));
+    check_equal(visit(registry, nodes, LISTS), ((1u << LISTS) - 1) & ~8u);
+    fixture_end(&fixture);
+}
+
+/* Blocks of one slab have a list each, and slabs are spread over the regions. */
+TEST(registry, members_are_spread)
+{
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    struct registry *registry = &fixture.registry;
+    const size_t block = 2 * CACHE_LINE, many = 100000;
+    static uint8_t used[REGISTRY_MEMBER_LISTS];
+    uint8_t most = 0;
+    for (size_t i = 0; i < many; i++) {
+        uintptr_t address = 0x7f1234500000 + i * block;
+        size_t list = (size_t)(registry_members(registry, (void *)address) - registry->members);
+        check(list < REGISTRY_MEMBER_LISTS);
+        used[list]++;
+        most = used[list] > most ? used[list] : most;
+    }
+    check(most <= 8);
+    fixture_end(&fixture);
+}
+
 /* --------------------------------------------------------------------------------- concurrency */
 
 #define STAYING 64

@@ -67,6 +67,7 @@ extern "C" {
 struct exitbus;              /* a bus */
 struct exitbus_subscription; /* a subscription, and its place in the events that match */
 struct exitbus_reaper;       /* collects the exits of child processes and publishes them */
+struct exitbus_process;      /* one process: signals that hit no other, and an exit that stays */
 
 /* ------------------------------------------------------------------ version and error texts */
 
@@ -135,7 +136,7 @@ struct exitbus_options {
 };
 
 /*
- * Make a bus. `options` may be NULL. Costs about 50 µs and 600 KiB of address space, most of it
+ * Make a bus. `options` may be NULL. Costs about 50 µs and 1.4 MiB of address space, most of it
  * never touched. The first bus of a process, also of a forked child, starts a thread that frees
  * memory. That thread has all signals blocked, runs on the CPUs of the process, and sleeps when
  * there is nothing to do. Blocks for its start.
@@ -145,9 +146,9 @@ struct exitbus_options {
 EXITBUS_API int exitbus_create(struct exitbus **bus, const struct exitbus_options *options);
 
 /*
- * Close the bus and every subscription on it. Blocked receivers wake with -ESHUTDOWN. Subscriptions
- * stay valid (closed) until their owners unsubscribe; the memory goes with the last of them. NULL
- * is a no-op.
+ * Close the bus and every subscription on it. Blocked receivers wake with -ESHUTDOWN, and so do
+ * waits for a process. Subscriptions stay valid (closed) until their owners unsubscribe, and so do
+ * process handles; the memory goes with the last of them. NULL is a no-op.
  *   - Reapers of the bus must have been stopped before.
  *   - Publishes, and all other calls with this handle, must have returned before this is called,
  *     and none may be made after it: a call that has only just begun can't be seen here.
@@ -433,8 +434,8 @@ struct exitbus_reaper_options {
  * Start to collect exits and publish them on `bus`: peek, publish, and only then reap, so that a
  * pid can't be reused before its event is out, and an exit that can't be published yet stays a
  * zombie until it can (G8). Children that have exited before the start are collected, too. At rest
- * nothing runs: no polling, no wake-ups; only a child for whose pidfd no descriptor was free is
- * looked at by a timer, up to once a second.
+ * nothing runs: no polling, no wake-ups; only a child for whose pidfd no descriptor was free, and a
+ * foreign zombie that has a handle, are looked at by a timer, up to once a second.
  *
  * Children of exitbus_spawn() are watched by pidfd, whatever the mode: their exits come though the
  * host takes SIGCHLD (signalfd, sigwait, another handler) or sets it to SIG_DFL or SIG_IGN, and
@@ -473,11 +474,11 @@ struct exitbus_reaper_options {
  *
  * Errors: -EINVAL; -ESTALE; -EBUSY another ALL reaper runs in this process, or a reaper of the
  * other mode on any bus (one that exitbus_spawn() has started on another bus, and that has children
- * to look after, counts; an idle one gives way); -ENOTSUP (WATCHED) SIGCHLD is ignored or has
- * SA_NOCLDWAIT, perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL, or use
- * ALL; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC (the user's limit of epoll entries), -EAGAIN (no thread);
- * -ESHUTDOWN; -EINVAL also where the kernel (or an emulator) refuses to set the subreaper, or a
- * thread after unshare(CLONE_NEWPID).
+ * or handles to look after, counts; an idle one gives way); -ENOTSUP (WATCHED) SIGCHLD is ignored
+ * or has SA_NOCLDWAIT, perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL,
+ * or use ALL; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC (the user's limit of epoll entries), -EAGAIN (no
+ * thread); -ESHUTDOWN; -EINVAL also where the kernel (or an emulator) refuses to set the subreaper,
+ * or a thread after unshare(CLONE_NEWPID).
  */
 EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
                                      const struct exitbus_reaper_options *options,
@@ -485,10 +486,10 @@ EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
 
 /*
  * Stop it: the thread is joined, the SIGCHLD handler and the subreaper setting are put back as they
- * were found. Children of exitbus_spawn() that still run go to a reaper that the bus starts for
- * them, so their receivers get their events. Nothing collects other children from then on; zombies
- * stay for another waiter. Blocks until the reaper's thread has finished its current pass. NULL is
- * a no-op.
+ * were found. Children of exitbus_spawn() that still run, and processes that have handles, go to a
+ * reaper that the bus starts for them, so their receivers get their events. Nothing collects other
+ * children from then on; zombies stay for another waiter. Blocks until the reaper's thread has
+ * finished its current pass. NULL is a no-op.
  * Errors: -ESTALE. Errors, after which the reaper goes on: -EAGAIN (no thread), -ENOMEM, -EMFILE,
  * -ENFILE, -ENOSPC: no reaper can take spawn's children over; -EINVAL likewise, after
  * unshare(CLONE_NEWPID).
@@ -529,9 +530,13 @@ EXITBUS_API int exitbus_reaper_poll(struct exitbus_reaper *reaper);
 /* -------------------------------------------------------------------------------------- spawn */
 
 enum exitbus_spawn_action_kind {
-    EXITBUS_SPAWN_OPEN = 1,  /* open `path` with `open_flags` and `mode` as `fd` */
-    EXITBUS_SPAWN_DUP2 = 2,  /* make `fd` a copy of `source_fd` that survives exec */
-    EXITBUS_SPAWN_CLOSE = 3, /* close `fd`, if it is open */
+    EXITBUS_SPAWN_OPEN = 1,       /* open `path` with `open_flags` and `mode` as `fd` */
+    EXITBUS_SPAWN_DUP2 = 2,       /* make `fd` a copy of `source_fd` that survives exec */
+    EXITBUS_SPAWN_CLOSE = 3,      /* close `fd`, if it is open */
+    EXITBUS_SPAWN_CHDIR = 4,      /* change the working directory to `path` */
+    EXITBUS_SPAWN_FCHDIR = 5,     /* … to the directory that `fd` is of */
+    EXITBUS_SPAWN_CLOSE_FROM = 6, /* close every descriptor from `fd` on */
+    EXITBUS_SPAWN_NULL = 7,       /* open /dev/null for reading and writing as `fd` */
 };
 
 /* Done in the child, in array order, before exec. */
@@ -552,6 +557,11 @@ struct exitbus_spawn_action {
 #define EXITBUS_SPAWN_SIGDEFAULT 0x10u      /* with INHERIT_IGNORED: all but these stay ignored */
 #define EXITBUS_SPAWN_INHERIT_SIGMASK 0x20u /* the signal mask of the calling thread */
 #define EXITBUS_SPAWN_INHERIT_IGNORED 0x40u /* what the caller ignores stays ignored */
+#define EXITBUS_SPAWN_ATTRIBUTES 0x80u      /* `attributes` is read */
+#define EXITBUS_SPAWN_NO_NEW_PRIVS 0x100u   /* exec gives it no privileges (PR_SET_NO_NEW_PRIVS) */
+#define EXITBUS_SPAWN_CHILD_PATH 0x200u     /* SEARCH_PATH: along the PATH of `envp` */
+/* A program of no format that the kernel knows is run by /bin/sh, as execvp() does. */
+#define EXITBUS_SPAWN_SHELL 0x400u
 
 /* What exitbus_spawn() was doing when it failed, in the order in which it does it. */
 enum exitbus_spawn_step {
@@ -566,13 +576,84 @@ enum exitbus_spawn_step {
     EXITBUS_SPAWN_STEP_DIRECTORY = 8,     /* `directory` */
     EXITBUS_SPAWN_STEP_ACTION = 9,        /* `actions[index]` */
     EXITBUS_SPAWN_STEP_EXEC = 10,         /* start the program */
+    /* Attributes: the first four come before DIRECTORY, the others between ACTION and EXEC. */
+    EXITBUS_SPAWN_STEP_NAMESPACES = 11,   /* make namespaces, with the process */
+    EXITBUS_SPAWN_STEP_TERMINAL = 12,     /* TERMINAL, FOREGROUND */
+    EXITBUS_SPAWN_STEP_CGROUP = 13,       /* enter the cgroup */
+    EXITBUS_SPAWN_STEP_ROOT = 14,         /* change the root */
+    EXITBUS_SPAWN_STEP_LIMIT = 15,        /* set `limits[index]` */
+    EXITBUS_SPAWN_STEP_NICE = 16,         /* set the nice value */
+    EXITBUS_SPAWN_STEP_SCHEDULER = 17,    /* set the scheduling class */
+    EXITBUS_SPAWN_STEP_CPUS = 18,         /* set the CPUs */
+    EXITBUS_SPAWN_STEP_GROUPS = 19,       /* set the supplementary groups */
+    EXITBUS_SPAWN_STEP_GID = 20,          /* set the group id */
+    EXITBUS_SPAWN_STEP_UID = 21,          /* set the user id */
+    EXITBUS_SPAWN_STEP_NO_NEW_PRIVS = 22, /* NO_NEW_PRIVS */
+    EXITBUS_SPAWN_STEP_DEATH_SIGNAL = 23, /* set the death signal */
 };
 
 struct exitbus_spawn_report {
     enum exitbus_spawn_step step;
     int error;            /* what exitbus_spawn() returned */
-    size_t index;         /* ACTION: which one; otherwise 0 */
+    size_t index;         /* ACTION, LIMIT: which one; otherwise 0 */
     uint64_t reserved[2]; /* 0; for later versions */
+};
+
+/* exitbus_spawn_attributes.set: which members are used */
+#define EXITBUS_ATTRIBUTE_UID 0x01u
+#define EXITBUS_ATTRIBUTE_GID 0x02u
+#define EXITBUS_ATTRIBUTE_GROUPS 0x04u
+#define EXITBUS_ATTRIBUTE_UMASK 0x08u
+#define EXITBUS_ATTRIBUTE_NICE 0x10u
+#define EXITBUS_ATTRIBUTE_SCHEDULER 0x20u
+#define EXITBUS_ATTRIBUTE_CPUS 0x40u
+#define EXITBUS_ATTRIBUTE_LIMITS 0x80u
+#define EXITBUS_ATTRIBUTE_DEATH_SIGNAL 0x100u
+#define EXITBUS_ATTRIBUTE_CGROUP 0x200u
+#define EXITBUS_ATTRIBUTE_NAMESPACES 0x400u
+#define EXITBUS_ATTRIBUTE_ROOT 0x800u
+#define EXITBUS_ATTRIBUTE_TERMINAL 0x1000u
+#define EXITBUS_ATTRIBUTE_FOREGROUND 0x2000u
+#define EXITBUS_ATTRIBUTE_PROGRAM_FD 0x4000u
+#define EXITBUS_ATTRIBUTE_PIDFD 0x8000u
+
+struct exitbus_spawn_limit {
+    int resource;  /* RLIMIT_… */
+    uint64_t soft; /* at most `hard`; RLIM_INFINITY: none */
+    uint64_t hard;
+};
+
+/*
+ * What else the child is given. What needs privileges is done before the ids are changed, and an
+ * attribute that can't be set fails the spawn: none is half done. docs/guide.md sets them beside
+ * those of posix_spawn(), Rust, Go, Python and libuv.
+ */
+struct exitbus_spawn_attributes {
+    uint32_t set;        /* EXITBUS_ATTRIBUTE_… */
+    uid_t uid;           /* real, effective and saved; the caller's groups go if it was root */
+    gid_t gid;           /* real, effective and saved */
+    const gid_t *groups; /* supplementary, instead of the caller's; may be none */
+    size_t group_count;
+    mode_t umask;           /* 0 to 0777; also for files that actions make */
+    int nice;               /* -20 to 19 */
+    int scheduler;          /* SCHED_OTHER, SCHED_BATCH, SCHED_IDLE, SCHED_FIFO, SCHED_RR */
+    int scheduler_priority; /* FIFO, RR: 1 to 99; else 0 */
+    const void *cpus;       /* the CPUs it may run on: a cpu_set_t */
+    size_t cpus_size;       /* bytes */
+    const struct exitbus_spawn_limit *limits;
+    size_t limit_count;
+    /* Sent to it when the thread that spawns it ends (PR_SET_PDEATHSIG). The kernel forgets it if
+     * the program has set-user-id. */
+    int death_signal;
+    int cgroup_fd;       /* directory of a cgroup v2, where it begins (CLONE_INTO_CGROUP) */
+    uint64_t namespaces; /* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWPID, NEWNET */
+    const char *root;    /* its root directory (chroot), and working directory unless set */
+    /* TERMINAL, with SETSID: becomes its controlling terminal. FOREGROUND: the terminal that gets
+     * its process group as the foreground one. */
+    int terminal_fd;
+    int program_fd; /* the program, instead of `path`; a script must not be close-on-exec */
+    int *pidfd;     /* set to a pidfd, which is the caller's own; negative: why there is none */
+    uint64_t reserved[4]; /* 0; for later versions */
 };
 
 struct exitbus_spawn_options {
@@ -587,6 +668,7 @@ struct exitbus_spawn_options {
     const sigset_t *signal_mask;
     const sigset_t *signal_default;
     struct exitbus_spawn_report *report; /* filled in by each call that gets so far; may be NULL */
+    const struct exitbus_spawn_attributes *attributes; /* ATTRIBUTES */
 };
 
 /*
@@ -603,7 +685,8 @@ struct exitbus_spawn_options {
  *              the caller blocks or ignores. posix_spawn() passes both on. Python resets SIGPIPE
  *              alone, Go and Rust the mask but not all that is ignored. The INHERIT_ flags pass on
  *              the one or the other; a shell that was started by nohup wants INHERIT_IGNORED.
- *   program    A `path` without a slash is looked up along the caller's PATH, not that of `envp`.
+ *   program    With SEARCH_PATH a `path` without a slash is looked up along the caller's PATH, not
+ *              that of `envp`, unless CHILD_PATH is set.
  *              "" is -ENOENT. An empty part of PATH is the working directory.
  *   directory  Changed first: a relative `path`, a relative part of PATH and the paths of actions
  *              are seen from there.
@@ -632,6 +715,132 @@ EXITBUS_API int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_op
  * directory does not exist"). Never NULL; the text is constant.
  */
 EXITBUS_API const char *exitbus_spawn_strerror(const struct exitbus_spawn_report *report);
+
+/* --------------------------------------------------------------------------- process handles */
+
+/*
+ * A handle stands for one process, whatever becomes of its pid. Its exit stays: any number of
+ * threads may ask any number of times, before the exit and after it, and get the same answer. A
+ * signal never hits another process. A handle costs 192 bytes and one descriptor (a pidfd), and no
+ * thread: the reaper of the bus collects the process, as it does for exitbus_spawn(), and its event
+ * goes to the bus as well.
+ *
+ * Each handle is one reference, which exitbus_process_unref() gives up. A call may be made on any
+ * thread that has a reference, also inside a read-side section, and also after exitbus_destroy().
+ * In a forked child every call says -ESTALE.
+ *
+ * Let no other waiter of the program reap a process that has a handle. Where one does, the kernel
+ * still tells the status from Linux 6.15 on; on older ones the event has
+ * EXITBUS_EVENT_STATUS_LOST. A process should have its handles on one bus, and not be handed to
+ * exitbus_reaper_watch() as well: each of them publishes its exit.
+ */
+
+/*
+ * Start a child, as exitbus_spawn() does, and make a handle for it. Errors: as exitbus_spawn().
+ */
+EXITBUS_API int exitbus_process_spawn(struct exitbus *bus,
+                                      const struct exitbus_spawn_options *options,
+                                      struct exitbus_process **process);
+
+/*
+ * Make a handle for a child of this process that other code has made, alive or a zombie. From then
+ * on the bus's reaper collects it; if the bus has none, one is started, as by exitbus_spawn(). A
+ * child that was adopted before gets one more handle. `flags` must be 0.
+ * Blocks as exitbus_spawn() does for its reaper.
+ * Errors: -EINVAL also for pid <= 0; -ESTALE; -ESHUTDOWN; -ECHILD not a child of this process, or
+ * already reaped; -EAGAIN the pid was reaped and given out anew, time and again, or a thread for
+ * the reaper can't be started; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC, -ENOTSUP, -EXDEV as for
+ * exitbus_spawn(); -EBADF the host has closed descriptors of the reaper; what waitid or pidfd_open
+ * says where a filter refuses it.
+ */
+EXITBUS_API int exitbus_process_adopt(struct exitbus *bus, pid_t pid, uint32_t flags,
+                                      struct exitbus_process **process);
+
+/*
+ * The same by a pidfd, of which the handle has a copy of its own. The process may also be foreign,
+ * which means no child of this process:
+ *   - Its exit is told to its handles, and is not published: its pid may be a child's by then. The
+ *     event's `seq` is 0, and so is what only a parent is told (CPU time, memory).
+ *   - From Linux 6.15 on the kernel tells its status, once its parent has reaped it. A parent that
+ *     has not done so 200 ms later is not waited for beyond the reaper's next look, which comes
+ *     within a second. Then, and on older kernels, the event has EXITBUS_EVENT_STATUS_LOST.
+ * `flags` must be 0.
+ * Errors: as exitbus_process_adopt(), without -ECHILD; -EINVAL also for a descriptor that is no
+ * pidfd, or is one of a thread; -EBADF also if it is not open; -ESRCH the process was reaped, or
+ * has no pid in the pid namespace of this one; -ENOTSUP also on kernels before Linux 6.13 without
+ * /proc.
+ */
+EXITBUS_API int exitbus_process_adopt_pidfd(struct exitbus *bus, int pidfd, uint32_t flags,
+                                            struct exitbus_process **process);
+
+/*
+ * Wait until the process has ended and its exit is published, and get that event. It takes nothing
+ * away: every call gets it, and every subscription that matches. `timeout_ns` as in
+ * exitbus_receive(). Non-blocking for 0.
+ * Errors: -EINVAL; -ESTALE; -EAGAIN it has not ended (timeout 0); -ETIMEDOUT not in time; -EDEADLK
+ * not ended, and the call is made inside a read-side section; -ESHUTDOWN the bus was destroyed
+ * before the exit was collected.
+ */
+EXITBUS_API int exitbus_process_wait(struct exitbus_process *process, struct exitbus_event *event,
+                                     int64_t timeout_ns);
+
+/*
+ * A file descriptor that polls readable (POLLIN) from the moment on at which exitbus_process_wait()
+ * has an answer, and for good: for every event loop, also an edge-triggered one. Made at the first
+ * call, owned by the handle, closed with the last reference. Never read, write or close it.
+ * Non-blocking. Returns the descriptor. Errors: -EINVAL, -ESTALE, -EMFILE, -ENFILE, -ENOMEM.
+ */
+EXITBUS_API int exitbus_process_fd(struct exitbus_process *process);
+
+/*
+ * exitbus_process_signal(): to the process group that has the process's pid, which it leads or has
+ * led (EXITBUS_SPAWN_SETPGROUP, EXITBUS_SPAWN_SETSID). From Linux 6.9 on also after its end, as
+ * long as the group has members. Before that only until its exit is collected, only a child's
+ * group, and the call waits for the end of a reaper's pass.
+ */
+#define EXITBUS_SIGNAL_GROUP 0x01u
+
+/*
+ * Send a signal; 0 sends none and tells whether one could be sent. It never hits another process. A
+ * zombie takes it without effect. Non-blocking, but for a handle that has no pidfd yet: then it
+ * waits for starts, stops and the end of a pass of the reaper.
+ * Errors: -EINVAL also for a signal that does not exist; -ESTALE; -ESRCH the process has ended, or
+ * leads no group that has members; -EPERM; -ENOTSUP the kernel has no such signal to a foreign
+ * process's group; -EMFILE, -ENFILE, -ENOMEM no pidfd could be had so far.
+ */
+EXITBUS_API int exitbus_process_signal(struct exitbus_process *process, int signal, uint32_t flags);
+
+/*
+ * Returns its pid, also after its end, when another process may have that. Errors: -EINVAL,
+ * -ESTALE.
+ */
+EXITBUS_API pid_t exitbus_process_pid(struct exitbus_process *process);
+
+/*
+ * Returns a pidfd of the process, which is the caller's own, and is closed on exec. Non-blocking,
+ * as exitbus_process_signal() is. Errors: -EINVAL; -ESTALE; -EMFILE, -ENFILE, -ENOMEM; -ESRCH none
+ * was had in its time.
+ */
+EXITBUS_API int exitbus_process_pidfd(struct exitbus_process *process);
+
+/*
+ * When the process was started: nanoseconds since the machine was booted (CLOCK_BOOTTIME), in steps
+ * of a clock tick (10 ms). With the pid it names the process for as long as the machine runs. Reads
+ * /proc at the first call, about 20 µs.
+ * Errors: -EINVAL; -ESTALE; -ESRCH the process has ended, and nobody asked before; -ENOTSUP /proc
+ * does not tell; -EMFILE, -ENFILE, -ENOMEM.
+ */
+EXITBUS_API int exitbus_process_start_time(struct exitbus_process *process, uint64_t *boottime_ns);
+
+/* Take one more reference. Non-blocking. Errors: -EINVAL, -ESTALE. */
+EXITBUS_API int exitbus_process_ref(struct exitbus_process *process);
+
+/*
+ * Give up a reference. The process runs on, and the exit of a child is still collected and
+ * published. No thread may be in a call with this reference, nor make one later. NULL is a no-op.
+ * Non-blocking. Errors: -ESTALE.
+ */
+EXITBUS_API int exitbus_process_unref(struct exitbus_process *process);
 
 #ifdef __cplusplus
 }

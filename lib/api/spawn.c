@@ -7,12 +7,24 @@
 #define SPAWN_FLAGS                                                                                \
     (EXITBUS_SPAWN_SEARCH_PATH | EXITBUS_SPAWN_SETSID | EXITBUS_SPAWN_SETPGROUP |                  \
      EXITBUS_SPAWN_SIGMASK | EXITBUS_SPAWN_SIGDEFAULT | EXITBUS_SPAWN_INHERIT_SIGMASK |            \
-     EXITBUS_SPAWN_INHERIT_IGNORED)
+     EXITBUS_SPAWN_INHERIT_IGNORED | EXITBUS_SPAWN_ATTRIBUTES | EXITBUS_SPAWN_NO_NEW_PRIVS |       \
+     EXITBUS_SPAWN_CHILD_PATH | EXITBUS_SPAWN_SHELL)
+#define ATTRIBUTES                                                                                 \
+    (EXITBUS_ATTRIBUTE_UID | EXITBUS_ATTRIBUTE_GID | EXITBUS_ATTRIBUTE_GROUPS |                    \
+     EXITBUS_ATTRIBUTE_UMASK | EXITBUS_ATTRIBUTE_NICE | EXITBUS_ATTRIBUTE_SCHEDULER |              \
+     EXITBUS_ATTRIBUTE_CPUS | EXITBUS_ATTRIBUTE_LIMITS | EXITBUS_ATTRIBUTE_DEATH_SIGNAL |          \
+     EXITBUS_ATTRIBUTE_CGROUP | EXITBUS_ATTRIBUTE_NAMESPACES | EXITBUS_ATTRIBUTE_ROOT |            \
+     EXITBUS_ATTRIBUTE_TERMINAL | EXITBUS_ATTRIBUTE_FOREGROUND | EXITBUS_ATTRIBUTE_PROGRAM_FD |    \
+     EXITBUS_ATTRIBUTE_PIDFD)
+/* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWPID and NEWNET. */
+#define NAMESPACES ((uint64_t)0x6e020000)
 
 /* --------------------------------------------------------------------------------- arguments */
 
 static bool action_is_valid(const struct exitbus_spawn_action *action)
 {
+    if (action->kind == EXITBUS_SPAWN_CHDIR)
+        return action->path != NULL;
     if (action->fd < 0)
         return false;
     switch (action->kind) {
@@ -21,10 +33,56 @@ static bool action_is_valid(const struct exitbus_spawn_action *action)
     case EXITBUS_SPAWN_DUP2:
         return action->source_fd >= 0;
     case EXITBUS_SPAWN_CLOSE:
+    case EXITBUS_SPAWN_FCHDIR:
+    case EXITBUS_SPAWN_CLOSE_FROM:
+    case EXITBUS_SPAWN_NULL:
         return true;
     default:
         return false;
     }
+}
+
+static bool limits_are_valid(const struct exitbus_spawn_attributes *attributes)
+{
+    if (attributes->limit_count > 0 && !attributes->limits)
+        return false;
+    for (size_t i = 0; i < attributes->limit_count; i++)
+        if (attributes->limits[i].resource < 0 ||
+            attributes->limits[i].soft > attributes->limits[i].hard)
+            return false;
+    return true;
+}
+
+static bool attributes_are_valid(const struct exitbus_spawn_options *options)
+{
+    if (!(options->flags & EXITBUS_SPAWN_ATTRIBUTES))
+        return true;
+    const struct exitbus_spawn_attributes *attributes = options->attributes;
+    if (!attributes || (attributes->set & ~ATTRIBUTES))
+        return false;
+    uint32_t set = attributes->set;
+    /* Each part: it is not set, or it is valid. */
+    return (!(set & EXITBUS_ATTRIBUTE_UID) || attributes->uid != (uid_t)-1) &&
+           (!(set & EXITBUS_ATTRIBUTE_GID) || attributes->gid != (gid_t)-1) &&
+           (!(set & EXITBUS_ATTRIBUTE_GROUPS) || attributes->group_count == 0 ||
+            attributes->groups) &&
+           (!(set & EXITBUS_ATTRIBUTE_UMASK) || (attributes->umask & ~(mode_t)0777) == 0) &&
+           (!(set & EXITBUS_ATTRIBUTE_NICE) ||
+            (attributes->nice >= -20 && attributes->nice <= 19)) &&
+           (!(set & EXITBUS_ATTRIBUTE_SCHEDULER) || attributes->scheduler >= 0) &&
+           (!(set & EXITBUS_ATTRIBUTE_CPUS) || (attributes->cpus && attributes->cpus_size > 0)) &&
+           (!(set & EXITBUS_ATTRIBUTE_LIMITS) || limits_are_valid(attributes)) &&
+           (!(set & EXITBUS_ATTRIBUTE_DEATH_SIGNAL) ||
+            (attributes->death_signal > 0 && attributes->death_signal <= SIGRTMAX)) &&
+           (!(set & EXITBUS_ATTRIBUTE_CGROUP) || attributes->cgroup_fd >= 0) &&
+           (!(set & EXITBUS_ATTRIBUTE_NAMESPACES) || (attributes->namespaces & ~NAMESPACES) == 0) &&
+           (!(set & EXITBUS_ATTRIBUTE_ROOT) || attributes->root) &&
+           (!(set & EXITBUS_ATTRIBUTE_TERMINAL) ||
+            (attributes->terminal_fd >= 0 && (options->flags & EXITBUS_SPAWN_SETSID))) &&
+           (!(set & EXITBUS_ATTRIBUTE_FOREGROUND) || attributes->terminal_fd >= 0) &&
+           (!(set & EXITBUS_ATTRIBUTE_PROGRAM_FD) ||
+            (attributes->program_fd >= 0 && !(options->flags & EXITBUS_SPAWN_SHELL))) &&
+           (!(set & EXITBUS_ATTRIBUTE_PIDFD) || attributes->pidfd);
 }
 
 static int check_options(const struct exitbus_spawn_options *options,
@@ -35,7 +93,8 @@ static int check_options(const struct exitbus_spawn_options *options,
         (options->action_count > 0 && !options->actions) ||
         (options->flags & either_mask) == either_mask ||
         ((options->flags & EXITBUS_SPAWN_SIGMASK) && !options->signal_mask) ||
-        ((options->flags & EXITBUS_SPAWN_SIGDEFAULT) && !options->signal_default))
+        ((options->flags & EXITBUS_SPAWN_SIGDEFAULT) && !options->signal_default) ||
+        !attributes_are_valid(options))
         return -EINVAL;
     for (size_t i = 0; i < options->action_count; i++)
         if (!action_is_valid(&options->actions[i])) {
@@ -64,25 +123,38 @@ static void fill_report(const struct exitbus_spawn_options *options,
         return;
     *options->report = *failed;
     options->report->error = result;
-    if (failed->step != EXITBUS_SPAWN_STEP_ACTION)
+    if (failed->step != EXITBUS_SPAWN_STEP_ACTION && failed->step != EXITBUS_SPAWN_STEP_LIMIT)
         options->report->index = 0;
 }
 
-int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *options, pid_t *pid,
-                  struct exitbus_subscription **subscription)
+static int spawn_checked(struct exitbus *bus, const struct exitbus_spawn_options *options,
+                         const struct spawn_results *results)
 {
-    CHECK_ARGUMENTS(bus && options && pid);
     struct exitbus_spawn_report report = {.step = EXITBUS_SPAWN_STEP_ARGUMENTS};
     int result = check_options(options, &report);
     if (result == 0)
         result = check_usable(bus);
     if (result == 0) {
         int cancelling = cancel_disable();
-        result = spawn(bus, options, pid, subscription, &report);
+        result = spawn(bus, options, results, &report);
         cancel_restore(cancelling);
     }
     fill_report(options, &report, result);
     return result;
+}
+
+int exitbus_spawn(struct exitbus *bus, const struct exitbus_spawn_options *options, pid_t *pid,
+                  struct exitbus_subscription **subscription)
+{
+    CHECK_ARGUMENTS(bus && options && pid);
+    return spawn_checked(bus, options, &(struct spawn_results){pid, subscription, NULL});
+}
+
+int exitbus_process_spawn(struct exitbus *bus, const struct exitbus_spawn_options *options,
+                          struct exitbus_process **process)
+{
+    CHECK_ARGUMENTS(bus && options && process);
+    return spawn_checked(bus, options, &(struct spawn_results){NULL, NULL, process});
 }
 
 /* ------------------------------------------------------------------------------------- texts */
@@ -122,6 +194,27 @@ static const struct cause causes[] = {
     {EXITBUS_SPAWN_STEP_ACTION, EACCES, "a file may not be opened for the child"},
     {EXITBUS_SPAWN_STEP_ACTION, EBADF,
      "a file descriptor of an action is not open, or too high a number"},
+    {EXITBUS_SPAWN_STEP_TERMINAL, ENOTTY, "the descriptor is of no terminal, or of another one"},
+    {EXITBUS_SPAWN_STEP_TERMINAL, EPERM, "the terminal belongs to another session"},
+    {EXITBUS_SPAWN_STEP_CGROUP, ENOENT, "the cgroup was removed, or is none"},
+    {EXITBUS_SPAWN_STEP_CGROUP, EBUSY, "the cgroup has controllers for its own cgroups"},
+    {EXITBUS_SPAWN_STEP_CGROUP, EOPNOTSUPP, "the cgroup is threaded: it takes no process"},
+    {EXITBUS_SPAWN_STEP_CGROUP, EACCES, "processes may not be put into the cgroup"},
+    {EXITBUS_SPAWN_STEP_NAMESPACES, EPERM, "new namespaces take privileges"},
+    {EXITBUS_SPAWN_STEP_NAMESPACES, ENOSPC, "there are too many namespaces"},
+    {EXITBUS_SPAWN_STEP_ROOT, EPERM, "a new root takes privileges"},
+    {EXITBUS_SPAWN_STEP_ROOT, ENOENT, "the new root does not exist"},
+    {EXITBUS_SPAWN_STEP_LIMIT, EPERM, "a hard limit may not be raised"},
+    {EXITBUS_SPAWN_STEP_LIMIT, EINVAL, "there is no such limit"},
+    {EXITBUS_SPAWN_STEP_NICE, EACCES, "priority may not be raised"},
+    {EXITBUS_SPAWN_STEP_SCHEDULER, EPERM, "the scheduling class takes privileges"},
+    {EXITBUS_SPAWN_STEP_SCHEDULER, EINVAL, "no such scheduling class, or no such priority in it"},
+    {EXITBUS_SPAWN_STEP_CPUS, EINVAL, "none of the CPUs may be used by this process"},
+    {EXITBUS_SPAWN_STEP_GROUPS, EPERM, "supplementary groups may not be set"},
+    {EXITBUS_SPAWN_STEP_GID, EPERM, "the group id may not be set"},
+    {EXITBUS_SPAWN_STEP_UID, EPERM, "the user id may not be set"},
+    {EXITBUS_SPAWN_STEP_UID, EAGAIN, "the user has too many processes"},
+    {EXITBUS_SPAWN_STEP_DEATH_SIGNAL, ESRCH, "the parent had ended before"},
     {EXITBUS_SPAWN_STEP_EXEC, ENOENT,
      "the program does not exist, or the interpreter that it names does not"},
     {EXITBUS_SPAWN_STEP_EXEC, ENOTDIR, "a part of the program's path is no directory"},
@@ -161,6 +254,32 @@ static const char *step_text(enum exitbus_spawn_step step)
         return "an action failed in the child";
     case EXITBUS_SPAWN_STEP_EXEC:
         return "the program could not be started";
+    case EXITBUS_SPAWN_STEP_TERMINAL:
+        return "the child could not take the terminal";
+    case EXITBUS_SPAWN_STEP_CGROUP:
+        return "the child could not enter the cgroup";
+    case EXITBUS_SPAWN_STEP_NAMESPACES:
+        return "the child's namespaces could not be made";
+    case EXITBUS_SPAWN_STEP_ROOT:
+        return "the child could not change its root";
+    case EXITBUS_SPAWN_STEP_LIMIT:
+        return "a limit could not be set";
+    case EXITBUS_SPAWN_STEP_NICE:
+        return "the child's priority could not be set";
+    case EXITBUS_SPAWN_STEP_SCHEDULER:
+        return "the child's scheduling class could not be set";
+    case EXITBUS_SPAWN_STEP_CPUS:
+        return "the child's CPUs could not be set";
+    case EXITBUS_SPAWN_STEP_GROUPS:
+        return "the child's groups could not be set";
+    case EXITBUS_SPAWN_STEP_GID:
+        return "the child's group id could not be set";
+    case EXITBUS_SPAWN_STEP_UID:
+        return "the child's user id could not be set";
+    case EXITBUS_SPAWN_STEP_NO_NEW_PRIVS:
+        return "the child could not give up new privileges";
+    case EXITBUS_SPAWN_STEP_DEATH_SIGNAL:
+        return "the child's death signal could not be set";
     }
     return "unknown step";
 }

@@ -12,6 +12,9 @@
 #include <linux/membarrier.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -248,6 +251,12 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int t
     return (int)result;
 }
 
+int sys_epoll_await_hangup(int epoll_fd, int fd, uint64_t key)
+{
+    struct epoll_event event = {.events = EPOLLONESHOT, .data = {.u64 = key}}; /* implies HUP */
+    return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_MOD, fd, (long)&event, 0, 0);
+}
+
 uint64_t sys_inode(int fd)
 {
     struct statx status = {0};
@@ -256,16 +265,47 @@ uint64_t sys_inode(int fd)
                : 0;
 }
 
-bool sys_readable(int fd)
+int sys_readable(int fd)
 {
     struct pollfd pollfd = {.fd = fd, .events = POLLIN};
     const struct timespec now = {0};
-    return call_again(SYS_ppoll, (long)&pollfd, 1, (long)&now, 0, 0, 0) == 1;
+    long result = call_again(SYS_ppoll, (long)&pollfd, 1, (long)&now, 0, 0, 0);
+    return result < 0 ? (int)result : (pollfd.revents & POLLIN) != 0;
 }
 
 int sys_pidfd_open(pid_t pid)
 {
     return sys_above_stdio((int)call_again(SYS_pidfd_open, pid, 0, 0, 0, 0, 0));
+}
+
+int sys_read_file(const char *path, char *text, size_t size)
+{
+    int fd = sys_above_stdio(
+        (int)call_again(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0));
+    if (fd < 0)
+        return fd;
+    long length = call_again(SYS_read, fd, (long)text, (long)size - 1, 0, 0, 0);
+    sys_close(fd);
+    text[length < 0 ? 0 : length] = '\0';
+    return (int)length;
+}
+
+bool sys_proc_is_ours(void)
+{
+    char text[16] = "";
+    call_again(SYS_readlinkat, AT_FDCWD, (long)"/proc/self", (long)text, sizeof text - 1, 0, 0);
+    return strtol(text, NULL, 10) == getpid();
+}
+
+int sys_kill(pid_t pid, int signal)
+{
+    return (int)call_again(SYS_kill, pid, signal, 0, 0, 0, 0);
+}
+
+int sys_pidfd_signal(int pidfd, int signal, bool group)
+{
+    long flags = group ? 1L << 2 : 0; /* PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9 */
+    return (int)call_again(SYS_pidfd_send_signal, pidfd, signal, 0, flags, 0, 0);
 }
 
 int sys_close(int fd)
@@ -280,6 +320,18 @@ int sys_waitid(int id_type, int id, siginfo_t *info, int options, struct rusage 
     return (int)call_again(SYS_waitid, id_type, id, (long)info, options, (long)usage, 0);
 }
 
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+int sys_find_child(pid_t pid, int pidfd)
+{
+    siginfo_t info;
+    bool by_pidfd = pidfd >= 0;
+    return sys_waitid(by_pidfd ? P_PIDFD : P_PID, by_pidfd ? pidfd : pid, &info,
+                      WEXITED | WNOHANG | WNOWAIT | __WALL, NULL);
+}
+
 /* PIDFD_GET_INFO's layout up to the exit code (Linux 6.15 and later), which older headers lack. */
 struct pidfd_info_exit {
     uint64_t mask;
@@ -289,6 +341,44 @@ struct pidfd_info_exit {
 };
 #define PIDFD_INFO_MASK_EXIT (1UL << 3)
 #define PIDFD_GET_INFO_EXIT _IOWR(0xFF, 11, struct pidfd_info_exit)
+
+/* By what /proc says of the descriptor. */
+static pid_t pid_by_fdinfo(int pidfd)
+{
+    char path[40], text[512];
+    if (!sys_proc_is_ours())
+        return -ENOTSUP;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+    int result = sys_read_file(path, text, sizeof text);
+    if (result < 0)
+        return result == -EMFILE || result == -ENFILE || result == -ENOMEM ? result : -ENOTSUP;
+    const char *line = strstr(text, "\nPid:");
+    if (!line)
+        return -EINVAL;
+    long pid = strtol(line + sizeof "\nPid:" - 1, NULL, 10);
+    return pid > 0 ? (pid_t)pid : -ESRCH;
+}
+
+pid_t sys_pidfd_pid(int pidfd)
+{
+    long flags = call_again(SYS_fcntl, pidfd, F_GETFL, 0, 0, 0, 0);
+    if (flags < 0)
+        return (pid_t)flags;
+    if (flags & O_EXCL) /* PIDFD_THREAD, Linux 6.9 */
+        return -EINVAL;
+    /* First: other files may have an ioctl of that number. */
+    int alive = sys_pidfd_signal(pidfd, 0, false);
+    if (alive == -EBADF || alive == -ESRCH)
+        return alive == -EBADF ? -EINVAL : -ESRCH;
+    pid_t pid = pid_by_fdinfo(pidfd);
+    if (pid == -EINVAL) /* a directory of /proc, by which a process can be signalled, too */
+        return pid;
+    struct pidfd_info_exit info = {0};
+    int result = (int)call_again(SYS_ioctl, pidfd, (long)PIDFD_GET_INFO_EXIT, (long)&info, 0, 0, 0);
+    if (result < 0)
+        return result == -ESRCH ? -ESRCH : pid;
+    return info.ids[0] > 0 ? (pid_t)info.ids[0] : -ESRCH;
+}
 
 int sys_pidfd_exit_status(int pidfd, int *status)
 {

@@ -75,17 +75,43 @@ int sys_epoll_delete(int epoll_fd, int fd);
  */
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int timeout_ms);
 
-/* Returns whether it polls readable now. */
-bool sys_readable(int fd);
+/* Returns 1 if it polls readable now, 0 if not, or -errno. */
+int sys_readable(int fd);
+/* Wait for `fd`, which epoll has named once, to hang up; under the name `key`, and once. */
+int sys_epoll_await_hangup(int epoll_fd, int fd, uint64_t key);
 
 /* Returns the inode of what a descriptor is of; 0 if the kernel does not tell. */
 uint64_t sys_inode(int fd);
 
+/*
+ * Read a small file. Sets `text`, which is terminated. Returns its length, or -errno.
+ * Context: blocks as long as the file does.
+ */
+int sys_read_file(const char *path, char *text, size_t size);
+
+/* Returns whether the numbers in /proc are those of this process's pid namespace. */
+bool sys_proc_is_ours(void);
+
 int sys_pidfd_open(pid_t pid);
+/*
+ * Returns the pid of a pidfd's process, as this process has it; -ESRCH: it was reaped, or has no
+ * pid here; -EINVAL: the descriptor is no pidfd, or a thread's; -EBADF; -ENOTSUP: the kernel does
+ * not tell.
+ */
+pid_t sys_pidfd_pid(int pidfd);
+/* Send a signal by a pid; below 0 to the process group of that number. */
+int sys_kill(pid_t pid, int signal);
+/* Send a signal by a pidfd; with `group` to the process group that has that process's pid. */
+int sys_pidfd_signal(int pidfd, int signal, bool group);
 int sys_close(int fd);
 
 /* waitid(2) with the usage. Returns 0 or -ECHILD. info->si_pid is 0 if WNOHANG found no child. */
 int sys_waitid(int id_type, int id, siginfo_t *info, int options, struct rusage *usage);
+/*
+ * Returns 0 if the process of that pidfd, or for a negative one of that pid, is a child of ours,
+ * alive or a zombie; -ECHILD; or what waitid says where it is refused.
+ */
+int sys_find_child(pid_t pid, int pidfd);
 /* Get the wait status of a process that was reaped. Returns 0; -errno: the kernel can't tell. */
 int sys_pidfd_exit_status(int pidfd, int *status);
 

@@ -18,6 +18,7 @@ const size_t core_block_sizes[CORE_CLASSES] = {
     [CHANNEL_IDS_CLASS] = ROUND_TO_LINE(sizeof(struct channel) + sizeof(struct topic_ids)),
     [BATCH_CLASS] = sizeof(struct batch),
     [SMALL_CLASS] = SMALL_BYTES,
+    [PROCESS_CLASS] = PROCESS_BYTES,
 };
 
 void core_release(struct bus_core *core)

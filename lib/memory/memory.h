@@ -27,7 +27,7 @@
 
 #include <exitbus/exitbus.h>
 
-#define MEMORY_CLASSES_MAX 10
+#define MEMORY_CLASSES_MAX 11
 
 /*
  * Retired blocks that share a grace period. One costs a membarrier, which on a virtual machine

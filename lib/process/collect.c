@@ -9,6 +9,7 @@
  *   - Before the publish, every watch of the pid is marked; after the reap, all marked watches end.
  *     Watches that arrive in between are settled or doubted: see watch.c, 2 and 3.
  *   - A watch that can't be collected now waits for epoll, or for the timer of its set.
+ *   - A foreign process is no child: its handle is told, and nothing is published or reaped.
  *
  * Why it is right
  *  1. Between peek and reap the child is a zombie, so its pid stands for one process. Another
@@ -20,6 +21,7 @@
  * It relies on watch.c for the argument why an exit is published once.
  */
 #include "process/collect.h"
+#include "process/process.h"
 
 #include <errno.h>
 #include <sys/wait.h>
@@ -75,15 +77,24 @@ bool collect_event(struct exitbus_event *event, const siginfo_t *info, const str
 
 /* ----------------------------------------------------------------------------- lost children */
 
-/* Publish the exit of a watched child that another waiter has reaped. Returns 0 or -errno. */
-static int publish_lost(struct watch_set *set, const struct child_watch *watch)
+/* Publish an event, and complete it: its place, and its times as every copy has them. */
+static int publish(struct watch_set *set, struct exitbus_event *event)
 {
-    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID, .pid = watch_pid(watch)};
+    event->monotonic_ns = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);
+    event->realtime_ns = (uint64_t)sys_clock_ns(CLOCK_REALTIME);
+    return bus_publish(set->bus, event, 1, &event->seq);
+}
+
+/* Publish the exit of a watched child that another waiter has reaped. Returns 0 or -errno. */
+static int publish_lost(struct watch_set *set, const struct child_watch *watch,
+                        struct exitbus_event *event)
+{
+    *event = (struct exitbus_event){.kind = EXITBUS_EVENT_PID, .pid = watch_pid(watch)};
     int status, pidfd = watch_pidfd(watch);
     if (pidfd < 0 || sys_pidfd_exit_status(pidfd, &status) != 0 ||
-        !event_from_status(&event, status))
-        event_without_status(&event);
-    return bus_publish(set->bus, &event, 1, NULL);
+        !event_from_status(event, status))
+        event_without_status(event);
+    return publish(set, event);
 }
 
 /*
@@ -99,7 +110,8 @@ static bool is_same(const struct child_watch *watch, const struct child_watch *o
 }
 
 /* End a watch whose exit is published as lost, and the others of that process. */
-static void end_lost(struct watch_set *set, struct child_watch *watch, bool named)
+static void end_lost(struct watch_set *set, struct child_watch *watch, bool named,
+                     const struct exitbus_event *event)
 {
     pid_t pid = watch_pid(watch);
     watch_absorb(set);
@@ -108,21 +120,24 @@ static void end_lost(struct watch_set *set, struct child_watch *watch, bool name
         next = other->next;
         if (other == watch || watch_pid(other) != pid)
             continue;
-        if (watch_pidfd(other) < 0 && (other->spawned || child_watch_doubt(set, other)))
+        if (watch_pidfd(other) < 0 &&
+            ((other->kind & WATCH_SPAWNED) || child_watch_doubt(set, other, event)))
             continue;
         if (watch_pidfd(other) >= 0 && is_same(other, watch) && is_gone(target_of(other)))
-            child_watch_end(set, other, false, WATCH_SETTLED);
+            child_watch_end(set, other, false, event);
     }
-    child_watch_end(set, watch, named, WATCH_SETTLED);
+    child_watch_end(set, watch, named, event);
 }
 
 /* Publish it and end its watches. Returns false if that can't be published now. */
 static bool collect_lost(struct collection *collection, struct child_watch *watch, bool named)
 {
-    if (publish_lost(collection->set, watch) < 0)
+    struct exitbus_event event;
+    if (publish_lost(collection->set, watch, &event) < 0)
         return false;
     collection->published++;
-    end_lost(collection->set, watch, named);
+    collection->ended++;
+    end_lost(collection->set, watch, named, &event);
     return true;
 }
 
@@ -215,10 +230,11 @@ static void unmark_publishing(struct collection *collection, pid_t pid)
  * one, which spawn has reserved meanwhile, stands for a new child, because the pid was taken until
  * now.
  */
-static void end_published(struct collection *collection, pid_t pid, const struct child_watch *self,
-                          bool named, bool reaped)
+static void end_published(struct collection *collection, const struct exitbus_event *event,
+                          const struct child_watch *self, bool named, bool reaped)
 {
     struct watch_set *set = collection->set;
+    pid_t pid = event->pid;
     watch_absorb(set);
     struct child_watch *next;
     for (struct child_watch *watch = watch_find(set, pid); watch; watch = next) {
@@ -226,16 +242,16 @@ static void end_published(struct collection *collection, pid_t pid, const struct
         if (watch_pid(watch) != pid)
             continue;
         if (watch == self) {
-            child_watch_end(set, watch, named, WATCH_SETTLED);
+            child_watch_end(set, watch, named, event);
             continue;
         }
-        bool by_pid = watch->publishing || !watch->spawned;
+        bool by_pid = watch->publishing || !(watch->kind & WATCH_SPAWNED);
         if (watch_pidfd(watch) < 0 && watch_state(watch) == WATCH_RESERVED &&
-            (!by_pid || child_watch_doubt(set, watch)))
+            (!by_pid || child_watch_doubt(set, watch, event)))
             continue;
         bool by_pidfd = watch->publishing && (watch->present || !reaped);
         if (watch_pidfd(watch) < 0 ? by_pid : by_pidfd || is_gone(target_of(watch)))
-            child_watch_end(set, watch, false, WATCH_SETTLED);
+            child_watch_end(set, watch, false, event);
     }
 }
 
@@ -250,26 +266,89 @@ static int reap(struct target target)
     return result == -ECHILD ? 0 : result;
 }
 
-int collect_zombie(struct collection *collection, struct target target,
-                   const struct exitbus_event *event, const struct child_watch *watch, bool named)
+int collect_zombie(struct collection *collection, struct target target, struct exitbus_event *event,
+                   const struct child_watch *watch, bool named)
 {
     pid_t pid = event->pid;
     probe(PROBE_REAPER_PEEKED);
     int result = COLLECT_ANEW;
     if (mark_publishing(collection, pid, watch))
-        result = bus_publish(collection->set->bus, event, 1, NULL);
+        result = publish(collection->set, event);
     if (result != 0) {
         unmark_publishing(collection, pid);
         return result;
     }
     probe(PROBE_REAPER_PUBLISHED);
     collection->published++;
+    collection->ended++;
     result = reap(target);
     if (result < 0) /* the next peek would find it again, and it would be published twice */
         collection->error = result;
     probe(PROBE_REAPER_REAPED);
-    end_published(collection, pid, watch, named, result == 0);
+    end_published(collection, event, watch, named, result == 0);
     return 0;
+}
+
+/* -------------------------------------------------------------------------- foreign processes */
+
+/* How long a foreign process may stay a zombie until its exit is told without a status. */
+#define GIVE_UP_NS 200000000LL
+
+/* Tell the handle of a foreign process that has ended. */
+static void end_foreign(struct collection *collection, struct child_watch *watch, const int *status)
+{
+    struct exitbus_event event = {.kind = EXITBUS_EVENT_PID,
+                                  .pid = process_pid(process_of(watch)),
+                                  .monotonic_ns = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC),
+                                  .realtime_ns = (uint64_t)sys_clock_ns(CLOCK_REALTIME)};
+    if (!status || !event_from_status(&event, *status))
+        event_without_status(&event);
+    child_watch_end(collection->set, watch, false, &event);
+    collection->ended++;
+}
+
+/*
+ * Wait for the parent of a foreign process to reap it: only then does the kernel tell its status.
+ * The kernel hangs the pidfd up at that moment. The timer is for a parent that does not reap.
+ * Returns false if that takes too long.
+ */
+static bool wait_for_reap(struct watch_set *set, struct child_watch *watch)
+{
+    struct exitbus_process *process = process_of(watch);
+    int64_t now = sys_clock_ns(CLOCK_MONOTONIC);
+    if (!watch->ending)
+        process->give_up_ns = now + GIVE_UP_NS;
+    watch->ending = true;
+    if (now >= process->give_up_ns)
+        return false;
+    if (watch->polled)
+        sys_epoll_await_hangup(set->epoll_fd, watch_pidfd(watch), watch_key(watch));
+    watch_retry_later(set);
+    return true;
+}
+
+/* Look at a foreign process. */
+static void collect_foreign(struct collection *collection, struct child_watch *watch, bool named)
+{
+    struct watch_set *set = collection->set;
+    int pidfd = watch_pidfd(watch), status;
+    int readable = sys_readable(pidfd);
+    if (readable < 0 && sys_pidfd_signal(pidfd, 0, false) == -ESRCH)
+        readable = 1; /* it was reaped */
+    /* Its epoll entry is the maker's until commit. Without an answer it waits for the timer. */
+    if (watch_state(watch) == WATCH_RESERVED || readable < 0) {
+        watch->named = watch->named || named;
+        watch_retry_later(set);
+    } else if (!readable) {
+        if (named)
+            child_watch_unpoll(set, watch);
+        if (!child_watch_poll(set, watch))
+            watch_retry_later(set);
+    } else {
+        int result = sys_pidfd_exit_status(pidfd, &status);
+        if (result != -ENODATA || !wait_for_reap(set, watch))
+            end_foreign(collection, watch, result == 0 ? &status : NULL);
+    }
 }
 
 /* -------------------------------------------------------------------------- watched children */
@@ -286,7 +365,7 @@ static void wait_for(struct collection *collection, struct child_watch *watch, b
     }
     /* Epoll has named it, yet waitid() finds no exit: its tracer has not seen the exit. */
     watch->traced = !exited && (named || watch->traced || watch->polled) &&
-                    watch_pidfd(watch) >= 0 && sys_readable(watch_pidfd(watch));
+                    watch_pidfd(watch) >= 0 && sys_readable(watch_pidfd(watch)) != 0;
     /* An exit that can't be collected yet would keep epoll awake, so it waits for the timer. */
     if (exited || watch->traced || named)
         child_watch_unpoll(set, watch);
@@ -331,6 +410,10 @@ static int collect_once(struct collection *collection, pid_t pid, struct child_w
 
 int collect_watched(struct collection *collection, struct child_watch *watch, bool named)
 {
+    if (watch->kind & WATCH_FOREIGN) {
+        collect_foreign(collection, watch, named);
+        return 0;
+    }
     pid_t pid = watch_pid(watch);
     int result = COLLECT_ANEW;
     for (int tries = 0; tries < COLLECT_TRIES && result == COLLECT_ANEW; tries++)

@@ -13,6 +13,7 @@
 struct collection {
     struct watch_set *set;
     int published; /* exits, so far */
+    int ended;     /* processes whose watches have ended, so far */
     int error;     /* negative: nothing more may be collected in this pass */
 };
 
@@ -31,15 +32,15 @@ struct target {
 int collect_peek(struct target target, siginfo_t *info, struct rusage *usage);
 
 /*
- * Publish the exit of a zombie, reap it, and end its watches. `watch`: that by which it was found,
- * or NULL; `named`: epoll has named that watch.
+ * Publish the exit of a zombie, reap it, and end its watches. Completes `event`. `watch`: that by
+ * which it was found, or NULL; `named`: epoll has named that watch.
  * Returns 0; above 0: look at it anew; or -errno if it can't be published now, and stays a zombie.
  */
-int collect_zombie(struct collection *collection, struct target target,
-                   const struct exitbus_event *event, const struct child_watch *watch, bool named);
+int collect_zombie(struct collection *collection, struct target target, struct exitbus_event *event,
+                   const struct child_watch *watch, bool named);
 
 /*
- * Collect a watched child if it has exited; else arrange for the next look. Returns 0; or -errno
+ * Collect a watched process if it has exited; else arrange for the next look. Returns 0; or -errno
  * if its exit can't be published now.
  */
 int collect_watched(struct collection *collection, struct child_watch *watch, bool named);

@@ -27,7 +27,20 @@ static int make_subscription(struct exitbus *bus, struct exitbus_subscription **
     return result;
 }
 
-int handover_reserve(struct handover *handover, struct exitbus *bus, bool subscribe,
+/* Reserve the watch of a child that will exist, in a handle if one is wanted. */
+static struct child_watch *reserve_watch(struct handover *handover, enum handover_wants wants)
+{
+    if (wants != HANDOVER_PROCESS)
+        return child_watch_reserve(handover->set, 0, WATCH_SPAWNED);
+    handover->process = process_create(handover->bus, NULL);
+    if (!handover->process)
+        return NULL;
+    struct child_watch *watch = &handover->process->watch;
+    child_watch_enter(handover->set, watch, 0, WATCH_SPAWNED | WATCH_IN_HANDLE);
+    return watch;
+}
+
+int handover_reserve(struct handover *handover, struct exitbus *bus, enum handover_wants wants,
                      enum exitbus_spawn_step *step)
 {
     *handover = (struct handover){.bus = bus};
@@ -35,13 +48,13 @@ int handover_reserve(struct handover *handover, struct exitbus *bus, bool subscr
     int result = reaper_set_acquire(bus, &handover->set);
     if (result < 0)
         return result;
-    handover->watch = child_watch_reserve(handover->set, 0, true);
+    handover->watch = reserve_watch(handover, wants);
     if (!handover->watch) {
         reaper_set_release(bus, handover->set);
         return -ENOMEM;
     }
     *step = EXITBUS_SPAWN_STEP_SUBSCRIPTION;
-    result = subscribe ? make_subscription(bus, &handover->subscription) : 0;
+    result = wants == HANDOVER_SUBSCRIPTION ? make_subscription(bus, &handover->subscription) : 0;
     if (result < 0)
         handover_abort(handover);
     return result;
@@ -70,5 +83,7 @@ void handover_abort(struct handover *handover)
     if (handover->subscription)
         subscription_abort(handover->subscription);
     child_watch_abort(handover->set, handover->watch);
+    if (handover->process)
+        process_release(handover->process);
     reaper_set_release(handover->bus, handover->set);
 }

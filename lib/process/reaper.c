@@ -308,10 +308,30 @@ int reaper_set_acquire(struct exitbus *bus, struct watch_set **set)
 
 void reaper_set_release(struct exitbus *bus, struct watch_set *set)
 {
+    /* A watch that was entered behind the drop in reaper_bus_close(). Sequentially consistent;
+     * pairs with the store there: it is seen here, or the watch was seen there. */
+    if (unlikely(load_seq_cst(&bus->core.closed))) {
+        pthread_mutex_lock(&reaper_lock);
+        watch_drop(set, true);
+        pthread_mutex_unlock(&reaper_lock);
+    }
     /* Release; pairs with watch_set_needed(): this thread has done with the set's descriptors. */
-    fetch_sub_release(&set->spawned, 1);
+    fetch_sub_release(&set->kept, 1);
     watch_set_release(set);
     core_release(&bus->core);
+}
+
+int reaper_between_passes(struct exitbus *bus, int (*ask)(void *), void *argument)
+{
+    pthread_mutex_lock(&reaper_lock);
+    struct exitbus_reaper *runner = bus->set_runner;
+    if (runner)
+        pthread_mutex_lock(&runner->gate);
+    int result = ask(argument);
+    if (runner)
+        pthread_mutex_unlock(&runner->gate);
+    pthread_mutex_unlock(&reaper_lock);
+    return result;
 }
 
 /* --------------------------------------------------------------------------- watch, fd, poll */
@@ -327,12 +347,11 @@ struct exitbus *reaper_bus(const struct exitbus_reaper *reaper)
  */
 static int watch_once(struct watch_set *set, pid_t pid)
 {
-    struct child_watch *watch = child_watch_reserve(set, pid, false);
+    struct child_watch *watch = child_watch_reserve(set, pid, 0);
     if (!watch)
         return -ENOMEM;
     /* Check that it is a child of ours. A zombie stays a zombie. */
-    siginfo_t info;
-    int result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL);
+    int result = sys_find_child(pid, -1);
     int pidfd = result < 0 ? result : sys_pidfd_open(pid);
     if (pidfd < 0) {
         child_watch_abort(set, watch);

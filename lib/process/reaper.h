@@ -46,8 +46,18 @@ int reaper_poll(struct exitbus_reaper *reaper);
  */
 int reaper_set_acquire(struct exitbus *bus, struct watch_set **set);
 
-/* End a hold. Frees set and bus if both were closed meanwhile. Context: never blocks. */
+/*
+ * End a hold. If the bus was closed meanwhile, drops what was handed over since, and frees set and
+ * bus. Context: never blocks, unless the bus was closed.
+ */
 void reaper_set_release(struct exitbus *bus, struct watch_set *set);
+
+/*
+ * Call `ask` while no pass over the bus's children is made: none of them is reaped meanwhile, but
+ * by another waiter. Returns what `ask` does. Context: as reaper_set_acquire(). `ask` does not
+ * block.
+ */
+int reaper_between_passes(struct exitbus *bus, int (*ask)(void *), void *argument);
 
 /*
  * Close the bus, stop its implicit reaper, and drop spawn's children: the first step of

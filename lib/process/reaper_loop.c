@@ -46,23 +46,24 @@ static bool is_scanned(const struct child_watch *watch, bool also_polled)
 {
     if (watch->named)
         return true;
-    return watch_state(watch) == WATCH_COMMITTED && (also_polled || !watch->polled);
+    return watch_state(watch) == WATCH_COMMITTED &&
+           (also_polled || !watch->polled || watch->ending);
 }
 
 /*
- * Look at the watches of a bucket. Returns true after an exit was published: that may have ended
- * any watch of the bucket, so the caller begins anew.
+ * Look at the watches of a bucket. Returns true after a process has ended: that may have ended any
+ * watch of the bucket, so the caller begins anew.
  */
 static bool scan_bucket(struct pass *pass, size_t bucket, bool also_polled)
 {
     for (struct child_watch *watch = pass->set->buckets[bucket]; watch; watch = watch->next) {
         if (!is_scanned(watch, also_polled))
             continue;
-        int before = pass->collection.published;
+        int before = pass->collection.ended;
         bool named = watch->named;
         watch->named = false;
         collect_watched(&pass->collection, watch, named);
-        if (pass->collection.published != before)
+        if (pass->collection.ended != before)
             return true;
     }
     return false;
@@ -269,6 +270,7 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
     if (pass.wake) {
         sys_eventfd_take(set->wake_fd);
         watch_absorb(set);
+        watch_end_withdrawn(set);
         watch_sweep(set);
     }
     rescan(&pass);

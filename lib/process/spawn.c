@@ -21,9 +21,12 @@
  * It relies on reaper.h for a reaper that lives as long as the child is on its way.
  */
 #include "process/spawn.h"
+#include "process/spawn_attributes.h"
 #include "process/spawn_clone.h"
 #include "process/spawn_forked.h"
 #include "process/spawn_signals.h"
+
+#include "base/sys.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -106,13 +109,29 @@ static int run(struct child *child, struct process *process)
 
 /* ----------------------------------------------------------------------------- the transaction */
 
-/* Returns the caller's PATH if the program is looked up there; else NULL. */
-static const char *path_to_search(uint32_t flags, const char *path)
+/* Returns PATH of an environment, or NULL. */
+static const char *path_in(char *const *environment)
+{
+    for (; *environment; environment++)
+        if (strncmp(*environment, "PATH=", 5) == 0)
+            return *environment + 5;
+    return NULL;
+}
+
+/* Returns the PATH along which the program is looked up; NULL: it is not. */
+static const char *path_to_search(uint32_t flags, const char *path, char *const *envp)
 {
     if (!(flags & EXITBUS_SPAWN_SEARCH_PATH) || path[0] == '\0' || strchr(path, '/'))
         return NULL;
-    const char *search = getenv("PATH");
+    const char *search = flags & EXITBUS_SPAWN_CHILD_PATH ? path_in(envp) : getenv("PATH");
     return search ? search : "/bin:/usr/bin";
+}
+
+/* Give the caller a pidfd of its own. */
+static void hand_out_pidfd(const struct exitbus_spawn_options *options, int pidfd)
+{
+    if (attributes_set(options) & EXITBUS_ATTRIBUTE_PIDFD)
+        *options->attributes->pidfd = pidfd < 0 ? pidfd : sys_duplicate(pidfd, LOWEST_FD);
 }
 
 /* Run a child for which everything is reserved, and commit or abort. Returns 0 or -errno. */
@@ -125,24 +144,72 @@ static int run_reserved(struct child *child, pid_t *pid)
         return result;
     }
     *pid = process.pid;
+    hand_out_pidfd(child->options, process.pidfd);
     handover_commit(&child->handover, process.pidfd);
     return 0;
 }
 
-int spawn(struct exitbus *bus, const struct exitbus_spawn_options *options, pid_t *pid,
-          struct exitbus_subscription **subscription, struct exitbus_spawn_report *report)
+/*
+ * Make the arguments of a shell that runs the program as a script: all but the program's own name.
+ * Returns their size; 0: there is no memory.
+ */
+static size_t make_shell(struct child *child)
+{
+    char *const *argv = child->options->argv;
+    size_t count = 1;
+    while (argv[count])
+        count++;
+    size_t size = (count + 2) * sizeof *child->shell;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return 0;
+    child->shell = memory;
+    child->shell[0] = "/bin/sh";
+    for (size_t i = 1; i <= count; i++) /* with the NULL at the end; [1] is for the program */
+        child->shell[i + 1] = argv[i];
+    return size;
+}
+
+static int run_with_shell(struct child *child, pid_t *pid)
+{
+    if (!(child->options->flags & EXITBUS_SPAWN_SHELL))
+        return run_reserved(child, pid);
+    size_t size = make_shell(child);
+    if (size == 0) {
+        child->report.step = EXITBUS_SPAWN_STEP_PROCESS;
+        handover_abort(&child->handover);
+        return -ENOMEM;
+    }
+    int result = run_reserved(child, pid);
+    munmap((void *)child->shell, size);
+    return result;
+}
+
+int spawn(struct exitbus *bus, const struct exitbus_spawn_options *options,
+          const struct spawn_results *results, struct exitbus_spawn_report *report)
 {
     struct child child = {.options = options,
                           .path = options->path ? options->path : options->argv[0],
                           .envp = options->envp ? options->envp : environ,
+                          .parent = getpid(),
                           .gate_fd = -1,
                           .report_fd = -1};
-    child.search = path_to_search(options->flags, child.path);
-    int result = handover_reserve(&child.handover, bus, subscription != NULL, &child.report.step);
+    child.search = path_to_search(options->flags, child.path, child.envp);
+    enum handover_wants wants = results->process        ? HANDOVER_PROCESS
+                                : results->subscription ? HANDOVER_SUBSCRIPTION
+                                                        : HANDOVER_NOTHING;
+    pid_t pid;
+    int result = handover_reserve(&child.handover, bus, wants, &child.report.step);
     if (result == 0)
-        result = run_reserved(&child, pid);
-    if (result == 0 && subscription)
-        *subscription = child.handover.subscription;
+        result = run_with_shell(&child, &pid);
+    if (result == 0) {
+        if (results->pid)
+            *results->pid = pid;
+        if (results->subscription)
+            *results->subscription = child.handover.subscription;
+        if (results->process)
+            *results->process = child.handover.process;
+    }
     *report = child.report;
     return result;
 }

@@ -9,7 +9,7 @@
  *     memory.
  *  3. It announces itself before it unblocks signals and execs, and after all that can fail before.
  */
-#include "process/spawn_child.h"
+#include "process/spawn_attributes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -85,54 +85,56 @@ CHILD_CODE static int close_fd(int fd)
     return syscall(SYS_close, fd) < 0 && errno != EBADF ? errno : 0;
 }
 
-CHILD_CODE static int open_file(const struct exitbus_spawn_action *action)
+CHILD_CODE static int open_file(int fd, const char *path, int flags, mode_t mode)
 {
     /* Close it first, as posix_spawn() does, so that this works where no other number is free. */
-    int error = close_fd(action->fd);
+    int error = close_fd(fd);
     if (error)
         return error;
-    long opened =
-        syscall(SYS_openat, AT_FDCWD, action->path, action->open_flags, (long)action->mode);
+    long opened = syscall(SYS_openat, AT_FDCWD, path, flags, (long)mode);
     if (opened < 0)
         return errno;
-    if (opened == action->fd)
+    if (opened == fd)
         return 0;
-    error = move_fd((int)opened, action->fd, action->open_flags & O_CLOEXEC);
+    error = move_fd((int)opened, fd, flags & O_CLOEXEC);
     syscall(SYS_close, (int)opened);
     return error;
 }
 
-CHILD_CODE static int do_action(const struct exitbus_spawn_action *action)
+CHILD_CODE static int do_action(const struct child *child,
+                                const struct exitbus_spawn_action *action)
 {
     switch (action->kind) {
     case EXITBUS_SPAWN_OPEN:
-        return open_file(action);
+        return open_file(action->fd, action->path, action->open_flags, action->mode);
     case EXITBUS_SPAWN_DUP2:
         return move_fd(action->source_fd, action->fd, 0);
-    default:
+    case EXITBUS_SPAWN_CLOSE:
         return close_fd(action->fd);
+    case EXITBUS_SPAWN_CHDIR:
+        return syscall(SYS_chdir, action->path) < 0 ? errno : 0;
+    case EXITBUS_SPAWN_FCHDIR:
+        return syscall(SYS_fchdir, action->fd) < 0 ? errno : 0;
+    case EXITBUS_SPAWN_CLOSE_FROM:
+        return attributes_close_from(child, action->fd);
+    case EXITBUS_SPAWN_NULL:
+        return open_file(action->fd, "/dev/null", O_RDWR, 0);
     }
+    return EINVAL;
 }
 
 /* -------------------------------------------------------------------------------- preparation */
-
-/* Note a step before it is tried, for the report, and for a child that is killed in it. */
-CHILD_CODE static void begin_step(struct child *child, enum exitbus_spawn_step step, size_t index)
-{
-    child->report.step = step;
-    child->report.index = index;
-}
 
 CHILD_CODE static int join_session_and_group(struct child *child)
 {
     const struct exitbus_spawn_options *options = child->options;
     if (options->flags & EXITBUS_SPAWN_SETSID) {
-        begin_step(child, EXITBUS_SPAWN_STEP_SESSION, 0);
+        child_begin_step(child, EXITBUS_SPAWN_STEP_SESSION, 0);
         if (syscall(SYS_setsid) < 0)
             return errno;
     }
     if (options->flags & EXITBUS_SPAWN_SETPGROUP) {
-        begin_step(child, EXITBUS_SPAWN_STEP_PROCESS_GROUP, 0);
+        child_begin_step(child, EXITBUS_SPAWN_STEP_PROCESS_GROUP, 0);
         if (syscall(SYS_setpgid, 0, options->process_group) < 0)
             return errno;
     }
@@ -142,24 +144,26 @@ CHILD_CODE static int join_session_and_group(struct child *child)
 CHILD_CODE static int prepare(struct child *child)
 {
     const struct exitbus_spawn_options *options = child->options;
-    begin_step(child, EXITBUS_SPAWN_STEP_SIGNALS, 0);
+    child_begin_step(child, EXITBUS_SPAWN_STEP_SIGNALS, 0);
     int error = reset_signals(child);
     if (!error)
         error = join_session_and_group(child);
+    if (!error)
+        error = attributes_before_directory(child);
     if (error)
         return error;
     if (options->directory) {
-        begin_step(child, EXITBUS_SPAWN_STEP_DIRECTORY, 0);
+        child_begin_step(child, EXITBUS_SPAWN_STEP_DIRECTORY, 0);
         if (syscall(SYS_chdir, options->directory) < 0)
             return errno;
     }
     for (size_t i = 0; i < options->action_count; i++) {
-        begin_step(child, EXITBUS_SPAWN_STEP_ACTION, i);
-        error = do_action(&options->actions[i]);
+        child_begin_step(child, EXITBUS_SPAWN_STEP_ACTION, i);
+        error = do_action(child, &options->actions[i]);
         if (error)
             return error;
     }
-    return 0;
+    return attributes_after_actions(child);
 }
 
 /* --------------------------------------------------------------------------------------- exec */
@@ -167,6 +171,17 @@ CHILD_CODE static int prepare(struct child *child)
 CHILD_CODE static int exec(const struct child *child, const char *path)
 {
     syscall(SYS_execve, path, child->options->argv, child->envp);
+    if (errno != ENOEXEC || !child->shell)
+        return errno;
+    child->shell[1] = path; /* it has no format that the kernel knows, so it may be a script */
+    syscall(SYS_execve, child->shell[0], child->shell, child->envp);
+    return errno;
+}
+
+CHILD_CODE static int exec_by_descriptor(const struct child *child)
+{
+    syscall(SYS_execveat, child->options->attributes->program_fd, "", child->options->argv,
+            child->envp, AT_EMPTY_PATH);
     return errno;
 }
 
@@ -235,10 +250,12 @@ CHILD_CODE static int announce_self(struct child *child)
 
 CHILD_CODE static int start_program(struct child *child)
 {
-    begin_step(child, EXITBUS_SPAWN_STEP_SIGNALS, 0);
+    child_begin_step(child, EXITBUS_SPAWN_STEP_SIGNALS, 0);
     if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &child->signal_mask, NULL, SIGNAL_SET_BYTES) != 0)
         return errno;
-    begin_step(child, EXITBUS_SPAWN_STEP_EXEC, 0);
+    child_begin_step(child, EXITBUS_SPAWN_STEP_EXEC, 0);
+    if (attributes_set(child->options) & EXITBUS_ATTRIBUTE_PROGRAM_FD)
+        return exec_by_descriptor(child);
     return child->search ? exec_searching(child) : exec(child, child->path);
 }
 

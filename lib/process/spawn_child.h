@@ -25,6 +25,9 @@ struct child {
     const char *path;
     char *const *envp;
     const char *search;     /* PATH; NULL: `path` as it is */
+    const char **shell;     /* the arguments of a shell, but for the program; NULL: no shell */
+    pid_t parent;           /* as the child has it, unless in another pid namespace */
+    bool in_cgroup;         /* the clone puts the child there */
     char *buffer;           /* PATH_MAX bytes for the child */
     uint64_t signal_mask;   /* of the program */
     uint64_t reset_ignored; /* signals whose default action is set even if they are ignored */
@@ -40,6 +43,14 @@ struct child {
     bool began;                         /* the child runs, in this memory */
     struct exitbus_spawn_report report; /* the latest step; `error` is positive if it has failed */
 };
+
+/* Note a step before it is tried, for the report, and for a child that is killed in it. */
+static inline CHILD_CODE void child_begin_step(struct child *child, enum exitbus_spawn_step step,
+                                               size_t index)
+{
+    child->report.step = step;
+    child->report.index = index;
+}
 
 /* Be the child, for clone(). The argument is a struct child. Does not return. */
 int child_main(void *argument);

@@ -24,6 +24,7 @@
  */
 #include "process/spawn_clone.h"
 #include "base/sys.h"
+#include "process/spawn_attributes.h"
 
 #include <errno.h>
 #include <linux/sched.h>
@@ -43,6 +44,13 @@
 int __clone(int (*)(void *), void *, int, void *, ...);
 #define clone __clone
 #endif
+
+/* Is it an error of a kernel that has the call, but is short of something? */
+static bool lacks_something(long result)
+{
+    return result == -EAGAIN || result == -ENOMEM || result == -EMFILE || result == -ENFILE ||
+           result == -EINTR;
+}
 
 #if defined(CLONE_CLEAR_SIGHAND) && defined(SYS_clone3)
 
@@ -97,29 +105,36 @@ static long clone3(const struct clone_args *args, size_t size, int (*main)(void 
     return result;
 }
 
-/* Is it an error of a kernel that has the call, but is short of something? */
-static bool lacks_something(long result)
-{
-    return result == -EAGAIN || result == -ENOMEM || result == -EMFILE || result == -ENFILE ||
-           result == -EINTR;
-}
-
 static int clone_new(struct child *child, char *stack, struct process *made)
 {
     static _Atomic bool refused;
     if (load_relaxed(&refused))
         return -ENOSYS;
-    const struct clone_args args = {
-        .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND | CLONE_PARENT_SETTID |
-                 (made->pidfd_by_clone ? CLONE_PIDFD : 0),
+    uint64_t namespaces = attributes_clone_flags(child->options);
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND | CLONE_PARENT_SETTID | namespaces |
+                 (made->pidfd_by_clone ? (uint64_t)CLONE_PIDFD : 0),
         .pidfd = (uintptr_t)&made->pidfd,
         .parent_tid = (uintptr_t)&child->pid,
         .stack = (uintptr_t)stack,
         .stack_size = CHILD_STACK,
     };
     child->named = child->handlers_reset = true;
-    long result = clone3(&args, sizeof args, child_main, child);
-    if (result < 0 && !lacks_something(result))
+    long result = -EINVAL;
+    if (attributes_set(child->options) & EXITBUS_ATTRIBUTE_CGROUP) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (unsigned)child->options->attributes->cgroup_fd;
+        child->in_cgroup = true;
+        result = clone3(&args, sizeof args, child_main, child);
+        child->in_cgroup = result >= 0;
+        args.flags &= ~(unsigned long long)CLONE_INTO_CGROUP;
+        args.cgroup = 0;
+    }
+    if (result < 0 &&
+        !lacks_something(result)) /* the child enters the cgroup itself, or says why */
+        result = clone3(&args, sizeof args, child_main, child);
+    /* An error that namespaces may have caused says nothing of the call. */
+    if (result < 0 && !lacks_something(result) && !namespaces)
         store_relaxed(&refused, true);
     made->pid = (pid_t)result;
     return result < 0 ? (int)result : 0;
@@ -153,7 +168,8 @@ static int clone_old(struct child *child, char *stack, struct process *made)
     child->handlers_reset = false;
     child->pid = 0;
     made->pid = clone(child_main, stack + CHILD_STACK,
-                      CLONE_VM | CLONE_VFORK | (child->named ? CLONE_PARENT_SETTID : CLONE_PIDFD),
+                      CLONE_VM | CLONE_VFORK | (int)attributes_clone_flags(child->options) |
+                          (child->named ? CLONE_PARENT_SETTID : CLONE_PIDFD),
                       child, child->named ? &child->pid : &made->pidfd);
     return made->pid < 0 ? -errno : 0;
 }
@@ -196,7 +212,7 @@ static void open_pidfd(struct process *process)
 {
     int result = process->pidfd;
     for (int attempt = 0; attempt < SPAWN_ATTEMPTS && result < 0 && result != -ESRCH; attempt++)
-        result = sys_pidfd_open(process->pid);
+        result = process_open_pidfd(process->pid);
     process->pidfd = result;
 }
 
@@ -226,7 +242,10 @@ int spawn_cloned(struct child *child, char *stack, struct process *process, bool
 {
     int result = make_child(child, stack, process);
     if (result < 0) {
-        *copied = result == -EINVAL; /* the error that qemu's user mode gives */
+        bool namespaces = attributes_clone_flags(child->options) != 0;
+        if (namespaces && !lacks_something(result))
+            child->report.step = EXITBUS_SPAWN_STEP_NAMESPACES;
+        *copied = result == -EINVAL && !namespaces; /* the error that qemu's user mode gives */
         return result;
     }
     if (!child->report.error && has_execed(child, process->pid)) {

@@ -16,6 +16,7 @@
  */
 #include "process/spawn_forked.h"
 #include "base/sys.h"
+#include "process/spawn_attributes.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -84,7 +85,7 @@ static int open_pipe(const struct exitbus_spawn_options *options, int fds[2])
 /* Do what the waiting child can't do itself, and let it go on. Returns 0 or -errno. */
 static int open_gate(struct child *child, struct process *process, int gate)
 {
-    process->pidfd = sys_pidfd_open(process->pid);
+    process->pidfd = process_open_pidfd(process->pid);
     /* -ESRCH: the child has failed and reported why, and an ALL reaper has collected it. */
     if (process->pidfd < 0 && process->pidfd != -ESRCH)
         return process->pidfd;
@@ -110,7 +111,8 @@ static int run_forked(struct child *child, char *stack, struct process *process,
     child->report_fd = pipe_back[1];
     process->pidfd = -1;
     child->report.step = EXITBUS_SPAWN_STEP_PROCESS;
-    process->pid = clone(child_main, stack + CHILD_STACK, SIGCHLD, child);
+    int flags = SIGCHLD | (int)attributes_clone_flags(child->options);
+    process->pid = clone(child_main, stack + CHILD_STACK, flags, child);
     if (process->pid < 0)
         return -errno;
     int result = open_gate(child, process, gate[1]);

@@ -26,6 +26,15 @@ bool process_reap(pid_t pid, int options)
     return result >= 0 && info.si_code == CLD_EXITED;
 }
 
+int process_open_pidfd(pid_t pid)
+{
+    int pidfd = sys_pidfd_open(pid);
+    if (pidfd < 0 || sys_find_child(0, pidfd) != -ECHILD)
+        return pidfd;
+    sys_close(pidfd);
+    return -ESRCH;
+}
+
 void process_close_pidfd(struct process *process)
 {
     if (process->pidfd >= 0)

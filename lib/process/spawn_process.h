@@ -29,6 +29,12 @@ int process_find(pid_t pid, int options);
  */
 bool process_reap(pid_t pid, int options);
 
+/*
+ * Open a pidfd of a child. Returns it; -ESRCH: the child was reaped, and its pid may be another
+ * process's; or another -errno.
+ */
+int process_open_pidfd(pid_t pid);
+
 void process_close_pidfd(struct process *process);
 
 #endif

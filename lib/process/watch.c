@@ -22,6 +22,7 @@
  *  6. A maker that is stopped anywhere delays no thread: its reserved watch is one entry of a list.
  */
 #include "process/watch.h"
+#include "process/process.h"
 
 #include <errno.h>
 
@@ -32,11 +33,6 @@
 #define SWEEP_FROM 256
 /* Attempts at a system call that a filter or a signal may fail for the moment. */
 #define TRIES 8
-
-static uint64_t watch_key(const struct child_watch *watch, pid_t pid)
-{
-    return (uint64_t)(uint32_t)pid << 32 | watch->cookie;
-}
 
 /* ---------------------------------------------------------------------------------- the set */
 
@@ -122,36 +118,51 @@ int watch_set_wake(struct watch_set *set)
  */
 static void child_watch_destroy(struct watch_set *set, struct child_watch *watch)
 {
-    /* The maker of an aborted one has subtracted it from `spawned` already. */
-    bool spawned = watch->spawned && watch_state(watch) != WATCH_ABORTED;
-    reclaim_enter();
-    memory_retire(&set->bus->core.memory, SMALL_CLASS, watch);
-    reclaim_leave();
+    /* The maker of an aborted one has subtracted it from `kept` already. */
+    bool kept = watch_is_kept(watch) && watch_state(watch) != WATCH_ABORTED;
+    if (watch->kind & WATCH_IN_HANDLE) {
+        process_release(process_of(watch));
+    } else {
+        reclaim_enter();
+        memory_retire(&set->bus->core.memory, SMALL_CLASS, watch);
+        reclaim_leave();
+    }
     /* Release, so that this thread has done with the set's descriptors. */
-    if (spawned)
-        fetch_sub_release(&set->spawned, 1);
+    if (kept)
+        fetch_sub_release(&set->kept, 1);
 }
 
-struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, bool spawned)
+/* Put a watch where the next pass lists it. */
+static void push(struct watch_set *set, struct child_watch *watch)
 {
-    reclaim_enter();
-    struct child_watch *watch = memory_alloc(&set->bus->core.memory, SMALL_CLASS);
-    reclaim_leave();
-    if (!watch)
-        return NULL;
-    atomic_init(&watch->pid, pid);
-    atomic_init(&watch->pidfd, -1);
-    atomic_init(&watch->state, WATCH_RESERVED);
-    watch->cookie = fetch_add_relaxed(&set->cookies, 1);
-    watch->spawned = spawned;
-    watch->polled = watch->named = watch->traced = watch->publishing = watch->present = false;
-    if (spawned)
-        fetch_add_relaxed(&set->spawned, 1);
     struct child_watch *top = load_relaxed(&set->incoming);
     do
         watch->next = top;
     /* Release; pairs with watch_absorb(). */
     while (!cas_weak_seq_cst(&set->incoming, &top, watch));
+}
+
+void child_watch_enter(struct watch_set *set, struct child_watch *watch, pid_t pid, unsigned kind)
+{
+    atomic_init(&watch->pid, pid);
+    atomic_init(&watch->pidfd, -1);
+    atomic_init(&watch->state, WATCH_RESERVED);
+    watch->cookie = fetch_add_relaxed(&set->cookies, 1);
+    watch->kind = (uint8_t)kind;
+    watch->polled = watch->named = watch->traced = watch->publishing = watch->present = false;
+    watch->ending = false;
+    if (watch_is_kept(watch))
+        fetch_add_relaxed(&set->kept, 1);
+    push(set, watch);
+}
+
+struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, unsigned kind)
+{
+    reclaim_enter();
+    struct child_watch *watch = memory_alloc(&set->bus->core.memory, SMALL_CLASS);
+    reclaim_leave();
+    if (watch)
+        child_watch_enter(set, watch, pid, kind);
     return watch;
 }
 
@@ -163,14 +174,55 @@ static bool end_reservation(struct child_watch *watch, enum watch_state to)
     return cas_acq_rel_else_acquire(&watch->state, &reserved, to);
 }
 
+/*
+ * Returns whether the process is still a child of ours. Where waitid() is refused it is taken to be
+ * gone: an exit of its pid was published, and hardly ever is that an earlier child's.
+ */
+static bool is_child(pid_t pid, int pidfd)
+{
+    int result = pidfd == -ESRCH ? -ECHILD : -EAGAIN;
+    for (int tries = 0; tries < TRIES && result < 0 && result != -ECHILD; tries++)
+        result = sys_find_child(pid, pidfd);
+    return result == 0;
+}
+
+/* Hand a doubted watch of spawn's over again: the exit published was an earlier process's. */
+static void enter_again(struct watch_set *set, struct child_watch *watch)
+{
+    child_watch_unpoll(set, watch); /* its name may have come, and found no watch */
+    watch->named = watch->traced = watch->publishing = watch->present = false;
+    store_relaxed(&watch->state, WATCH_COMMITTED);
+    push(set, watch);
+    fetch_or_seq_cst(&set->rescan, RESCAN_UNPOLLED);
+    watch_set_wake(set);
+}
+
+/* The end of a commit of a watch that the reaper has settled or doubted. */
+static bool finish_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
+{
+    bool settled = watch_state(watch) == WATCH_SETTLED;
+    if (!settled && (watch->kind & WATCH_SPAWNED)) {
+        if (is_child(watch_pid(watch), pidfd)) {
+            enter_again(set, watch);
+            return true;
+        }
+        settled = true;
+        if (watch->kind & WATCH_IN_HANDLE)
+            process_end_as_told(process_of(watch));
+    }
+    child_watch_unpoll(set, watch);
+    if (pidfd >= 0 && !(watch->kind & WATCH_IN_HANDLE))
+        sys_close(pidfd);
+    child_watch_destroy(set, watch);
+    return settled;
+}
+
 bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd)
 {
-    pid_t pid = watch_pid(watch);
     probe(PROBE_WATCH_COMMITTING);
     /* Release; pairs with watch_pidfd(). Before the epoll set can name the watch. */
     store_release(&watch->pidfd, pidfd);
-    bool polled =
-        pidfd >= 0 && sys_epoll_add(set->epoll_fd, pidfd, true, watch_key(watch, pid)) == 0;
+    bool polled = pidfd >= 0 && sys_epoll_add(set->epoll_fd, pidfd, true, watch_key(watch)) == 0;
     watch->polled = polled;
     probe(PROBE_WATCH_POLLED);
     if (end_reservation(watch, WATCH_COMMITTED)) {
@@ -180,25 +232,20 @@ bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pi
         }
         return true;
     }
-    bool settled = watch_state(watch) == WATCH_SETTLED;
-    child_watch_unpoll(set, watch);
-    if (pidfd >= 0)
-        sys_close(pidfd);
-    child_watch_destroy(set, watch);
-    return settled;
+    return finish_commit(set, watch, pidfd);
 }
 
 void child_watch_abort(struct watch_set *set, struct child_watch *watch)
 {
-    bool spawned = watch->spawned;
+    bool kept = watch_is_kept(watch);
     if (!end_reservation(watch, WATCH_ABORTED)) {
         child_watch_destroy(set, watch);
         return;
     }
     fetch_add_relaxed(&set->aborted, 1);
     watch_set_wake(set); /* or aborted ones would accumulate until a child exits */
-    if (spawned)
-        fetch_sub_release(&set->spawned, 1);
+    if (kept)
+        fetch_sub_release(&set->kept, 1);
 }
 
 /* --------------------------------------------------------------------------- for the reaper */
@@ -214,7 +261,7 @@ static void list_watches(struct watch_set *set, struct child_watch *watch)
             continue;
         }
         pid_t pid = watch_pid(watch);
-        struct child_watch **list = pid > 0 ? watch_bucket(set, pid) : &set->unborn;
+        struct child_watch **list = pid != 0 ? watch_bucket(set, pid) : &set->unborn;
         watch->next = *list;
         *list = watch;
     }
@@ -292,14 +339,19 @@ bool child_watch_poll(struct watch_set *set, struct child_watch *watch)
     pid_t pid = watch_pid(watch);
     if (watch_pidfd(watch) < 0) {
         /* The caller has just seen the child, and only the reaper reaps it. So the pid still stands
-         * for that child, unless the host waits for our children, too. */
+         * for that child, unless the host waits for our children, too: then it may be a stranger's
+         * by now. */
         int pidfd = sys_pidfd_open(pid);
         if (pidfd < 0)
             return false;
-        store_relaxed(&watch->pidfd, pidfd);
+        if (sys_find_child(0, pidfd) == -ECHILD) {
+            sys_close(pidfd);
+            return false;
+        }
+        /* Release; pairs with watch_pidfd(), on a thread that signals the process. */
+        store_release(&watch->pidfd, pidfd);
     }
-    watch->polled =
-        sys_epoll_add(set->epoll_fd, watch_pidfd(watch), true, watch_key(watch, pid)) == 0;
+    watch->polled = sys_epoll_add(set->epoll_fd, watch_pidfd(watch), true, watch_key(watch)) == 0;
     return watch->polled;
 }
 
@@ -313,32 +365,38 @@ static void unlink_watch(struct watch_set *set, struct child_watch *watch)
 
 /* End a watch that is in no list any more: leave it to its maker, or free it. */
 static void end_unlinked(struct watch_set *set, struct child_watch *watch, bool named,
-                         enum watch_state to)
+                         const struct exitbus_event *event)
 {
     uint32_t reserved = WATCH_RESERVED;
+    bool in_handle = watch->kind & WATCH_IN_HANDLE;
+    if (in_handle) /* first: its maker may free it */
+        process_end(process_of(watch), event);
     /* Release; pairs with end_reservation(), whose thread frees the watch then. On failure
      * acquire; pairs with the same. */
-    if (cas_acq_rel_else_acquire(&watch->state, &reserved, to))
+    if (cas_acq_rel_else_acquire(&watch->state, &reserved, WATCH_SETTLED))
         return;
-    if (!named)
+    if (!named || in_handle) /* a handle keeps the descriptor, and with it the entry */
         child_watch_unpoll(set, watch);
-    if (watch_pidfd(watch) >= 0 && watch_state(watch) == WATCH_COMMITTED)
+    if (!in_handle && watch_pidfd(watch) >= 0 && watch_state(watch) == WATCH_COMMITTED)
         sys_close(watch_pidfd(watch));
     child_watch_destroy(set, watch);
 }
 
 void child_watch_end(struct watch_set *set, struct child_watch *watch, bool named,
-                     enum watch_state to)
+                     const struct exitbus_event *event)
 {
     unlink_watch(set, watch);
-    end_unlinked(set, watch, named, to);
+    end_unlinked(set, watch, named, event);
 }
 
-bool child_watch_doubt(struct watch_set *set, struct child_watch *watch)
+bool child_watch_doubt(struct watch_set *set, struct child_watch *watch,
+                       const struct exitbus_event *event)
 {
     uint32_t reserved = WATCH_RESERVED;
     pid_t pid = watch_pid(watch);
     unlink_watch(set, watch); /* first: its maker may free it */
+    if (watch->kind & WATCH_IN_HANDLE)
+        process_tell(process_of(watch), event);
     /* As in end_unlinked(). */
     if (cas_acq_rel_else_acquire(&watch->state, &reserved, WATCH_DOUBTED))
         return true;
@@ -363,25 +421,42 @@ void watch_retry_later(struct watch_set *set)
     fetch_or_relaxed(&set->rescan, RESCAN_UNPOLLED);
 }
 
-static void drop_list(struct watch_set *set, struct child_watch **list, bool also_spawned)
+void watch_end_withdrawn(struct watch_set *set)
+{
+    if (!load_seq_cst(&set->withdrawn))
+        return;
+    /* Acquire; pairs with process_withdraw(). */
+    struct exitbus_process *process = exchange_seq_cst(&set->withdrawn, NULL);
+    watch_absorb(set);
+    while (process) {
+        struct exitbus_process *next = process->next_withdrawn;
+        if (process_is_running(process))
+            child_watch_end(set, &process->watch, false, NULL);
+        process_release(process);
+        process = next;
+    }
+}
+
+static void drop_list(struct watch_set *set, struct child_watch **list, bool also_kept)
 {
     for (struct child_watch **link = list; *link;) {
         struct child_watch *watch = *link;
-        if (watch->spawned && !also_spawned) {
+        if (watch_is_kept(watch) && !also_kept) {
             link = &watch->next;
             continue;
         }
         *link = watch->next;
-        end_unlinked(set, watch, false, WATCH_SETTLED);
+        end_unlinked(set, watch, false, NULL);
     }
 }
 
-void watch_drop(struct watch_set *set, bool also_spawned)
+void watch_drop(struct watch_set *set, bool also_kept)
 {
     watch_absorb(set);
-    drop_list(set, &set->unborn, also_spawned);
+    drop_list(set, &set->unborn, also_kept);
     for (size_t i = 0; i < WATCH_BUCKETS; i++)
-        drop_list(set, &set->buckets[i], also_spawned);
+        drop_list(set, &set->buckets[i], also_kept);
+    watch_end_withdrawn(set); /* last: process.c, 5 */
 }
 
 void watch_set_release(struct watch_set *set)

@@ -17,6 +17,11 @@
 
 #define WATCH_BUCKETS 1024
 
+/* What a watch is made for. */
+#define WATCH_SPAWNED 1u   /* a child of exitbus_spawn(); the watch is there before the child is */
+#define WATCH_IN_HANDLE 2u /* the watch is part of a process handle, which owns the pidfd */
+#define WATCH_FOREIGN 4u   /* no child of ours; only its handle is told: process.h */
+
 /* Epoll keys that stand for no child. A child's key is larger: its pid is the upper half. */
 enum { WATCH_KEY_WAKE = 1, WATCH_KEY_TIMER, WATCH_KEY_SIGNAL, WATCH_KEY_PENDING };
 
@@ -36,16 +41,17 @@ enum watch_state {
 struct child_watch {
     struct block block;
     struct child_watch *next; /* in `incoming`, later in its bucket */
-    _Atomic int32_t pid;      /* 0: not set yet; written by the maker */
+    _Atomic int32_t pid;      /* 0: not set yet; written by the maker; foreign: negative */
     _Atomic int32_t pidfd;    /* < 0: none, or lost; the maker's until commit */
     uint32_t cookie;          /* lower half of its epoll key; constant */
     _Atomic uint32_t state;   /* enum watch_state */
-    bool spawned;             /* made by exitbus_spawn(); constant */
+    uint8_t kind;             /* WATCH_…; constant */
     bool polled;              /* its pidfd lies in the epoll set; the maker's until commit */
     bool named;               /* epoll has named it, which it does once, and it is not collected */
     bool traced;              /* it has exited, but its tracer has not seen that yet */
     bool publishing;          /* the exit of its process is being published */
     bool present;             /* its process had the pid right before the peek */
+    bool ending;              /* foreign: it has ended, and its parent has not reaped it */
 };
 
 _Static_assert(sizeof(struct child_watch) <= SMALL_BYTES, "a watch fits its memory class");
@@ -58,7 +64,9 @@ struct watch_set {
     _Atomic(struct child_watch *) incoming; /* a stack of watches that no pass has listed yet */
     _Atomic uint32_t references;            /* of the bus or the reaper; of spawns in progress */
     _Atomic uint32_t cookies;               /* given out */
-    _Atomic uint32_t spawned; /* watches of spawn's, and spawns in progress; 0: no reaper needed */
+    _Atomic(struct exitbus_process *) withdrawn; /* a stack of foreign ones without a handle */
+    /* Watches of spawn's and of handles, and spawns in progress; 0: no reaper needed. */
+    _Atomic uint32_t kept;
     _Atomic uint32_t rescan;  /* which watches the next pass looks at, unnamed */
     _Atomic uint32_t aborted; /* watches aborted since the last sweep */
     /* The rest belongs to the thread that makes the pass, or that has halted the reaper. */
@@ -77,17 +85,17 @@ struct watch_set *watch_set_create(struct exitbus *bus);
 static inline void watch_set_acquire(struct watch_set *set)
 {
     fetch_add_relaxed(&set->references, 1);
-    fetch_add_relaxed(&set->spawned, 1);
+    fetch_add_relaxed(&set->kept, 1);
 }
 
 /* Give up a reference. The last one drops what is left, closes the descriptors, frees the set. */
 void watch_set_release(struct watch_set *set);
 
-/* Does a spawned child, or a spawn in progress, need a reaper over this set? It may be NULL. */
+/* Does a watch, or a spawn in progress, need a reaper over this set? It may be NULL. */
 static inline bool watch_set_needed(const struct watch_set *set)
 {
     /* Acquire; pairs with reaper_set_release(): a spawn that is over has done with the set. */
-    return set && load_acquire(&set->spawned) > 0;
+    return set && load_acquire(&set->kept) > 0;
 }
 
 /*
@@ -105,10 +113,19 @@ int watch_set_wake(struct watch_set *set);
 /* --------------------------------------------------------------- for makers, on any thread */
 
 /*
- * Reserve a watch for the child `pid`; 0: child_watch_set_pid() will say it. Returns NULL if there
- * is no memory. Context: lock-free; enters and leaves a read-side section.
+ * Reserve a watch for the child `pid`; 0: child_watch_set_pid() will say it. `kind`: WATCH_SPAWNED
+ * or 0. Returns NULL if there is no memory. Context: lock-free; enters and leaves a section.
  */
-struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, bool spawned);
+struct child_watch *child_watch_reserve(struct watch_set *set, pid_t pid, unsigned kind);
+
+/* The same with a watch that lies in a handle, which holds a reference for it. It can't fail. */
+void child_watch_enter(struct watch_set *set, struct child_watch *watch, pid_t pid, unsigned kind);
+
+/* Returns whether a reaper is needed for it, and whether it passes on to the next reaper. */
+static inline bool watch_is_kept(const struct child_watch *watch)
+{
+    return watch->kind & (WATCH_SPAWNED | WATCH_IN_HANDLE);
+}
 
 /*
  * Set the pid of a reserved watch, before that child can have exited. Context: one atomic store,
@@ -123,7 +140,7 @@ static inline void child_watch_set_pid(struct child_watch *watch, pid_t pid)
 /*
  * Hand the child over, and its pidfd; negative: none could be had. The watch is the reaper's from
  * then on. Returns false if the watch was doubted meanwhile: the caller looks at the child once
- * more. Context: lock-free, and never fails.
+ * more. A watch of spawn's never is: this looks at its child. Context: lock-free, and never fails.
  */
 bool child_watch_commit(struct watch_set *set, struct child_watch *watch, int pidfd);
 
@@ -136,6 +153,12 @@ static inline pid_t watch_pid(const struct child_watch *watch)
 {
     /* Acquire; pairs with child_watch_set_pid(). */
     return load_acquire(&watch->pid);
+}
+
+/* Returns its name in epoll. */
+static inline uint64_t watch_key(const struct child_watch *watch)
+{
+    return (uint64_t)(uint32_t)watch_pid(watch) << 32 | watch->cookie;
 }
 
 static inline enum watch_state watch_state(const struct child_watch *watch)
@@ -168,17 +191,21 @@ struct child_watch *watch_find(struct watch_set *set, pid_t pid);
 void watch_sweep(struct watch_set *set);
 
 /*
- * Take a watch out of the set: its exit is published, or never will be. `named`: epoll has just
- * named it, so its entry is spent. `to`: the state of a watch that its maker still holds.
+ * Take a watch out of the set, and settle its handle. `event`: what was published; NULL: nothing
+ * was, and nothing will be. `named`: epoll has just named it, so its entry is spent.
  */
 void child_watch_end(struct watch_set *set, struct child_watch *watch, bool named,
-                     enum watch_state to);
+                     const struct exitbus_event *event);
 
 /*
- * Leave a reserved watch to its maker, which then looks at the child again. Returns false if the
- * maker has handed it over meanwhile: it stays.
+ * Leave a reserved watch to its maker, which then looks at the child again. `event` is its exit, if
+ * the child is gone. Returns false if the maker has handed it over meanwhile: it stays.
  */
-bool child_watch_doubt(struct watch_set *set, struct child_watch *watch);
+bool child_watch_doubt(struct watch_set *set, struct child_watch *watch,
+                       const struct exitbus_event *event);
+
+/* End the watches of foreign processes whose handles are gone. Context: no watch is in use. */
+void watch_end_withdrawn(struct watch_set *set);
 
 /* Take its pidfd out of the epoll set. */
 void child_watch_unpoll(struct watch_set *set, struct child_watch *watch);
@@ -189,7 +216,7 @@ bool child_watch_poll(struct watch_set *set, struct child_watch *watch);
 /* Arm the timer for another attempt, at growing intervals. */
 void watch_retry_later(struct watch_set *set);
 
-/* Drop all watches, or those that spawn has not made. Context: no pass can be made. */
-void watch_drop(struct watch_set *set, bool also_spawned);
+/* Drop all watches, or those that are not kept. Context: no pass can be made. */
+void watch_drop(struct watch_set *set, bool also_kept);
 
 #endif

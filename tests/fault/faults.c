@@ -669,15 +669,17 @@ struct children {
         }                                                                                          \
     } while (0)
 
+/* With a subscription, or with a handle. */
 static int spawn_child(struct children *children, pid_t *pid,
-                       struct exitbus_subscription **subscription)
+                       struct exitbus_subscription **subscription, struct exitbus_process **process)
 {
     char text[16];
     snprintf(text, sizeof text, "%d", ++children->code);
     char *argv[] = {TINY_CHILD, text, NULL};
     char *envp[] = {NULL};
     struct exitbus_spawn_options options = {.argv = argv, .envp = envp};
-    return exitbus_spawn(children->bus, &options, pid, subscription);
+    return process ? exitbus_process_spawn(children->bus, &options, process)
+                   : exitbus_spawn(children->bus, &options, pid, subscription);
 }
 
 /* What a caller's own loop does, if the reaper has no thread. */
@@ -731,14 +733,32 @@ static void children_take(struct children *children, unsigned count)
                    0);
 }
 
-/* One that the library has not started. Returns its exit code. */
-static int start_foreign_child(struct children *children)
+/*
+ * One that the library has not started. Returns its exit code. `process`: where it is watched, by a
+ * handle.
+ */
+static int start_foreign_child(struct children *children, struct exitbus_process **process)
 {
     int code = ++children->code;
     pid_t pid = start_child(code);
-    if (children->watched)
+    if (children->watched && process)
+        attempt(children, exitbus_process_adopt(children->bus, pid, 0, process));
+    else if (children->watched)
         attempt(children, exitbus_reaper_watch(children->reaper, pid));
     return code;
+}
+
+/* The handle's answer, which the witness has got already, and its end. */
+static void judge_handle(struct children *children, struct exitbus_process *process, int code)
+{
+    struct exitbus_event event;
+    int fd;
+    attempt(children, fd = exitbus_process_fd(process));
+    must_equal(exitbus_process_wait(process, &event, children->polled ? 0 : PATIENCE_NS), 0);
+    must_equal(event.exit_code, code);
+    must_equal(event.pid, exitbus_process_pid(process));
+    must_equal(exitbus_process_signal(process, SIGKILL, 0), -ESRCH);
+    must_equal(exitbus_process_unref(process), 0);
 }
 
 /* Each child's exit was published once, and no other. */
@@ -774,17 +794,20 @@ static void children_live(struct children *children, struct exitbus *bus)
 {
     struct exitbus_subscription *subscriptions[CHILDREN];
     pid_t pids[CHILDREN];
-    int codes[CHILDREN + 2];
+    int codes[CHILDREN + 3];
+    struct exitbus_process *spawned, *adopted = NULL;
     children_begin(children, bus);
     /* The reaper's first publish, for which a slot must be made, is of a child that only waitid()
      * knows (if it is not watched): if it were reaped, and not published, it would be lost. */
-    codes[CHILDREN] = start_foreign_child(children);
+    codes[CHILDREN] = start_foreign_child(children, NULL);
     children_take(children, 1);
     for (int i = 0; i < CHILDREN; i++) {
-        attempt(children, spawn_child(children, &pids[i], &subscriptions[i]));
+        attempt(children, spawn_child(children, &pids[i], &subscriptions[i], NULL));
         codes[i] = children->code;
     }
-    codes[CHILDREN + 1] = start_foreign_child(children);
+    attempt(children, spawn_child(children, NULL, NULL, &spawned));
+    codes[CHILDREN + 2] = children->code;
+    codes[CHILDREN + 1] = start_foreign_child(children, &adopted);
     for (int i = 0; i < CHILDREN; i++) {
         struct exitbus_event event;
         must_equal(receive_child(children, subscriptions[i], &event), 0);
@@ -792,7 +815,10 @@ static void children_live(struct children *children, struct exitbus *bus)
         must_equal(event.exit_code, codes[i]);
         must_equal(exitbus_unsubscribe(subscriptions[i]), 0);
     }
-    children_judge(children, codes, CHILDREN + 2);
+    children_judge(children, codes, CHILDREN + 3);
+    judge_handle(children, spawned, codes[CHILDREN + 2]);
+    if (adopted)
+        judge_handle(children, adopted, codes[CHILDREN + 1]);
     children_end(children);
 }
 

@@ -22,6 +22,7 @@ races="-fsanitize=thread --param tsan-instrument-func-entry-exit=0 -U__SANITIZE_
 bounds="fd 1 4
 fd_end 2 2
 told 1 1
+handle 2 2
 fd_edge 2 1
 fd_publishers 1 1
 fd_share 1 1
@@ -133,7 +134,7 @@ library() {
     for source in api/bus api/error api/publish api/receive api/subscribe bus/bus bus/channel bus/core bus/deliver \
         bus/order bus/receive bus/registry bus/subscription queue/append queue/event_count \
         queue/event_fd queue/log queue/take queue/wakeup event/event event/topic memory/epoch base/barrier \
-        base/fork_guard base/pin; do
+        base/fork_guard base/pin process/process; do
         cc $(flags_of "$1") $races -c "$(tree_of "$1")/lib/$source.c" -o "$work/$1/${source/\//-}.o"
     done
     cc $(flags_of "$1") -c "$here/runtime/library.c" -o "$work/$1/library.o"

@@ -9,6 +9,7 @@
 #include "bus/bus.h"
 #include "memory/memory.h"
 #include "memory/reclaim.h"
+#include "process/process.h"
 
 #include <errno.h>
 #include <string.h>
@@ -323,6 +324,11 @@ int sys_eventfd_add(int fd)
     return sys_eventfd_add_tokens(fd, 1);
 }
 
+int sys_eventfd_add_again(int fd)
+{
+    return sys_eventfd_add(fd);
+}
+
 int sys_eventfd_take(int fd)
 {
     model_step();
@@ -400,6 +406,32 @@ void (*exitbus_probe_hook)(enum probe step); /* of platform.h; some tests stop t
 void reaper_forget_parent(void)
 {
 }
+
+/* What process handles call of the reapers and of the kernel, beside their own protocol. */
+#define NOT_HERE(result, name, ...)                                                                \
+    result name(__VA_ARGS__)                                                                       \
+    {                                                                                              \
+        model_violation(#name " is no part of the model", __FILE__, __LINE__);                     \
+        __builtin_unreachable();                                                                   \
+    }
+
+NOT_HERE(int, reaper_set_acquire, struct exitbus *bus, struct watch_set **set)
+NOT_HERE(void, reaper_set_release, struct exitbus *bus, struct watch_set *set)
+NOT_HERE(int, reaper_between_passes, struct exitbus *bus, int (*ask)(void *), void *argument)
+NOT_HERE(void, child_watch_enter, struct watch_set *set, struct child_watch *watch, pid_t pid,
+         unsigned kind)
+NOT_HERE(bool, child_watch_commit, struct watch_set *set, struct child_watch *watch, int pidfd)
+NOT_HERE(void, child_watch_abort, struct watch_set *set, struct child_watch *watch)
+NOT_HERE(int, watch_set_wake, struct watch_set *set)
+NOT_HERE(void, watch_set_release, struct watch_set *set)
+NOT_HERE(int, sys_duplicate, int fd, int from)
+NOT_HERE(int, sys_find_child, pid_t pid, int pidfd)
+NOT_HERE(int, sys_pidfd_open, pid_t pid)
+NOT_HERE(pid_t, sys_pidfd_pid, int pidfd)
+NOT_HERE(int, sys_pidfd_signal, int pidfd, int signal, bool group)
+NOT_HERE(int, sys_kill, pid_t pid, int signal)
+NOT_HERE(int, sys_read_file, const char *path, char *text, size_t size)
+NOT_HERE(bool, sys_proc_is_ours, void)
 
 int reaper_bus_close(struct exitbus *bus, int *lost)
 {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <exitbus/exitbus.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,12 +24,13 @@ void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
     char *argv[] = {"true", NULL};
     struct exitbus_subscription *subscription;
     struct exitbus_reaper *reaper;
+    struct exitbus_process *process;
     struct exitbus_event event;
     struct rusage usage;
     pid_t pid;
-    int status;
+    int status, pidfd = -1;
     (void)argv, (void)subscription, (void)bus, (void)sub, (void)reaper, (void)event, (void)usage;
-    (void)pid, (void)status;
+    (void)pid, (void)status, (void)process, (void)pidfd;
     {
 FRAGMENT
     }

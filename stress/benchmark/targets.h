@@ -26,6 +26,7 @@ struct target {
     const char *base_parameter; /* NULL: the same */
     enum relation relation;
     double limit;
+    const char *variant; /* which exitbus: a peer's name; NULL: exitbus itself */
 };
 
 #define BEST_PEER "*"

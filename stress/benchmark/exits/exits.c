@@ -28,12 +28,9 @@
 #define WATCHED_PER_SECOND 40
 
 static const char *const names[] = {
-    EXITBUS,       "exitbus-polled",
-    "exitbus-all", "exitbus-all+vfork",
-    "waitid",      "waitid+posix_spawn",
-    "waitid-any",  "bare-relay",
-    "libuv",       "glib",
-    "sd-event",    "tokio",
+    EXITBUS,  "exitbus-polled",     "exitbus-direct", "exitbus-all", "exitbus-all+vfork",
+    "waitid", "waitid+posix_spawn", "waitid-any",     "bare-relay",  "libuv",
+    "glib",   "sd-event",           "tokio",
 };
 #define NAMES (sizeof names / sizeof *names)
 

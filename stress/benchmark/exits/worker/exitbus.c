@@ -3,7 +3,7 @@
  * exitbus in both modes, each child with a one-shot subscription of its own as exitbus_spawn()
  * makes it; with children that other code has started, which an ALL reaper sees as well; and
  * without a second thread: the one that waits for its child drives a POLLED reaper, as an event
- * loop does.
+ * loop does, or collects it by a direct wait.
  */
 #include "peer.h"
 
@@ -20,6 +20,7 @@ static struct exitbus *bus;
 static struct exitbus_reaper *reaper;
 static struct exitbus_subscription *any_pid;
 static struct exitbus_subscription *waiting[WAITING_MAX];
+static struct exitbus_process *processes[WAITING_MAX];
 static size_t first, last;
 
 static int start_mode(enum exitbus_reaper_mode mode, uint32_t flags)
@@ -32,6 +33,13 @@ static int start_mode(enum exitbus_reaper_mode mode, uint32_t flags)
 static int start_watched(void)
 {
     return start_mode(EXITBUS_REAPER_WATCHED, 0);
+}
+
+/* The bus starts a reaper of its own for what it needs one for. */
+static int start_none(void)
+{
+    bus = exitbus_default();
+    return bus ? 0 : -1;
 }
 
 static int start_polled(void)
@@ -61,6 +69,27 @@ static pid_t spawn(char *const argv[], bool awaited)
     if (awaited)
         waiting[last++ % WAITING_MAX] = subscription;
     return pid;
+}
+
+static pid_t spawn_direct(char *const argv[], bool awaited)
+{
+    const struct exitbus_spawn_options options = {.argv = argv, .flags = EXITBUS_SPAWN_DIRECT};
+    struct exitbus_process *process;
+    int result = exitbus_process_spawn(bus, &options, &process);
+    if (result < 0)
+        return result;
+    if (awaited)
+        processes[last++ % WAITING_MAX] = process;
+    return exitbus_process_pid(process);
+}
+
+static pid_t await_direct(void)
+{
+    struct exitbus_process *process = processes[first++ % WAITING_MAX];
+    struct exitbus_event event;
+    int result = exitbus_process_wait(process, &event, -1);
+    exitbus_process_unref(process);
+    return result < 0 ? result : event.pid;
 }
 
 static pid_t spawn_foreign(char *const argv[], bool awaited)
@@ -109,6 +138,9 @@ const struct exit_peer peer_exitbus_watched = {"exitbus", "exitbus_spawn; WATCHE
 const struct exit_peer peer_exitbus_polled = {"exitbus-polled",
                                               "exitbus_spawn; WATCHED reaper without a thread",
                                               start_polled, spawn, await_polled};
+const struct exit_peer peer_exitbus_direct = {
+    "exitbus-direct", "exitbus_process_spawn; the thread that waits collects", start_none,
+    spawn_direct, await_direct};
 const struct exit_peer peer_exitbus_all = {"exitbus-all", "exitbus_spawn; ALL reaper", start_all,
                                            spawn, await_oldest};
 const struct exit_peer peer_exitbus_all_vfork = {"exitbus-all+vfork", "vfork and exec; ALL reaper",

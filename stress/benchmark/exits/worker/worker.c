@@ -29,6 +29,7 @@
 const struct exit_peer *const exit_peers[] = {
     &peer_exitbus_watched,
     &peer_exitbus_polled,
+    &peer_exitbus_direct,
     &peer_exitbus_all,
     &peer_exitbus_all_vfork,
     &peer_bare_vfork,

@@ -23,6 +23,8 @@ bounds="fd 1 4
 fd_end 2 2
 told 1 1
 handle 2 2
+direct 2 2
+direct_fd 2 2
 fd_edge 2 1
 fd_publishers 1 1
 fd_share 1 1
@@ -134,7 +136,7 @@ library() {
     for source in api/bus api/error api/publish api/receive api/subscribe bus/bus bus/channel bus/core bus/deliver \
         bus/order bus/receive bus/registry bus/subscription queue/append queue/event_count \
         queue/event_fd queue/log queue/take queue/wakeup event/event event/topic memory/epoch base/barrier \
-        base/fork_guard base/pin process/process; do
+        base/fork_guard base/pin process/direct process/outcome process/process; do
         cc $(flags_of "$1") $races -c "$(tree_of "$1")/lib/$source.c" -o "$work/$1/${source/\//-}.o"
     done
     cc $(flags_of "$1") -c "$here/runtime/library.c" -o "$work/$1/library.o"

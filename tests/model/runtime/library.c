@@ -408,22 +408,62 @@ void reaper_forget_parent(void)
 }
 
 /* What process handles call of the reapers and of the kernel, beside their own protocol. */
+void watch_set_release(struct watch_set *set)
+{
+    (void)set;
+}
+
+bool reaper_direct_acquire(void)
+{
+    return true;
+}
+
+void reaper_direct_release(void)
+{
+}
+
+void reaper_drop_if_closed(struct exitbus *bus, struct watch_set *set)
+{
+    (void)bus, (void)set;
+}
+
+void groups_tell(struct watch_set *set)
+{
+    (void)set;
+}
+
+/* The second one tells of the end of a bus, which no test here has. */
+int sys_wait_readable(int fd, int other, int64_t ns)
+{
+    (void)other;
+    if (ns >= 0) { /* the time may pass at any moment */
+        struct timespec until = {.tv_nsec = now_ns + ns};
+        model_pause();
+        pass_time(&until);
+        return fds[fd].tokens > 0;
+    }
+    model_await_readable(fd);
+    return 1;
+}
+
+/* A test may have its own. */
 #define NOT_HERE(result, name, ...)                                                                \
-    result name(__VA_ARGS__)                                                                       \
+    __attribute__((weak)) result name(__VA_ARGS__)                                                 \
     {                                                                                              \
         model_violation(#name " is no part of the model", __FILE__, __LINE__);                     \
         __builtin_unreachable();                                                                   \
     }
 
-NOT_HERE(int, reaper_set_acquire, struct exitbus *bus, struct watch_set **set)
-NOT_HERE(void, reaper_set_release, struct exitbus *bus, struct watch_set *set)
-NOT_HERE(int, reaper_between_passes, struct exitbus *bus, int (*ask)(void *), void *argument)
+NOT_HERE(int, collect_direct, struct watch_set *set, pid_t pid, int pidfd,
+         struct exitbus_event *event)
 NOT_HERE(void, child_watch_enter, struct watch_set *set, struct child_watch *watch, pid_t pid,
          unsigned kind)
 NOT_HERE(bool, child_watch_commit, struct watch_set *set, struct child_watch *watch, int pidfd)
+NOT_HERE(int, reaper_set_acquire, struct exitbus *bus, struct watch_set **set)
+NOT_HERE(void, reaper_set_release, struct exitbus *bus, struct watch_set *set)
+NOT_HERE(int, reaper_between_passes, struct exitbus *bus, int (*ask)(void *), void *argument)
 NOT_HERE(void, child_watch_abort, struct watch_set *set, struct child_watch *watch)
 NOT_HERE(int, watch_set_wake, struct watch_set *set)
-NOT_HERE(void, watch_set_release, struct watch_set *set)
 NOT_HERE(int, sys_duplicate, int fd, int from)
 NOT_HERE(int, sys_find_child, pid_t pid, int pidfd)
 NOT_HERE(int, sys_pidfd_open, pid_t pid)

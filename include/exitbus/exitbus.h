@@ -68,6 +68,7 @@ struct exitbus;              /* a bus */
 struct exitbus_subscription; /* a subscription, and its place in the events that match */
 struct exitbus_reaper;       /* collects the exits of child processes and publishes them */
 struct exitbus_process;      /* one process: signals that hit no other, and an exit that stays */
+struct exitbus_group;        /* several processes that end together */
 
 /* ------------------------------------------------------------------ version and error texts */
 
@@ -86,6 +87,8 @@ EXITBUS_API const char *exitbus_strerror(int error);
 enum exitbus_event_kind {
     EXITBUS_EVENT_PID = 1,  /* a process has exited */
     EXITBUS_EVENT_EXEC = 2, /* an exec in a container has exited (or the container itself) */
+    /* No exits. They match topics by their ids as exec events do; a one-shot does not take them. */
+    EXITBUS_EVENT_EMPTY = 3, /* a group was ended, and no process is left in it */
 };
 
 /* exitbus_event.flags */
@@ -94,8 +97,8 @@ enum exitbus_event_kind {
 #define EXITBUS_EVENT_STATUS_LOST 0x02u
 
 /*
- * One exit. The first 64 bytes are the whole of an EXITBUS_EVENT_PID; the ids belong to
- * EXITBUS_EVENT_EXEC and are empty strings otherwise.
+ * One exit. The first 64 bytes are the whole of an EXITBUS_EVENT_PID; the ids belong to the other
+ * kinds, and are empty strings there.
  */
 struct exitbus_event {
     uint64_t seq;              /* place in the bus-wide order: 1, 2, 3 … (set by publish) */
@@ -223,9 +226,9 @@ EXITBUS_API int exitbus_thread_prepare(void);
 
 /*
  * Publish one event. `event->kind` chooses what must be valid: EXITBUS_EVENT_PID wants pid > 0,
- * EXITBUS_EVENT_EXEC wants terminated ids and pid >= 0. Times that are 0 are filled in. seq and the
- * id sizes are ignored. Everything else is carried as given.
- * Errors: see above; -EINVAL for an event that is not valid.
+ * the others want terminated ids, of which the first is not empty, and pid >= 0. Times that are 0
+ * are filled in. seq and the id sizes are ignored. Everything else is carried as given. Errors: see
+ * above; -EINVAL for an event that is not valid.
  */
 EXITBUS_API int exitbus_publish(struct exitbus *bus, const struct exitbus_event *event,
                                 uint64_t *seq);
@@ -269,7 +272,7 @@ enum exitbus_topic_kind {
     EXITBUS_TOPIC_ALL = 1,       /* every event */
     EXITBUS_TOPIC_ANY_PID = 2,   /* every EXITBUS_EVENT_PID */
     EXITBUS_TOPIC_PID = 3,       /* one process */
-    EXITBUS_TOPIC_ANY_EXEC = 4,  /* every EXITBUS_EVENT_EXEC */
+    EXITBUS_TOPIC_ANY_EXEC = 4,  /* every event that has ids */
     EXITBUS_TOPIC_CONTAINER = 5, /* one container's execs, and the container itself */
     EXITBUS_TOPIC_EXEC = 6,      /* one exec; exec id "" is the container itself */
 };
@@ -474,11 +477,12 @@ struct exitbus_reaper_options {
  *
  * Errors: -EINVAL; -ESTALE; -EBUSY another ALL reaper runs in this process, or a reaper of the
  * other mode on any bus (one that exitbus_spawn() has started on another bus, and that has children
- * or handles to look after, counts; an idle one gives way); -ENOTSUP (WATCHED) SIGCHLD is ignored
- * or has SA_NOCLDWAIT, perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL,
- * or use ALL; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC (the user's limit of epoll entries), -EAGAIN (no
- * thread); -ESHUTDOWN; -EINVAL also where the kernel (or an emulator) refuses to set the subreaper,
- * or a thread after unshare(CLONE_NEWPID).
+ * or handles to look after, counts; an idle one gives way), or (ALL) a child of
+ * EXITBUS_SPAWN_DIRECT is not collected; -ENOTSUP (WATCHED) SIGCHLD is ignored or has SA_NOCLDWAIT,
+ * perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL, or use ALL; -ENOMEM,
+ * -EMFILE, -ENFILE, -ENOSPC (the user's limit of epoll entries), -EAGAIN (no thread); -ESHUTDOWN;
+ * -EINVAL also where the kernel (or an emulator) refuses to set the subreaper, or a thread after
+ * unshare(CLONE_NEWPID).
  */
 EXITBUS_API int exitbus_reaper_start(struct exitbus *bus,
                                      const struct exitbus_reaper_options *options,
@@ -562,6 +566,8 @@ struct exitbus_spawn_action {
 #define EXITBUS_SPAWN_CHILD_PATH 0x200u     /* SEARCH_PATH: along the PATH of `envp` */
 /* A program of no format that the kernel knows is run by /bin/sh, as execvp() does. */
 #define EXITBUS_SPAWN_SHELL 0x400u
+/* exitbus_process_spawn(): the thread that waits collects the exit; see there. */
+#define EXITBUS_SPAWN_DIRECT 0x800u
 
 /* What exitbus_spawn() was doing when it failed, in the order in which it does it. */
 enum exitbus_spawn_step {
@@ -736,7 +742,17 @@ EXITBUS_API const char *exitbus_spawn_strerror(const struct exitbus_spawn_report
  */
 
 /*
- * Start a child, as exitbus_spawn() does, and make a handle for it. Errors: as exitbus_spawn().
+ * Start a child, as exitbus_spawn() does, and make a handle for it.
+ *
+ * With EXITBUS_SPAWN_DIRECT exitbus_process_wait() does what a reaper does: it sleeps at the pidfd,
+ * publishes the exit, and reaps. That saves the wake-up of the reaper's thread, and is for a
+ * process with one waiter: while that thread is stopped nobody learns of the exit. The reaper does
+ * it once a wait has ended while others wait, exitbus_process_fd() was called, a group has it, or
+ * the last reference was given up. A process for which nobody waits stays a zombie until then. No
+ * ALL reaper starts meanwhile (-EBUSY); where one runs already the flag means nothing. Do not adopt
+ * such a process: its exit would be published twice.
+ *
+ * Errors: as exitbus_spawn().
  */
 EXITBUS_API int exitbus_process_spawn(struct exitbus *bus,
                                       const struct exitbus_spawn_options *options,
@@ -806,7 +822,8 @@ EXITBUS_API int exitbus_process_fd(struct exitbus_process *process);
  * waits for starts, stops and the end of a pass of the reaper.
  * Errors: -EINVAL also for a signal that does not exist; -ESTALE; -ESRCH the process has ended, or
  * leads no group that has members; -EPERM; -ENOTSUP the kernel has no such signal to a foreign
- * process's group; -EMFILE, -ENFILE, -ENOMEM no pidfd could be had so far.
+ * process's group; -EAGAIN (GROUP, before Linux 6.9) a thread waits for it by EXITBUS_SPAWN_DIRECT;
+ * -EMFILE, -ENFILE, -ENOMEM no pidfd could be had so far.
  */
 EXITBUS_API int exitbus_process_signal(struct exitbus_process *process, int signal, uint32_t flags);
 
@@ -841,6 +858,83 @@ EXITBUS_API int exitbus_process_ref(struct exitbus_process *process);
  * Non-blocking. Errors: -ESTALE.
  */
 EXITBUS_API int exitbus_process_unref(struct exitbus_process *process);
+
+/* ------------------------------------------------------------------------------------- groups */
+
+enum exitbus_group_kind {
+    EXITBUS_GROUP_SET = 1,       /* the processes that exitbus_group_add() adds */
+    EXITBUS_GROUP_PROCESSES = 2, /* the process group that `leader` leads (Linux 6.9) */
+    EXITBUS_GROUP_CGROUP = 3,    /* all processes of a cgroup v2, and of those below it */
+};
+
+struct exitbus_group_options {
+    enum exitbus_group_kind kind;
+    uint32_t flags;                 /* must be 0 */
+    const char *name;               /* the container id of its event: 1 to EXITBUS_ID_MAX bytes */
+    struct exitbus_process *leader; /* PROCESSES */
+    int cgroup_fd;                  /* CGROUP: its directory; the group has a copy */
+};
+
+/*
+ * Make a group: several processes that are ended together, and that are gone when no process is
+ * left. The reaper of the bus looks after it; if there is none, one is started, as by
+ * exitbus_spawn(), and as long as the group exists one is needed. Costs 384 bytes, and for a cgroup
+ * two descriptors. Blocks as exitbus_spawn() does for its reaper.
+ *
+ * Which kind: a cgroup holds what forks, calls setsid() or ignores signals. A process group loses
+ * what leaves it. A set has the named processes, and none of their children.
+ *
+ * Errors: -EINVAL also for a directory that is of no cgroup v2, or of its root, and for a leader on
+ * another bus; -ESTALE; -ESHUTDOWN; -EBADF; -ESRCH the leader leads no group that has members;
+ * -ENOTSUP the kernel can't name a process group by its leader; otherwise as
+ * exitbus_process_adopt().
+ */
+EXITBUS_API int exitbus_group_create(struct exitbus *bus,
+                                     const struct exitbus_group_options *options,
+                                     struct exitbus_group **group);
+
+/*
+ * SET: add a process of the same bus, which the group then holds a reference to. Adding one twice
+ * changes nothing but the cost: 64 bytes. Non-blocking.
+ * Errors: -EINVAL also for another kind, and for a process on another bus; -ESTALE; -ENOMEM;
+ * -ESHUTDOWN the group was ended.
+ */
+EXITBUS_API int exitbus_group_add(struct exitbus_group *group, struct exitbus_process *process);
+
+/*
+ * End it: send `signal` to all (0: none), and SIGKILL to those that are left after `grace_ns`
+ * nanoseconds (0: SIGKILL at once; < 0: never). Once no process is left, which means empty, an
+ * EXITBUS_EVENT_EMPTY with its name is published, and the group is told: exitbus_group_wait().
+ * Zombies do not count in a cgroup. In a process group they do, until they are reaped. Of a set the
+ * exits have been published.
+ *
+ * May be called again: it signals again, and an earlier SIGKILL is the one that comes. A cgroup's
+ * first signal goes to its own processes; SIGKILL goes to those below it, too. A process that the
+ * kernel can't kill for the moment (uninterruptible sleep) is waited for. Non-blocking. The cost
+ * grows with the number of processes.
+ * Errors: -EINVAL also for a signal that does not exist; -ESTALE; -EPERM or another error of the
+ * first process that could not be signalled: the others were, and the group ends all the same.
+ */
+EXITBUS_API int exitbus_group_end(struct exitbus_group *group, int signal, int64_t grace_ns);
+
+/*
+ * Wait until it was ended and is empty, and get its event: sticky, as exitbus_process_wait() is.
+ * Errors: as exitbus_process_wait().
+ */
+EXITBUS_API int exitbus_group_wait(struct exitbus_group *group, struct exitbus_event *event,
+                                   int64_t timeout_ns);
+
+/* A descriptor that is readable from then on: as exitbus_process_fd(). */
+EXITBUS_API int exitbus_group_fd(struct exitbus_group *group);
+
+/* Take one more reference. Non-blocking. Errors: -EINVAL, -ESTALE. */
+EXITBUS_API int exitbus_group_ref(struct exitbus_group *group);
+
+/*
+ * Give up a reference. A group that was ended goes on to end; one that was not signals nothing.
+ * NULL is a no-op. Non-blocking. Errors: -ESTALE.
+ */
+EXITBUS_API int exitbus_group_unref(struct exitbus_group *group);
 
 #ifdef __cplusplus
 }

@@ -8,7 +8,7 @@
     (EXITBUS_SPAWN_SEARCH_PATH | EXITBUS_SPAWN_SETSID | EXITBUS_SPAWN_SETPGROUP |                  \
      EXITBUS_SPAWN_SIGMASK | EXITBUS_SPAWN_SIGDEFAULT | EXITBUS_SPAWN_INHERIT_SIGMASK |            \
      EXITBUS_SPAWN_INHERIT_IGNORED | EXITBUS_SPAWN_ATTRIBUTES | EXITBUS_SPAWN_NO_NEW_PRIVS |       \
-     EXITBUS_SPAWN_CHILD_PATH | EXITBUS_SPAWN_SHELL)
+     EXITBUS_SPAWN_CHILD_PATH | EXITBUS_SPAWN_SHELL | EXITBUS_SPAWN_DIRECT)
 #define ATTRIBUTES                                                                                 \
     (EXITBUS_ATTRIBUTE_UID | EXITBUS_ATTRIBUTE_GID | EXITBUS_ATTRIBUTE_GROUPS |                    \
      EXITBUS_ATTRIBUTE_UMASK | EXITBUS_ATTRIBUTE_NICE | EXITBUS_ATTRIBUTE_SCHEDULER |              \
@@ -132,6 +132,8 @@ static int spawn_checked(struct exitbus *bus, const struct exitbus_spawn_options
 {
     struct exitbus_spawn_report report = {.step = EXITBUS_SPAWN_STEP_ARGUMENTS};
     int result = check_options(options, &report);
+    if (result == 0 && (options->flags & EXITBUS_SPAWN_DIRECT) && !results->process)
+        result = -EINVAL; /* the thread that waits needs a handle */
     if (result == 0)
         result = check_usable(bus);
     if (result == 0) {

@@ -5,6 +5,7 @@
 #include "base/compiler.h"
 #include "base/probe.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -273,9 +274,56 @@ int sys_readable(int fd)
     return result < 0 ? (int)result : (pollfd.revents & POLLIN) != 0;
 }
 
+int sys_wait_readable(int fd, int other, int64_t ns)
+{
+    struct pollfd pollfds[] = {{.fd = fd, .events = POLLIN}, {.fd = other, .events = POLLIN}};
+    const struct timespec time = {ns / NS_PER_S, ns % NS_PER_S};
+    take_signals();
+    return (int)call(SYS_ppoll, (long)pollfds, 2, ns < 0 ? 0 : (long)&time, 0, 0, 0);
+}
+
 int sys_pidfd_open(pid_t pid)
 {
     return sys_above_stdio((int)call_again(SYS_pidfd_open, pid, 0, 0, 0, 0, 0));
+}
+
+int sys_open_at(int directory_fd, const char *name, bool write)
+{
+    long flags = (write ? O_WRONLY : O_RDONLY) | O_CLOEXEC;
+    return sys_above_stdio((int)call_again(SYS_openat, directory_fd, (long)name, flags, 0, 0, 0));
+}
+
+int sys_list(int directory_fd, char *entries, size_t size)
+{
+    return (int)call_again(SYS_getdents64, directory_fd, (long)entries, (long)size, 0, 0, 0);
+}
+
+const char *sys_next_directory(const char *entries, int *at)
+{
+    const struct sys_dirent *entry = (const void *)(entries + *at);
+    *at += entry->size;
+    return entry->type == DT_DIR && entry->name[0] != '.' ? entry->name : NULL;
+}
+
+int sys_read(int fd, void *bytes, size_t size)
+{
+    return (int)call_again(SYS_read, fd, (long)bytes, (long)size, 0, 0, 0);
+}
+
+int sys_read_at(int fd, void *bytes, size_t size, off_t offset)
+{
+    return (int)call_again(SYS_pread64, fd, (long)bytes, (long)size, offset, 0, 0);
+}
+
+int sys_write(int fd, const void *bytes, size_t size)
+{
+    return (int)call_again(SYS_write, fd, (long)bytes, (long)size, 0, 0, 0);
+}
+
+int sys_epoll_add_changes(int epoll_fd, int fd, uint64_t key)
+{
+    struct epoll_event event = {.events = EPOLLPRI, .data = {.u64 = key}};
+    return (int)call_again(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, fd, (long)&event, 0, 0);
 }
 
 int sys_read_file(const char *path, char *text, size_t size)

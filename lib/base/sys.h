@@ -77,11 +77,38 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int t
 
 /* Returns 1 if it polls readable now, 0 if not, or -errno. */
 int sys_readable(int fd);
+/*
+ * Wait until one of two descriptors polls readable, for up to `ns`; below 0: without a limit.
+ * Returns how many are; 0; or -errno, also -EINTR. Context: blocks.
+ */
+int sys_wait_readable(int fd, int other, int64_t ns);
 /* Wait for `fd`, which epoll has named once, to hang up; under the name `key`, and once. */
 int sys_epoll_await_hangup(int epoll_fd, int fd, uint64_t key);
 
 /* Returns the inode of what a descriptor is of; 0 if the kernel does not tell. */
 uint64_t sys_inode(int fd);
+
+/* What getdents64 writes. */
+struct sys_dirent {
+    uint64_t inode;
+    int64_t offset;
+    unsigned short size;
+    unsigned char type;
+    char name[];
+};
+
+/* Open a file in a directory, to read or to write. */
+int sys_open_at(int directory_fd, const char *name, bool write);
+/* Read entries of a directory, as the kernel has them. Returns how many bytes, or -errno. */
+int sys_list(int directory_fd, char *entries, size_t size);
+/* Returns the name of the entry at *at if it is a directory below, else NULL. Moves *at on. */
+const char *sys_next_directory(const char *entries, int *at);
+/* Read and write. Return how many bytes, or -errno. */
+int sys_read(int fd, void *bytes, size_t size);
+int sys_read_at(int fd, void *bytes, size_t size, off_t offset);
+int sys_write(int fd, const void *bytes, size_t size);
+/* Wait for changes of a file of the kernel's (EPOLLPRI), under the name `key`. */
+int sys_epoll_add_changes(int epoll_fd, int fd, uint64_t key);
 
 /*
  * Read a small file. Sets `text`, which is terminated. Returns its length, or -errno.

@@ -19,6 +19,7 @@ const size_t core_block_sizes[CORE_CLASSES] = {
     [BATCH_CLASS] = sizeof(struct batch),
     [SMALL_CLASS] = SMALL_BYTES,
     [PROCESS_CLASS] = PROCESS_BYTES,
+    [GROUP_CLASS] = GROUP_BYTES,
 };
 
 void core_release(struct bus_core *core)

@@ -37,11 +37,13 @@ enum {
     BATCH_CLASS, /* of events that are published together */
     SMALL_CLASS, /* one line: a child that a reaper watches, a descriptor in a channel's list */
     PROCESS_CLASS,
+    GROUP_CLASS,
     CORE_CLASSES,
 };
 
 #define SMALL_BYTES CACHE_LINE
 #define PROCESS_BYTES (3 * CACHE_LINE)
+#define GROUP_BYTES (6 * CACHE_LINE)
 
 /* Bytes of a block, for each class. */
 extern const size_t core_block_sizes[CORE_CLASSES];

@@ -56,7 +56,8 @@ static inline int deliver_one(struct bus_core *core, struct exitbus_subscription
             wakeup_notify(&sub->wake_publisher, &sub->wake_receiver);
         return 0;
     }
-    if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) && !one_shot_takes(sub, seq, spent))
+    if (unlikely(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT) &&
+        (!record_is_exit(record) || !one_shot_takes(sub, seq, spent)))
         return 0;
     probe(PROBE_DELIVER_BEFORE_APPEND);
     int result = queue_append(&sub->tail, &core->memory, seq, record);

@@ -18,7 +18,8 @@ int event_id_size(const char *id)
 
 int event_check_exec(const struct exitbus_event *event)
 {
-    if (event->kind != EXITBUS_EVENT_EXEC || event->pid < 0 || event->flags & ~EVENT_FLAGS)
+    if (event->kind < EXITBUS_EVENT_EXEC || event->kind > EXITBUS_EVENT_EMPTY || event->pid < 0 ||
+        event->flags & ~EVENT_FLAGS)
         return -EINVAL;
     if (event_id_size(event->container_id) <= 0 || event_id_size(event->exec_id) < 0)
         return -EINVAL;
@@ -51,7 +52,7 @@ static void encode_ids(const struct exitbus_event *event, struct record *record)
 
 void event_encode_rest(const struct exitbus_event *event, struct record *record)
 {
-    if (event->kind == EXITBUS_EVENT_EXEC)
+    if (event->kind != EXITBUS_EVENT_PID)
         encode_ids(event, record);
     if (record->words[WORD_OF(monotonic_ns)] == 0)
         record->words[WORD_OF(monotonic_ns)] = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);

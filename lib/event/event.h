@@ -104,16 +104,28 @@ static inline void event_encode(const struct exitbus_event *event, struct record
     for (unsigned w = 0; w < CELL_WORDS; w++)
         memcpy(&record->words[w], bytes + w * sizeof(uint64_t), sizeof(uint64_t));
     record->words[0] &= ~word_size_bits();
-    if (unlikely(event->kind == EXITBUS_EVENT_EXEC || event->monotonic_ns == 0 ||
+    if (unlikely(event->kind != EXITBUS_EVENT_PID || event->monotonic_ns == 0 ||
                  event->realtime_ns == 0))
         event_encode_rest(event, record);
 }
 
-static inline bool record_is_pid(const struct record *record)
+/* Returns an enum exitbus_event_kind. */
+static inline uint8_t record_kind(const struct record *record)
 {
     uint8_t bytes[8];
     memcpy(bytes, record->words, sizeof bytes);
-    return bytes[offsetof(struct exitbus_event, kind) - 8] == EXITBUS_EVENT_PID;
+    return bytes[offsetof(struct exitbus_event, kind) - 8];
+}
+
+static inline bool record_is_pid(const struct record *record)
+{
+    return record_kind(record) == EXITBUS_EVENT_PID;
+}
+
+/* Returns whether it tells of an exit, and not of a group or a task. */
+static inline bool record_is_exit(const struct record *record)
+{
+    return record_kind(record) <= EXITBUS_EVENT_EXEC;
 }
 
 static inline pid_t record_pid(const struct record *record)

@@ -27,7 +27,7 @@
 
 #include <exitbus/exitbus.h>
 
-#define MEMORY_CLASSES_MAX 11
+#define MEMORY_CLASSES_MAX 12
 
 /*
  * Retired blocks that share a grace period. One costs a membarrier, which on a virtual machine

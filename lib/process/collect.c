@@ -85,16 +85,21 @@ static int publish(struct watch_set *set, struct exitbus_event *event)
     return bus_publish(set->bus, event, 1, &event->seq);
 }
 
-/* Publish the exit of a watched child that another waiter has reaped. Returns 0 or -errno. */
-static int publish_lost(struct watch_set *set, const struct child_watch *watch,
-                        struct exitbus_event *event)
+/* Publish the exit of a child that another waiter has reaped. Returns 0 or -errno. */
+static int publish_lost_of(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_event *event)
 {
-    *event = (struct exitbus_event){.kind = EXITBUS_EVENT_PID, .pid = watch_pid(watch)};
-    int status, pidfd = watch_pidfd(watch);
+    *event = (struct exitbus_event){.kind = EXITBUS_EVENT_PID, .pid = pid};
+    int status;
     if (pidfd < 0 || sys_pidfd_exit_status(pidfd, &status) != 0 ||
         !event_from_status(event, status))
         event_without_status(event);
     return publish(set, event);
+}
+
+static int publish_lost(struct watch_set *set, const struct child_watch *watch,
+                        struct exitbus_event *event)
+{
+    return publish_lost_of(set, watch_pid(watch), watch_pidfd(watch), event);
 }
 
 /*
@@ -423,6 +428,24 @@ int collect_watched(struct collection *collection, struct child_watch *watch, bo
     if (result != 0)
         wait_for(collection, watch, named, result < 0);
     return result < 0 ? result : 0;
+}
+
+int collect_direct(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_event *event)
+{
+    struct target target = {P_PIDFD, pidfd, __WALL};
+    siginfo_t info;
+    struct rusage usage;
+    int result = collect_peek(target, &info, &usage);
+    if (result == -ECHILD)
+        return publish_lost_of(set, pid, pidfd, event);
+    if (result < 0)
+        return result;
+    if (result == 0 || !collect_event(event, &info, &usage))
+        return COLLECT_ALIVE;
+    result = publish(set, event);
+    if (result == 0)
+        reap(target);
+    return result;
 }
 
 int collect_by_pid(struct collection *collection, pid_t pid)

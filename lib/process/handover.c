@@ -11,6 +11,7 @@
  *     subscription_link().
  */
 #include "process/handover.h"
+#include "process/direct.h"
 #include "process/reaper.h"
 
 #include <errno.h>
@@ -30,12 +31,16 @@ static int make_subscription(struct exitbus *bus, struct exitbus_subscription **
 /* Reserve the watch of a child that will exist, in a handle if one is wanted. */
 static struct child_watch *reserve_watch(struct handover *handover, enum handover_wants wants)
 {
-    if (wants != HANDOVER_PROCESS)
+    if (wants < HANDOVER_PROCESS)
         return child_watch_reserve(handover->set, 0, WATCH_SPAWNED);
-    handover->process = process_create(handover->bus, NULL);
+    bool direct = wants == HANDOVER_DIRECT;
+    handover->process = process_create(handover->bus, direct ? handover->set : NULL);
     if (!handover->process)
         return NULL;
     struct child_watch *watch = &handover->process->watch;
+    handover->direct = direct && direct_reserve(handover->process);
+    if (handover->direct)
+        return watch;
     child_watch_enter(handover->set, watch, 0, WATCH_SPAWNED | WATCH_IN_HANDLE);
     return watch;
 }
@@ -74,7 +79,10 @@ void handover_commit(struct handover *handover, int pidfd)
 {
     if (handover->subscription)
         subscription_commit(handover->subscription);
-    child_watch_commit(handover->set, handover->watch, pidfd);
+    if (handover->direct)
+        direct_commit(handover->process, pidfd);
+    else
+        child_watch_commit(handover->set, handover->watch, pidfd);
     reaper_set_release(handover->bus, handover->set);
 }
 
@@ -82,7 +90,10 @@ void handover_abort(struct handover *handover)
 {
     if (handover->subscription)
         subscription_abort(handover->subscription);
-    child_watch_abort(handover->set, handover->watch);
+    if (handover->direct)
+        direct_abort(handover->process);
+    else
+        child_watch_abort(handover->set, handover->watch);
     if (handover->process)
         process_release(handover->process);
     reaper_set_release(handover->bus, handover->set);

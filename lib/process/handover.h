@@ -19,11 +19,17 @@ struct handover {
     struct child_watch *watch;
     struct exitbus_subscription *subscription; /* or NULL, like the next */
     struct exitbus_process *process;
+    bool direct; /* the watch is in no set */
     bool announced;
 };
 
 /* What the caller of a spawn gets, besides the pid. */
-enum handover_wants { HANDOVER_NOTHING, HANDOVER_SUBSCRIPTION, HANDOVER_PROCESS };
+enum handover_wants {
+    HANDOVER_NOTHING,
+    HANDOVER_SUBSCRIPTION,
+    HANDOVER_PROCESS,
+    HANDOVER_DIRECT, /* a handle whose waiter collects, if that can be */
+};
 
 /*
  * Reserve all that the exit of a child will need. Nothing later fails for want of it.

@@ -5,21 +5,19 @@
  * Why it is right
  *  1. Identity. The event comes from the reaper that ends the handle's own watch. Why that is an
  *     exit of this process, and of no other, is argued in watch.c.
- *  2. No wake-up is lost. The reaper stores `state` and then looks for waiters and for a
- *     descriptor. A waiter counts itself, and a call makes the descriptor known, before either
- *     looks at `state`. All four are sequentially consistent, so one of the two sees the other.
- *  3. A signal hits no other process. It goes by the pidfd, which stands for one process for ever.
+ *  2. A signal hits no other process. It goes by the pidfd, which stands for one process for ever.
  *     A handle that has none yet opens one while no pass is made: a child that has not been
  *     collected keeps its pid. The kernel then says whether the pidfd is of a child of ours.
- *  4. Lifetime. Two references are counted apart from the user's handles: one of all handles, and
+ *  3. Lifetime. Two references are counted apart from the user's handles: one of all handles, and
  *     one of the watch. So the reaper ends a watch whose handles are gone.
- *  5. A foreign process whose handles are gone need not be watched. Its handle goes onto a stack,
+ *  4. A foreign process whose handles are gone need not be watched. Its handle goes onto a stack,
  *     with the reference of all handles, and the reaper drops it. A set that is closed has no
- *     reaper: then `state` has changed. The pushing thread looks at it behind its push, and the one
+ *     reaper: then the outcome is told. The pushing thread looks at it behind its push, and the one
  *     that closes the set takes the stack behind its stores. So one of the two finds the handle.
  *     A thread that takes handles off which still run pushes them again, in the same way.
  */
 #include "process/process.h"
+#include "process/direct.h"
 #include "process/reaper.h"
 
 #include <errno.h>
@@ -46,11 +44,10 @@ struct exitbus_process *process_create(struct exitbus *bus, struct watch_set *se
     atomic_init(&process->start_ns, 0);
     atomic_init(&process->references, 2);
     atomic_init(&process->handles, 1);
-    atomic_init(&process->state, PROCESS_RUNNING);
-    atomic_init(&process->waiters, 0);
-    atomic_init(&process->fd, -1);
+    outcome_init(&process->outcome);
     atomic_init(&process->watch.pidfd, -1);
-    memset(process->event, 0, sizeof process->event);
+    atomic_init(&process->watch.pid, 0);
+    process->watch.kind = WATCH_IN_HANDLE; /* until it is entered */
     fetch_add_relaxed(&bus->core.references, 1);
     if (set)
         fetch_add_relaxed(&set->references, 1);
@@ -64,10 +61,10 @@ void process_release(struct exitbus_process *process)
         return;
     struct exitbus *bus = process->bus;
     struct watch_set *set = process->set;
-    int fds[] = {load_relaxed(&process->watch.pidfd), load_relaxed(&process->fd)};
-    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
-        if (fds[i] >= 0)
-            sys_close(fds[i]);
+    int pidfd = load_relaxed(&process->watch.pidfd);
+    if (pidfd >= 0)
+        sys_close(pidfd);
+    outcome_close(&process->outcome);
     reclaim_enter();
     memory_retire(&bus->core.memory, PROCESS_CLASS, process);
     reclaim_leave();
@@ -86,7 +83,7 @@ static bool push_withdrawn(struct watch_set *set, struct exitbus_process *proces
     struct exitbus_process *top = load_relaxed(&set->withdrawn);
     do
         process->next_withdrawn = top;
-    /* Release; pairs with watch_end_withdrawn(). Sequentially consistent: point 5. */
+    /* Release; pairs with watch_end_withdrawn(). Sequentially consistent: point 4. */
     while (!cas_weak_seq_cst(&set->withdrawn, &top, process));
     bool running = process_is_running(process);
     if (running)
@@ -128,7 +125,9 @@ void process_unref(struct exitbus_process *process)
     /* Acquire and release; pairs with itself, as in process_release(). */
     if (fetch_sub_acq_rel(&process->handles, 1) != 1)
         return;
-    if (process->set && process_is_running(process))
+    if (process_is_direct(process))
+        direct_hand_over(process);
+    if ((process->watch.kind & WATCH_FOREIGN) && process_is_running(process))
         withdraw(process);
     else
         process_release(process);
@@ -136,37 +135,11 @@ void process_unref(struct exitbus_process *process)
 
 /* ----------------------------------------------------------------------------- for the reaper */
 
-void process_tell(struct exitbus_process *process, const struct exitbus_event *event)
-{
-    /* Word by word, so that the model checker sees it. */
-    for (size_t w = 0; w < PROCESS_EVENT_WORDS; w++)
-        memcpy(&process->event[w], (const char *)event + w * sizeof(uint64_t), sizeof(uint64_t));
-}
-
-/* Let all threads know how it has ended. */
-static void settle(struct exitbus_process *process, enum process_state state)
-{
-    /* Release; pairs with look(), for the event. Sequentially consistent, as are the loads: point
-     * 2. */
-    store_seq_cst(&process->state, state);
-    probe(PROBE_PROCESS_SETTLED);
-    if (load_seq_cst(&process->waiters) > 0)
-        sys_futex_wake_all((uint32_t *)&process->state);
-    int fd = load_seq_cst(&process->fd);
-    if (fd >= 0)
-        sys_eventfd_add_again(fd);
-}
-
 void process_end(struct exitbus_process *process, const struct exitbus_event *event)
 {
     if (event)
-        process_tell(process, event);
-    settle(process, event ? PROCESS_ENDED : PROCESS_LEFT);
-}
-
-void process_end_as_told(struct exitbus_process *process)
-{
-    settle(process, PROCESS_ENDED);
+        outcome_note(&process->outcome, event);
+    outcome_settle(&process->outcome, event ? OUTCOME_TOLD : OUTCOME_LEFT);
 }
 
 /* -------------------------------------------------------------------------------------- adopt */
@@ -298,80 +271,40 @@ int process_adopt_pidfd(struct exitbus *bus, int pidfd, struct exitbus_process *
 
 /* --------------------------------------------------------------------------------------- wait */
 
-/* Returns 0 with the event; -ESHUTDOWN; or -EAGAIN while it runs. */
-static int look(const struct exitbus_process *process, struct exitbus_event *event)
+/* Wait, as the thread that collects, or for another. */
+static int wait_until(struct exitbus_process *process, struct exitbus_event *event,
+                      int64_t until_ns)
 {
-    /* Acquire; pairs with settle(), for the event. Behind waiters' count the kernel looks again. */
-    switch (load_acquire(&process->state)) {
-    case PROCESS_RUNNING:
-        return -EAGAIN;
-    case PROCESS_ENDED:
-        for (size_t w = 0; w < PROCESS_EVENT_WORDS; w++)
-            memcpy((char *)event + w * sizeof(uint64_t), &process->event[w], sizeof(uint64_t));
-        event->container_id[0] = event->exec_id[0] = '\0';
-        return 0;
-    default:
-        return -ESHUTDOWN;
-    }
-}
-
-/* Sleep until it has ended, or until the time; NULL: for ever. */
-static int sleep_until_ended(struct exitbus_process *process, struct exitbus_event *event,
-                             const struct timespec *until)
-{
-    /* Sequentially consistent; pairs with settle(): point 2. */
-    fetch_add_seq_cst(&process->waiters, 1);
-    int result = -EAGAIN, slept = 0;
-    while (result == -EAGAIN && slept != -ETIMEDOUT) {
-        result = look(process, event);
-        if (result == -EAGAIN)
-            slept =
-                sys_futex_wait((uint32_t *)&process->state, PROCESS_RUNNING, SYS_FUTEX_ANY, until);
-    }
-    if (result == -EAGAIN)
-        result = look(process, event);
-    fetch_sub_relaxed(&process->waiters, 1);
-    return result == -EAGAIN ? -ETIMEDOUT : result;
+    int result;
+    do {
+        result = process_is_direct(process) ? direct_wait(process, event, until_ns) : DIRECT_NOT;
+        if (result == DIRECT_NOT)
+            result = outcome_sleep(&process->outcome, event, until_ns);
+    } while (result == -EAGAIN);
+    return result;
 }
 
 int process_wait(struct exitbus_process *process, struct exitbus_event *event, int64_t timeout_ns)
 {
-    int result = look(process, event);
-    if (result != -EAGAIN || timeout_ns == 0)
+    int result = outcome_look(&process->outcome, event);
+    if (result != -EAGAIN)
         return result;
-    if (reclaim_inside()) /* a sleep there would hold up the freeing of memory */
-        return -EDEADLK;
-    if (timeout_ns < 0)
-        return sleep_until_ended(process, event, NULL);
-    int64_t now = sys_clock_ns(CLOCK_MONOTONIC);
-    int64_t end = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
-    struct timespec until = {.tv_sec = end / NS_PER_S, .tv_nsec = end % NS_PER_S};
-    return sleep_until_ended(process, event, &until);
-}
-
-/* Returns the eventfd, which is made if there is none; or -errno. */
-static int eventfd_of(struct exitbus_process *process)
-{
-    /* Acquire; pairs with the CAS of the thread that has made it. */
-    int fd = load_acquire(&process->fd);
-    if (fd >= 0)
-        return fd;
-    int made = sys_eventfd(false), none = -1;
-    if (made < 0)
-        return made;
-    /* Sequentially consistent; pairs with settle(): point 2. */
-    if (cas_seq_cst_else_acquire(&process->fd, &none, made))
-        return made;
-    sys_close(made);
-    return none;
+    /* A sleep in a section would hold up the freeing of memory. */
+    bool inside = timeout_ns != 0 && reclaim_inside();
+    if (timeout_ns != 0 && !inside)
+        return wait_until(process, event, outcome_deadline(timeout_ns));
+    if (process_is_direct(process))
+        result = direct_wait(process, event, 0);
+    if (result == DIRECT_NOT)
+        result = -EAGAIN;
+    return result == -EAGAIN && inside ? -EDEADLK : result;
 }
 
 int process_fd(struct exitbus_process *process)
 {
-    int fd = eventfd_of(process);
-    /* Also if another thread has made it, which may be stopped before it gets here. */
-    if (fd >= 0 && !process_is_running(process))
-        sys_eventfd_add_again(fd);
+    int fd = outcome_fd(&process->outcome);
+    if (fd >= 0 && process_is_direct(process))
+        direct_hand_over(process); /* an event loop does not collect */
     return fd;
 }
 
@@ -418,18 +351,34 @@ int process_pidfd(struct exitbus_process *process)
                       : reaper_between_passes(process->bus, open_held, &question);
 }
 
+int process_signal_in_pass(struct exitbus_process *process, int signal, bool group)
+{
+    int shared = watch_pidfd(&process->watch);
+    struct question question = {process, signal};
+    int pidfd = shared >= 0 ? shared : open_held(&question);
+    if (pidfd < 0)
+        return pidfd;
+    int result =
+        !group && !process_is_running(process) ? -ESRCH : sys_pidfd_signal(pidfd, signal, group);
+    if (shared < 0)
+        sys_close(pidfd);
+    return result;
+}
+
 /* Before Linux 6.9 a pidfd does not name a process group. */
 static int signal_group_by_pid(struct exitbus_process *process, int signal)
 {
     if (process->watch.kind & WATCH_FOREIGN)
         return -ENOTSUP;
     struct question question = {process, signal};
-    return reaper_between_passes(process->bus, signal_group_held, &question);
+    return process_is_direct(process)
+               ? direct_between_waits(process, signal_group_held, &question)
+               : reaper_between_passes(process->bus, signal_group_held, &question);
 }
 
 int process_signal(struct exitbus_process *process, int signal, bool group)
 {
-    if (!group && load_seq_cst(&process->state) == PROCESS_ENDED)
+    if (!group && load_acquire(&process->outcome.state) == OUTCOME_TOLD)
         return -ESRCH;
     int shared = watch_pidfd(&process->watch);
     int pidfd = shared >= 0 ? shared : process_pidfd(process);

@@ -6,10 +6,12 @@
  *   - A handle contains the watch by which a reaper collects its process. When the reaper has
  *     published the exit, it copies the event into the handle: the handle is told by that watch,
  *     and not by a pid. So it is never told of another process.
- *   - `state` changes once, from RUNNING, and is the futex that waiters sleep on. So the answer
- *     stays: any thread may ask any number of times.
+ *   - The exit is the handle's outcome (outcome.h), which stays: any thread may ask for it any
+ *     number of times.
  *   - The handle owns the pidfd. Its number stays taken until the last reference is given up, so a
  *     signal never goes to another process.
+ *   - A direct handle (EXITBUS_SPAWN_DIRECT) has no watch in a set. The thread that waits for it
+ *     collects its exit: see direct.c. It is handed to the reaper when that can't be done.
  *   - A foreign process (no child of ours) has a watch that no child's exit can meet. Its end is
  *     told to the handle alone: an event on the bus would carry a pid that is not ours to tell, and
  *     that a child of ours may have by then.
@@ -19,31 +21,19 @@
 #ifndef EXITBUS_PROCESS_H
 #define EXITBUS_PROCESS_H
 
+#include "process/outcome.h"
 #include "process/watch.h"
-
-/* The words of an event that a handle keeps: all but the ids. */
-#define PROCESS_EVENT_WORDS (offsetof(struct exitbus_event, container_id) / sizeof(uint64_t))
-
-enum process_state {
-    PROCESS_RUNNING, /* or its exit is not published */
-    PROCESS_ENDED,   /* `event` is its exit */
-    PROCESS_LEFT,    /* its bus was destroyed before */
-};
 
 struct exitbus_process {
     struct child_watch watch; /* first, since it begins with the block */
     struct exitbus *bus;      /* constant; NULL in a forked child, which the memory is wiped in */
-    struct watch_set *set;    /* held, for a foreign process; else NULL; constant */
+    struct watch_set *set;    /* held, for a foreign or direct process; else NULL; constant */
     struct exitbus_process *next_withdrawn; /* by the thread that gives up the last handle */
     int64_t give_up_ns;                     /* foreign, ending; by the reaper */
     _Atomic uint64_t start_ns;              /* 0: not known yet; by any thread */
     _Atomic uint32_t references;            /* one of all handles, one of the watch, of calls */
     _Atomic uint32_t handles;               /* the user's references */
-    _Atomic uint32_t state;                 /* enum process_state, a futex; by the reaper, once */
-    _Atomic uint32_t waiters;               /* threads that may sleep on `state` */
-    _Atomic int32_t fd;                     /* the eventfd for event loops; -1: none yet */
-    /* By the reaper, before `state`. */
-    _Alignas(CACHE_LINE) uint64_t event[PROCESS_EVENT_WORDS];
+    struct outcome outcome;                 /* its exit */
 };
 
 _Static_assert(sizeof(struct exitbus_process) == PROCESS_BYTES, "a handle fits its memory class");
@@ -57,7 +47,7 @@ static inline struct exitbus_process *process_of(struct child_watch *watch)
 
 /*
  * Make a handle, with a reference of its watch, which the caller enters into a set. `set` is not
- * NULL for a foreign process. Returns NULL if there is no memory. Context: lock-free.
+ * NULL for a foreign or direct process. Returns NULL if there is no memory. Context: lock-free.
  */
 struct exitbus_process *process_create(struct exitbus *bus, struct watch_set *set);
 
@@ -84,19 +74,16 @@ pid_t process_pid(const struct exitbus_process *process);
 
 /* ----------------------------------------------------------------------------- for the reaper */
 
+/* Returns whether it runs, or its exit is not published. */
 static inline bool process_is_running(const struct exitbus_process *process)
 {
-    /* Sequentially consistent; pairs with process_end(): process.c, 2. */
-    return load_seq_cst(&process->state) == PROCESS_RUNNING;
+    return outcome_is_open(&process->outcome);
 }
 
-/* Note the exit of its process, without telling any thread. Context: with the watch. */
-void process_tell(struct exitbus_process *process, const struct exitbus_event *event);
+/* process_signal() for a thread that makes a pass, which the other waits for. */
+int process_signal_in_pass(struct exitbus_process *process, int signal, bool group);
 
 /* Settle the handle with the event, or as left for NULL. Context: with the watch; once. */
 void process_end(struct exitbus_process *process, const struct exitbus_event *event);
-
-/* Settle it with the event of the latest process_tell(). */
-void process_end_as_told(struct exitbus_process *process);
 
 #endif

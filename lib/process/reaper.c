@@ -22,6 +22,7 @@
  * It relies on reaper_run.c for a single reaper, and on watch.c for the set.
  */
 #include "process/reaper.h"
+#include "process/direct.h"
 #include "process/reaper_run.h"
 #include "process/sigchld.h"
 
@@ -37,6 +38,9 @@ static struct exitbus_reaper *reaper_of_all;    /* the ALL reaper of the process
 static struct exitbus_reaper *implicit_reapers; /* those of all buses, a list */
 static unsigned watched_reapers;                /* WATCHED ones that users have started */
 
+/* Processes that a waiting thread collects: direct.c. Counted up with the lock. */
+static _Atomic unsigned direct_processes;
+
 void reaper_forget_parent(void)
 {
     static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
@@ -44,6 +48,7 @@ void reaper_forget_parent(void)
     reaper_of_all = NULL;
     implicit_reapers = NULL;
     watched_reapers = 0;
+    store_relaxed(&direct_processes, 0);
     sigchld_forget_parent();
 }
 
@@ -152,8 +157,11 @@ static int may_start(struct exitbus *bus, enum exitbus_reaper_mode mode)
         return -ESHUTDOWN;
     if (reaper_of_all)
         return -EBUSY;
+    /* Acquire; pairs with reaper_direct_release(): those were collected, or are in a set. */
     if (mode == EXITBUS_REAPER_ALL)
-        return watched_reapers > 0 || !others_are_idle(bus) ? -EBUSY : 0;
+        return watched_reapers > 0 || load_acquire(&direct_processes) > 0 || !others_are_idle(bus)
+                   ? -EBUSY
+                   : 0;
     return sigchld_check();
 }
 
@@ -244,6 +252,8 @@ int reaper_bus_close(struct exitbus *bus, int *lost)
     int result = bus_closed(bus) ? -ESHUTDOWN : bus->explicit_reapers > 0 ? -EBUSY : 0;
     if (result == 0) {
         store_seq_cst(&bus->core.closed, true);
+        if (bus->children)
+            direct_wake(bus->children);
         *lost = implicit_stop(bus);
         if (bus->children) {
             watch_drop(bus->children, true);
@@ -306,15 +316,36 @@ int reaper_set_acquire(struct exitbus *bus, struct watch_set **set)
     return result;
 }
 
-void reaper_set_release(struct exitbus *bus, struct watch_set *set)
+void reaper_drop_if_closed(struct exitbus *bus, struct watch_set *set)
 {
     /* A watch that was entered behind the drop in reaper_bus_close(). Sequentially consistent;
      * pairs with the store there: it is seen here, or the watch was seen there. */
-    if (unlikely(load_seq_cst(&bus->core.closed))) {
-        pthread_mutex_lock(&reaper_lock);
-        watch_drop(set, true);
-        pthread_mutex_unlock(&reaper_lock);
-    }
+    if (likely(!load_seq_cst(&bus->core.closed)))
+        return;
+    pthread_mutex_lock(&reaper_lock);
+    watch_drop(set, true);
+    pthread_mutex_unlock(&reaper_lock);
+}
+
+bool reaper_direct_acquire(void)
+{
+    pthread_mutex_lock(&reaper_lock);
+    bool direct = !reaper_of_all;
+    if (direct)
+        fetch_add_relaxed(&direct_processes, 1);
+    pthread_mutex_unlock(&reaper_lock);
+    return direct;
+}
+
+void reaper_direct_release(void)
+{
+    /* Release; pairs with may_start(). */
+    fetch_sub_release(&direct_processes, 1);
+}
+
+void reaper_set_release(struct exitbus *bus, struct watch_set *set)
+{
+    reaper_drop_if_closed(bus, set);
     /* Release; pairs with watch_set_needed(): this thread has done with the set's descriptors. */
     fetch_sub_release(&set->kept, 1);
     watch_set_release(set);

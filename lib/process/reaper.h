@@ -60,6 +60,16 @@ void reaper_set_release(struct exitbus *bus, struct watch_set *set);
 int reaper_between_passes(struct exitbus *bus, int (*ask)(void *), void *argument);
 
 /*
+ * Note that there will be a direct process, beside which no ALL reaper may start; false: one runs.
+ * Every acquire that has succeeded is to be released. Context: as reaper_set_acquire().
+ */
+bool reaper_direct_acquire(void);
+void reaper_direct_release(void);
+
+/* Drop what was handed over to a set whose bus was closed. Context: as reaper_set_release(). */
+void reaper_drop_if_closed(struct exitbus *bus, struct watch_set *set);
+
+/*
  * Close the bus, stop its implicit reaper, and drop spawn's children: the first step of
  * exitbus_destroy(). *lost is 0, or the -errno by which the implicit reaper has failed.
  * Returns 0; or, with nothing done, -EBUSY while a reaper of the user's runs, or -ESHUTDOWN.

@@ -17,6 +17,7 @@
  */
 #include "process/reaper_loop.h"
 #include "process/collect.h"
+#include "process/group.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -27,6 +28,8 @@
 #define CHILDREN_PER_PASS 1024
 /* So many failed waits in a row are no accident: a filter, or a descriptor that is not ours. */
 #define REFUSALS 1000
+/* Between passes where the timer can't be armed. */
+#define NO_TIMER_MS 100
 
 struct pass {
     const struct reaper_loop *loop;
@@ -88,6 +91,8 @@ static void expect_lost_names(struct watch_set *set)
                 watch->named = true;
                 watch_retry_later(set);
             }
+    if (set->repoll)
+        groups_repoll(set);
     set->repoll = false;
 }
 
@@ -122,6 +127,8 @@ static void handle(struct pass *pass, uint64_t key)
         pass->timer = true;
     } else if (key == WATCH_KEY_SIGNAL) {
         pass->signal = true;
+    } else if (key == WATCH_KEY_GROUP) { /* the look comes behind the pass */
+        store_relaxed(&pass->set->group_news, 1);
     } else if (key == WATCH_KEY_PENDING) {
         pass->signal = pass->pending = true;
     } else {
@@ -193,8 +200,8 @@ static int collect_any(struct pass *pass, struct named *named)
     while (watch && (watch_pid(watch) != pid || watch_pidfd(watch) < 0))
         watch = watch->next;
     if (!watch) {
-        result = collect_zombie(&pass->collection, (struct target){P_PID, pid, 0}, &event, NULL,
-                                false);
+        result =
+            collect_zombie(&pass->collection, (struct target){P_PID, pid, 0}, &event, NULL, false);
     } else if (named->tried != pid) {
         /* Its pidfd tells whether it stands for this child or for an earlier one. */
         named->tried = pid;
@@ -252,7 +259,8 @@ int reaper_loop_refused(const struct reaper_loop *loop, int ready)
 
 int reaper_loop_wait(const struct reaper_loop *loop, struct reaper_events *events)
 {
-    int ready = sys_epoll_wait(loop->wait_fd, events->list, REAPER_EVENTS, -1);
+    int timeout_ms = load_relaxed(&loop->set->no_timer) ? NO_TIMER_MS : -1;
+    int ready = sys_epoll_wait(loop->wait_fd, events->list, REAPER_EVENTS, timeout_ms);
     events->count = ready > 0 ? ready : 0;
     return ready < 0 ? ready : 0;
 }
@@ -276,12 +284,20 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
     rescan(&pass);
     if (pass.timer) {
         sys_eventfd_take(set->timer_fd);
-        retry(&pass);
+        if (watch_expired(set))
+            retry(&pass);
     }
     if (pass.signal && loop->all && !pass.collection.error)
         collect_all(&pass);
     if (pass.pending && loop->all)
         take_pending(&pass);
+    if (groups_need_a_look(set)) {
+        int64_t next_ns = groups_step(set);
+        bool no_timer = next_ns != INT64_MAX && !watch_expire_at(set, next_ns);
+        store_relaxed(&set->no_timer, no_timer);
+        if (no_timer && loop->polled)
+            pass.more = true;
+    }
     if (pass.timer && !set->put_off)
         set->retry_ns = 0;
     if (pass.more)

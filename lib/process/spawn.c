@@ -195,7 +195,8 @@ int spawn(struct exitbus *bus, const struct exitbus_spawn_options *options,
                           .gate_fd = -1,
                           .report_fd = -1};
     child.search = path_to_search(options->flags, child.path, child.envp);
-    enum handover_wants wants = results->process        ? HANDOVER_PROCESS
+    bool direct = options->flags & EXITBUS_SPAWN_DIRECT;
+    enum handover_wants wants = results->process ? direct ? HANDOVER_DIRECT : HANDOVER_PROCESS
                                 : results->subscription ? HANDOVER_SUBSCRIPTION
                                                         : HANDOVER_NOTHING;
     pid_t pid;

@@ -179,14 +179,6 @@ CHILD_CODE int attributes_after_actions(struct child *child)
 
 /* ---------------------------------------------------------------------------------- CLOSE_FROM */
 
-struct kernel_dirent {
-    uint64_t inode;
-    int64_t offset;
-    unsigned short size;
-    unsigned char type;
-    char name[];
-};
-
 /* Returns the number that a name in /proc/self/fd stands for; -1: none. */
 CHILD_CODE static int number_of(const char *name)
 {
@@ -215,7 +207,7 @@ CHILD_CODE static int close_listed(const struct child *child, int first)
     long size;
     while ((size = syscall(SYS_getdents64, (int)directory, child->buffer, (long)PATH_MAX)) > 0) {
         for (long at = 0; at < size;) {
-            const struct kernel_dirent *entry = (const void *)(child->buffer + at);
+            const struct sys_dirent *entry = (const void *)(child->buffer + at);
             int fd = number_of(entry->name);
             if (fd >= first && fd != (int)directory && !is_needed(child, fd))
                 syscall(SYS_close, fd);

@@ -22,7 +22,7 @@
  *  6. A maker that is stopped anywhere delays no thread: its reserved watch is one entry of a list.
  */
 #include "process/watch.h"
-#include "process/process.h"
+#include "process/group.h"
 
 #include <errno.h>
 
@@ -45,6 +45,7 @@ struct watch_set *watch_set_create(struct exitbus *bus)
     set->bus = bus;
     atomic_init(&set->references, 1);
     set->epoll_fd = set->wake_fd = set->timer_fd = -1;
+    atomic_init(&set->ended_fd, -1);
     return set;
 }
 
@@ -85,7 +86,7 @@ int watch_set_open(struct watch_set *set)
         if (!fresh && !new_epoll)
             continue;
         if (fresh && sources[i].fd == &set->timer_fd)
-            set->put_off = false; /* what was put off waits for a rescan */
+            set->put_off = false, set->armed_ns = 0; /* what was put off waits for a rescan */
         int result = sys_epoll_add(set->epoll_fd, *sources[i].fd, false, sources[i].key);
         if (result < 0 && result != -EEXIST)
             return result;
@@ -101,8 +102,12 @@ void watch_set_close(struct watch_set *set)
             sys_close(*fds[i]);
         *fds[i] = -1;
     }
+    int ended_fd = load_relaxed(&set->ended_fd); /* a set that is not needed has no direct wait */
+    if (ended_fd >= 0)
+        sys_close(ended_fd);
+    store_relaxed(&set->ended_fd, -1);
     set->put_off = false;
-    set->retry_ns = 0;
+    set->retry_ns = set->armed_ns = 0;
 }
 
 int watch_set_wake(struct watch_set *set)
@@ -144,11 +149,14 @@ static void push(struct watch_set *set, struct child_watch *watch)
 
 void child_watch_enter(struct watch_set *set, struct child_watch *watch, pid_t pid, unsigned kind)
 {
-    atomic_init(&watch->pid, pid);
-    atomic_init(&watch->pidfd, -1);
+    if (load_relaxed(&watch->pid) != pid || !(kind & WATCH_IN_HANDLE))
+        atomic_init(&watch->pid, pid);
+    if (!(kind & WATCH_IN_HANDLE)) /* a handle has its pidfd already, or -1 */
+        atomic_init(&watch->pidfd, -1);
     atomic_init(&watch->state, WATCH_RESERVED);
     watch->cookie = fetch_add_relaxed(&set->cookies, 1);
-    watch->kind = (uint8_t)kind;
+    if (watch->kind != kind) /* a direct handle is entered beside threads that read it */
+        watch->kind = (uint8_t)kind;
     watch->polled = watch->named = watch->traced = watch->publishing = watch->present = false;
     watch->ending = false;
     if (watch_is_kept(watch))
@@ -208,7 +216,7 @@ static bool finish_commit(struct watch_set *set, struct child_watch *watch, int 
         }
         settled = true;
         if (watch->kind & WATCH_IN_HANDLE)
-            process_end_as_told(process_of(watch));
+            outcome_settle(&process_of(watch)->outcome, OUTCOME_TOLD);
     }
     child_watch_unpoll(set, watch);
     if (pidfd >= 0 && !(watch->kind & WATCH_IN_HANDLE))
@@ -396,7 +404,7 @@ bool child_watch_doubt(struct watch_set *set, struct child_watch *watch,
     pid_t pid = watch_pid(watch);
     unlink_watch(set, watch); /* first: its maker may free it */
     if (watch->kind & WATCH_IN_HANDLE)
-        process_tell(process_of(watch), event);
+        outcome_note(&process_of(watch)->outcome, event);
     /* As in end_unlinked(). */
     if (cas_acq_rel_else_acquire(&watch->state, &reserved, WATCH_DOUBTED))
         return true;
@@ -414,11 +422,36 @@ void watch_retry_later(struct watch_set *set)
     set->retry_ns = set->retry_ns == 0                      ? RETRY_FIRST_NS
                     : set->retry_ns * 2 <= RETRY_LONGEST_NS ? set->retry_ns * 2
                                                             : RETRY_LONGEST_NS;
-    for (int tries = 0; tries < TRIES; tries++)
-        if (sys_timerfd_arm(set->timer_fd, set->retry_ns) == 0)
-            return;
+    set->retry_at_ns = sys_clock_ns(CLOCK_MONOTONIC) + set->retry_ns;
+    if (watch_expire_at(set, set->retry_at_ns))
+        return;
     set->put_off = false; /* without a timer the next pass of any kind makes the attempt */
     fetch_or_relaxed(&set->rescan, RESCAN_UNPOLLED);
+}
+
+bool watch_expire_at(struct watch_set *set, int64_t at_ns)
+{
+    int64_t now_ns = sys_clock_ns(CLOCK_MONOTONIC), delay_ns = at_ns - now_ns;
+    /* One that is overdue may have been closed by the host. */
+    if (set->armed_ns > now_ns && set->armed_ns <= at_ns)
+        return true;
+    for (int tries = 0; tries < TRIES; tries++)
+        if (sys_timerfd_arm(set->timer_fd, delay_ns > 0 ? delay_ns : 1) == 0) {
+            set->armed_ns = at_ns;
+            return true;
+        }
+    return false;
+}
+
+bool watch_expired(struct watch_set *set)
+{
+    set->armed_ns = 0;
+    if (!set->put_off)
+        return false;
+    if (sys_clock_ns(CLOCK_MONOTONIC) >= set->retry_at_ns ||
+        !watch_expire_at(set, set->retry_at_ns))
+        return true;
+    return false;
 }
 
 void watch_end_withdrawn(struct watch_set *set)
@@ -456,7 +489,9 @@ void watch_drop(struct watch_set *set, bool also_kept)
     drop_list(set, &set->unborn, also_kept);
     for (size_t i = 0; i < WATCH_BUCKETS; i++)
         drop_list(set, &set->buckets[i], also_kept);
-    watch_end_withdrawn(set); /* last: process.c, 5 */
+    if (also_kept)
+        groups_drop(set);
+    watch_end_withdrawn(set); /* last: process.c, 4 */
 }
 
 void watch_set_release(struct watch_set *set)

@@ -23,7 +23,13 @@
 #define WATCH_FOREIGN 4u   /* no child of ours; only its handle is told: process.h */
 
 /* Epoll keys that stand for no child. A child's key is larger: its pid is the upper half. */
-enum { WATCH_KEY_WAKE = 1, WATCH_KEY_TIMER, WATCH_KEY_SIGNAL, WATCH_KEY_PENDING };
+enum {
+    WATCH_KEY_WAKE = 1,
+    WATCH_KEY_TIMER,
+    WATCH_KEY_SIGNAL,
+    WATCH_KEY_PENDING,
+    WATCH_KEY_GROUP,
+};
 
 /* Which children to look at: those that epoll does not name; or all, since names may be lost. */
 enum { RESCAN_UNPOLLED = 1, RESCAN_ALL = 2 };
@@ -57,10 +63,11 @@ struct child_watch {
 _Static_assert(sizeof(struct child_watch) <= SMALL_BYTES, "a watch fits its memory class");
 
 struct watch_set {
-    struct exitbus *bus; /* constant */
-    int epoll_fd;        /* the three are opened and closed with reaper.c's lock */
-    int wake_fd;         /* eventfd: makes the reaper look around */
-    int timer_fd;        /* the time of the next attempt at what was put off */
+    struct exitbus *bus;      /* constant */
+    int epoll_fd;             /* the three are opened and closed with reaper.c's lock */
+    int wake_fd;              /* eventfd: makes the reaper look around */
+    int timer_fd;             /* the time of the next attempt at what was put off */
+    _Atomic int32_t ended_fd; /* eventfd, once there is a direct wait: direct.c; -1: none */
     _Atomic(struct child_watch *) incoming; /* a stack of watches that no pass has listed yet */
     _Atomic uint32_t references;            /* of the bus or the reaper; of spawns in progress */
     _Atomic uint32_t cookies;               /* given out */
@@ -69,11 +76,18 @@ struct watch_set {
     _Atomic uint32_t kept;
     _Atomic uint32_t rescan;  /* which watches the next pass looks at, unnamed */
     _Atomic uint32_t aborted; /* watches aborted since the last sweep */
+    _Atomic(struct exitbus_group *) incoming_groups; /* a stack: group.h */
+    _Atomic uint32_t group_news;                     /* a group was ended, or let go */
+    _Atomic bool no_timer; /* it can't be armed: the thread waits with a timeout; by the pass */
     /* The rest belongs to the thread that makes the pass, or that has halted the reaper. */
-    bool repoll;                /* the epoll descriptor is new: no watch lies in it yet */
-    bool put_off;               /* the timer is armed */
-    int refused;                /* waits in a row that the kernel has refused */
-    int64_t retry_ns;           /* the interval before the latest retry; 0: nothing was put off */
+    bool repoll;         /* the epoll descriptor is new: no watch lies in it yet */
+    bool put_off;        /* there will be a retry */
+    int refused;         /* waits in a row that the kernel has refused */
+    int64_t retry_ns;    /* the interval before the latest retry; 0: nothing was put off */
+    int64_t retry_at_ns; /* when it is due */
+    int64_t armed_ns;    /* when the timer expires; 0: it is not armed */
+    struct exitbus_group *groups;
+    uint32_t groups_ending;     /* of them */
     struct child_watch *unborn; /* reserved, without a pid yet */
     struct child_watch *buckets[WATCH_BUCKETS];
 };
@@ -215,6 +229,12 @@ bool child_watch_poll(struct watch_set *set, struct child_watch *watch);
 
 /* Arm the timer for another attempt, at growing intervals. */
 void watch_retry_later(struct watch_set *set);
+
+/* Let the timer expire at that time, or earlier. Returns false if it can't be armed. */
+bool watch_expire_at(struct watch_set *set, int64_t at_ns);
+
+/* The timer has expired. Returns whether the retry is due. */
+bool watch_expired(struct watch_set *set);
 
 /* Drop all watches, or those that are not kept. Context: no pass can be made. */
 void watch_drop(struct watch_set *set, bool also_kept);

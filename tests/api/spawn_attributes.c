@@ -3,6 +3,7 @@
  * The attributes of exitbus_spawn(): the child has each of them, and one that can't be set fails
  * the spawn, says which step it was, and leaves nothing.
  */
+#include "support/cgroups.h"
 #include "support/children.h"
 #include "support/harness.h"
 #include "support/refuse.h"
@@ -279,26 +280,6 @@ TEST(spawn_attributes, death_signal)
 
 /* ------------------------------------------------------------- cgroups, namespaces, root, tty */
 
-/* A cgroup of the test's own. Returns its descriptor; -1: there is none to be had. */
-static int cgroup_new(char *path, size_t size)
-{
-    static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
-    for (size_t i = 0; i < 2; i++) {
-        snprintf(path, size, "%s/cgroup.procs", roots[i]);
-        if (i == 1 && access(path, F_OK) != 0) {
-            mkdir(roots[i], 0755);
-            (void)!mount("none", roots[i], "cgroup2", 0, NULL);
-        }
-        if (access(path, F_OK) != 0)
-            continue;
-        snprintf(path, size, "%s/exitbus-test-%d", roots[i], getpid());
-        if (mkdir(path, 0755) == 0)
-            return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    }
-    fprintf(stderr, "skipped: no cgroup v2 can be made here\n");
-    return -1;
-}
-
 static void into_a_cgroup(void)
 {
     char path[100], command[200];
@@ -308,8 +289,7 @@ static void into_a_cgroup(void)
     struct exitbus *bus = bus_new();
     use(EXITBUS_ATTRIBUTE_CGROUP);
     attributes.cgroup_fd = fd;
-    snprintf(command, sizeof command, "grep -q '^0::.*/exitbus-test-%d$' /proc/self/cgroup",
-             getpid());
+    snprintf(command, sizeof command, "grep -q '^0::.*%s$' /proc/self/cgroup", strrchr(path, '/'));
     check_equal(run(bus, command), 0);
     int directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     attributes.cgroup_fd = directory; /* no cgroup */

@@ -669,15 +669,16 @@ struct children {
         }                                                                                          \
     } while (0)
 
-/* With a subscription, or with a handle. */
+/* With a subscription, or with a handle, which `flags` may be for. */
 static int spawn_child(struct children *children, pid_t *pid,
-                       struct exitbus_subscription **subscription, struct exitbus_process **process)
+                       struct exitbus_subscription **subscription, struct exitbus_process **process,
+                       uint32_t flags)
 {
     char text[16];
     snprintf(text, sizeof text, "%d", ++children->code);
     char *argv[] = {TINY_CHILD, text, NULL};
     char *envp[] = {NULL};
-    struct exitbus_spawn_options options = {.argv = argv, .envp = envp};
+    struct exitbus_spawn_options options = {.argv = argv, .envp = envp, .flags = flags};
     return process ? exitbus_process_spawn(children->bus, &options, process)
                    : exitbus_spawn(children->bus, &options, pid, subscription);
 }
@@ -748,6 +749,19 @@ static int start_foreign_child(struct children *children, struct exitbus_process
     return code;
 }
 
+/* By this thread, or by the reaper, if this one can't. */
+static void collect_directly(struct children *children, struct exitbus_process *process)
+{
+    struct exitbus_event event;
+    int result;
+    while ((result = exitbus_process_wait(process, &event, children->polled ? 0 : PATIENCE_NS)) ==
+           -EAGAIN) {
+        must(children->polled && exitbus_reaper_poll(children->reaper) >= 0);
+        sched_yield();
+    }
+    must_equal(result, 0);
+}
+
 /* The handle's answer, which the witness has got already, and its end. */
 static void judge_handle(struct children *children, struct exitbus_process *process, int code)
 {
@@ -794,19 +808,21 @@ static void children_live(struct children *children, struct exitbus *bus)
 {
     struct exitbus_subscription *subscriptions[CHILDREN];
     pid_t pids[CHILDREN];
-    int codes[CHILDREN + 3];
-    struct exitbus_process *spawned, *adopted = NULL;
+    int codes[CHILDREN + 4];
+    struct exitbus_process *spawned, *direct, *adopted = NULL;
     children_begin(children, bus);
     /* The reaper's first publish, for which a slot must be made, is of a child that only waitid()
      * knows (if it is not watched): if it were reaped, and not published, it would be lost. */
     codes[CHILDREN] = start_foreign_child(children, NULL);
     children_take(children, 1);
     for (int i = 0; i < CHILDREN; i++) {
-        attempt(children, spawn_child(children, &pids[i], &subscriptions[i], NULL));
+        attempt(children, spawn_child(children, &pids[i], &subscriptions[i], NULL, 0));
         codes[i] = children->code;
     }
-    attempt(children, spawn_child(children, NULL, NULL, &spawned));
+    attempt(children, spawn_child(children, NULL, NULL, &spawned, 0));
     codes[CHILDREN + 2] = children->code;
+    attempt(children, spawn_child(children, NULL, NULL, &direct, EXITBUS_SPAWN_DIRECT));
+    codes[CHILDREN + 3] = children->code;
     codes[CHILDREN + 1] = start_foreign_child(children, &adopted);
     for (int i = 0; i < CHILDREN; i++) {
         struct exitbus_event event;
@@ -815,7 +831,9 @@ static void children_live(struct children *children, struct exitbus *bus)
         must_equal(event.exit_code, codes[i]);
         must_equal(exitbus_unsubscribe(subscriptions[i]), 0);
     }
-    children_judge(children, codes, CHILDREN + 3);
+    collect_directly(children, direct);
+    children_judge(children, codes, CHILDREN + 4);
+    judge_handle(children, direct, codes[CHILDREN + 3]);
     judge_handle(children, spawned, codes[CHILDREN + 2]);
     if (adopted)
         judge_handle(children, adopted, codes[CHILDREN + 1]);

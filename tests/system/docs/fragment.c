@@ -25,12 +25,14 @@ void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
     struct exitbus_subscription *subscription;
     struct exitbus_reaper *reaper;
     struct exitbus_process *process;
+    struct exitbus_group *group;
     struct exitbus_event event;
     struct rusage usage;
     pid_t pid;
-    int status, pidfd = -1;
+    int status, pidfd = -1, cgroup_fd = -1;
     (void)argv, (void)subscription, (void)bus, (void)sub, (void)reaper, (void)event, (void)usage;
-    (void)pid, (void)status, (void)process, (void)pidfd;
+    (void)pid, (void)status, (void)process, (void)pidfd, (void)group;
+    (void)cgroup_fd;
     {
 FRAGMENT
     }

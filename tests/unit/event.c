@@ -121,7 +121,7 @@ TEST(event, unknown_kinds_and_flags_are_refused)
     for (unsigned kind = 0; kind < 256; kind++) {
         struct exitbus_event event = full_event(EXITBUS_EVENT_EXEC);
         event.kind = (uint8_t)kind;
-        bool known = kind == EXITBUS_EVENT_PID || kind == EXITBUS_EVENT_EXEC;
+        bool known = kind >= EXITBUS_EVENT_PID && kind <= EXITBUS_EVENT_EMPTY;
         check_equal(event_check(&event), known ? 0 : -EINVAL);
     }
     for (unsigned flags = 0; flags < 256; flags++) {

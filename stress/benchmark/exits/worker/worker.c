@@ -6,7 +6,7 @@
  *     exitbus-exits PEER throughput COUNT WINDOW   children/s, at most WINDOW of them at a time
  *     exitbus-exits PEER latency COUNT             ns from just before _exit to received: p50, p99
  *     exitbus-exits PEER cpu COUNT LIVE            CPU ns per exit, with LIVE other children
- * watched exitbus-exits peers                          the names of the peers that are built in
+ *     exitbus-exits peers                          the names of the peers that are built in
  *
  * Prints the figures on one line. Exit status 1, and a line on stderr, if the peer fails; 2: usage.
  */

@@ -74,6 +74,36 @@ bool slab_can_shrink(void *slab, size_t size)
     return madvise(slab, size, MADV_COLD) == 0;
 }
 
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/*
+ * Fetch pages from the kernel before they are used, many at a time. An append reads a cell before
+ * it writes it, which is two faults for each page otherwise. A kernel without this is only slower.
+ */
+static void populate(void *begin, size_t size)
+{
+    (void)madvise(begin, size, MADV_POPULATE_WRITE);
+}
+
+/* Are fresh blocks of this pool about to be used whole, and soon? */
+static bool is_populated(struct memory *memory, struct pool *pool)
+{
+    return memory->own_allocator && pool->block_size >= POPULATE_BLOCK &&
+           load_relaxed(&pool->slab_bytes) >= POPULATE_FROM;
+}
+
+/* Populate the next pages of a large slab, if this block is the one that reaches into them. */
+static void populate_behind(struct slab *slab, uint32_t index)
+{
+    uintptr_t begin = (uintptr_t)slab_block(slab, index), end = begin + slab->pool->block_size;
+    uintptr_t next = end / POPULATE_BYTES * POPULATE_BYTES;
+    if (slab->size == SLAB_LARGE && next > begin && next < (uintptr_t)slab + SLAB_LARGE &&
+        is_populated(slab->memory, slab->pool))
+        populate((void *)next, POPULATE_BYTES);
+}
+
 /* Returns NULL also if it could not shrink. */
 static struct slab *slab_map_large(struct memory *memory)
 {
@@ -85,7 +115,6 @@ static struct slab *slab_map_large(struct memory *memory)
         store_relaxed(&memory->small_slabs, true);
         return NULL;
     }
-    (void)madvise(slab, SLAB_LARGE, MADV_HUGEPAGE); /* a kernel without them is only slower */
     return slab;
 }
 
@@ -103,6 +132,8 @@ static struct slab *slab_new(struct memory *memory, struct pool *pool)
         return NULL;
     if (!memory->own_allocator)
         memset((void *)slab, 0, size); /* fresh blocks are zero: see append.c */
+    else if (is_populated(memory, pool))
+        populate(slab, POPULATE_BYTES);
     slab->memory = memory;
     slab->pool = pool;
     slab->size = size;
@@ -142,7 +173,10 @@ static struct block *cut_block(struct slab *slab)
     if (load_relaxed(&slab->cut) >= slab->capacity)
         return NULL;
     uint32_t index = fetch_add_relaxed(&slab->cut, 1);
-    return index < slab->capacity ? block_new(slab, index) : NULL;
+    if (index >= slab->capacity)
+        return NULL;
+    populate_behind(slab, index);
+    return block_new(slab, index);
 }
 
 /* -------------------------------------------------------------------------------- take, give */

@@ -10,11 +10,16 @@
 
 #define SLAB_SMALL ((size_t)64 << 10)
 /*
- * A pool of this size gets huge pages as slabs, because an append to fresh memory is cheaper there;
- * if they can shrink, because an empty queue may hold on to one block of each.
+ * A pool of this size gets larger slabs, which take fewer system calls; if they can shrink, because
+ * an empty queue may hold on to one block of each.
  */
 #define SLAB_LARGE ((size_t)2 << 20)
 #define SLAB_LARGE_FROM ((size_t)16 << 20)
+
+/* A pool of this size, with blocks of this size, takes so many bytes from the kernel at a time. */
+#define POPULATE_FROM ((size_t)1 << 20)
+#define POPULATE_BLOCK ((size_t)4 << 10)
+#define POPULATE_BYTES SLAB_SMALL
 
 /* Values of slab->free_seen once the trim in progress has decided: */
 #define SLAB_UNMAP UINT32_MAX       /* the whole slab goes back */

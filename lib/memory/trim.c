@@ -13,7 +13,7 @@
  *   3. Unmap the slabs that go.
  * - A large slab in use is purged, where it can shrink: its free blocks leave the pool for good,
  *   and the pages that hold nothing else go back to the kernel. An empty queue holds one segment,
- *   so without this a queue could keep a huge page. The slab follows when its last block is free.
+ *   so without this a queue could keep all of it. The slab follows when its last block is free.
  *
  * Why it is right:
  * 1. One trim runs at a time (`trimming`), and only a trim removes slabs.

@@ -427,6 +427,7 @@ enum exitbus_reaper_mode {
 /* exitbus_reaper_options.flags */
 #define EXITBUS_REAPER_SUBREAPER 0x01u /* ALL: adopt orphans, too (PR_SET_CHILD_SUBREAPER) */
 #define EXITBUS_REAPER_POLLED 0x02u /* no thread: the caller's loop calls exitbus_reaper_poll() */
+#define EXITBUS_REAPER_SIGNALFD 0x04u /* ALL: the host has SIGCHLD blocked, and leaves it to us */
 
 struct exitbus_reaper_options {
     enum exitbus_reaper_mode mode;
@@ -458,6 +459,10 @@ struct exitbus_reaper_options {
  *
  * If SIGCHLD is ignored or has SA_NOCLDWAIT, ALL suspends that until it is stopped.
  *
+ * With SIGNALFD an ALL reaper takes SIGCHLD by a signalfd, and installs no handler. An init is the
+ * usual host: the signal's handler is a third of what an orphan costs it. SIGCHLD must be blocked
+ * in all threads of the process, the calling one among them, and no other code may take it.
+ *
  * WATCHED uses pidfds and no signal. A WATCHED reaper takes the place of the one that
  * exitbus_spawn() may have started. Of several WATCHED reapers on one bus each publishes what was
  * handed to it: hand a pid to one.
@@ -475,11 +480,12 @@ struct exitbus_reaper_options {
  * exitbus_reaper_stop(). The reaper's thread runs under SCHED_OTHER on the CPUs of the process's
  * first thread, and shares the descriptor table of the thread that has started it.
  *
- * Errors: -EINVAL; -ESTALE; -EBUSY another ALL reaper runs in this process, or a reaper of the
- * other mode on any bus (one that exitbus_spawn() has started on another bus, and that has children
- * or handles to look after, counts; an idle one gives way), or (ALL) a child of
- * EXITBUS_SPAWN_DIRECT is not collected; -ENOTSUP (WATCHED) SIGCHLD is ignored or has SA_NOCLDWAIT,
- * perhaps inherited: the kernel would throw statuses away. Set it to SIG_DFL, or use ALL; -ENOMEM,
+ * Errors: -EINVAL, also if SIGCHLD is not blocked in the calling thread (SIGNALFD); -ESTALE; -EBUSY
+ * another ALL reaper runs in this process, or a reaper of the other mode on any bus (one that
+ * exitbus_spawn() has started on another bus, and that has children or handles to look after,
+ * counts; an idle one gives way), or (ALL) a child of EXITBUS_SPAWN_DIRECT is not collected;
+ * -ENOTSUP (WATCHED, SIGNALFD) SIGCHLD is ignored or has SA_NOCLDWAIT, perhaps inherited: the
+ * kernel would throw statuses away. Set it to SIG_DFL, or use ALL without SIGNALFD; -ENOMEM,
  * -EMFILE, -ENFILE, -ENOSPC (the user's limit of epoll entries), -EAGAIN (no thread); -ESHUTDOWN;
  * -EINVAL also where the kernel (or an emulator) refuses to set the subreaper, or a thread after
  * unshare(CLONE_NEWPID).

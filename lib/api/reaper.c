@@ -4,7 +4,7 @@
 #include "api/check.h"
 #include "base/cancel.h"
 
-#define REAPER_FLAGS (EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED)
+#define REAPER_FLAGS (EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED | EXITBUS_REAPER_SIGNALFD)
 
 static bool options_are_valid(const struct exitbus_reaper_options *options)
 {

@@ -215,7 +215,11 @@ static int collect_any(struct pass *pass, struct named *named)
 /* Collect until no child is waitable. */
 static void collect_all(struct pass *pass)
 {
-    sys_eventfd_take(pass->loop->signal_fd); /* first: a signal after this makes another pass */
+    /* First: a signal after this makes another pass. */
+    if (pass->loop->signalfd)
+        sys_signalfd_take(pass->loop->signal_fd);
+    else
+        sys_eventfd_take(pass->loop->signal_fd);
     pass->signal = false;
     struct named named = {0};
     for (int i = 0; i < CHILDREN_PER_PASS && !pass->collection.error; i++) {
@@ -225,7 +229,8 @@ static void collect_all(struct pass *pass)
         if (result <= 0)
             return;
     }
-    sys_eventfd_add_again(pass->loop->signal_fd);
+    if (!pass->loop->signalfd) /* else each pass comes here */
+        sys_eventfd_add_again(pass->loop->signal_fd);
     pass->more = true;
 }
 
@@ -270,7 +275,7 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
     struct pass pass = {.loop = loop,
                         .set = loop->set,
                         .collection = {.set = loop->set},
-                        .signal = loop->all && loop->polled};
+                        .signal = loop->all && (loop->polled || loop->signalfd)};
     struct watch_set *set = pass.set;
     handle_events(&pass, events);
     if (!pass.collection.error && (events->count == 0 || events->count == REAPER_EVENTS))

@@ -11,10 +11,11 @@
 struct reaper_loop {
     struct watch_set *set;
     int wait_fd;    /* the set's epoll descriptor, as it was at the start */
-    int signal_fd;  /* eventfd: SIGCHLD was handled; -1 unless the mode is ALL */
+    int signal_fd;  /* eventfd: SIGCHLD was handled, or a signalfd; -1 unless the mode is ALL */
     int pending_fd; /* signalfd: SIGCHLD is pending; -1 unless ALL has a thread */
     bool all;       /* collect children without a watch, too */
     bool polled;    /* the host makes the passes: do not rely on SIGCHLD */
+    bool signalfd;  /* signal_fd is a signalfd: the host leaves SIGCHLD to the reaper */
 };
 
 #define REAPER_EVENTS 64

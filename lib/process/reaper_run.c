@@ -8,6 +8,7 @@
  *   - The thread sleeps in epoll_wait(), outside the gate. reaper_halt() sets `stopping` inside the
  *     gate, wakes the thread, and waits for `ended`.
  *   - Mode ALL adds SIGCHLD: a handler (sigchld.c), and a signalfd for signals that stay pending.
+ *     With EXITBUS_REAPER_SIGNALFD there is a signalfd alone.
  *
  * Why it is right
  *  1. After reaper_halt() no pass is made, because a pass reads `stopping` inside the gate.
@@ -23,6 +24,7 @@
 #include "process/sigchld.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/prctl.h>
 
 /* The wait for a thread that may be out of reach: 20 slices of 100 ms. */
@@ -173,16 +175,36 @@ static int become_subreaper(struct exitbus_reaper *reaper)
 /* Take our handler out. One that is still in progress keeps its descriptor open. */
 static void remove_handler(struct reaper_loop *loop)
 {
-    if (sigchld_remove())
+    if (loop->signalfd || sigchld_remove())
         return;
     sys_epoll_delete(loop->set->epoll_fd, loop->signal_fd);
     loop->signal_fd = -1;
 }
 
-/* Returns 0 or -errno; an error may leave descriptors open, for close_source(). */
-static int start_signals(struct exitbus_reaper *reaper)
+static bool is_blocked(int signal)
 {
-    struct reaper_loop *loop = &reaper->loop;
+    sigset_t now;
+    return pthread_sigmask(SIG_BLOCK, NULL, &now) == 0 && sigismember(&now, signal);
+}
+
+/* The host leaves SIGCHLD to the reaper: no handler is needed. */
+static int open_signalfd(struct reaper_loop *loop)
+{
+    if (!is_blocked(SIGCHLD))
+        return -EINVAL;
+    int result = sigchld_check();
+    if (result < 0)
+        return result;
+    loop->signal_fd = sys_signalfd(SIGCHLD);
+    if (loop->signal_fd < 0)
+        return loop->signal_fd;
+    result = sys_epoll_add(loop->set->epoll_fd, loop->signal_fd, false, WATCH_KEY_SIGNAL);
+    /* So that a pass collects children that have exited before. */
+    return result < 0 ? result : watch_set_wake(loop->set);
+}
+
+static int open_handler(struct reaper_loop *loop)
+{
     loop->signal_fd = sys_eventfd(false);
     if (loop->signal_fd < 0)
         return loop->signal_fd;
@@ -191,8 +213,14 @@ static int start_signals(struct exitbus_reaper *reaper)
         result = sys_eventfd_add(loop->signal_fd);
     if (result == 0 && !loop->polled)
         result = open_pending(loop);
-    if (result == 0)
-        result = sigchld_install(loop->signal_fd);
+    return result < 0 ? result : sigchld_install(loop->signal_fd);
+}
+
+/* Returns 0 or -errno; an error may leave descriptors open, for close_source(). */
+static int start_signals(struct exitbus_reaper *reaper)
+{
+    struct reaper_loop *loop = &reaper->loop;
+    int result = loop->signalfd ? open_signalfd(loop) : open_handler(loop);
     if (result < 0 || !(reaper->flags & EXITBUS_REAPER_SUBREAPER))
         return result;
     result = become_subreaper(reaper);
@@ -275,7 +303,8 @@ int reaper_create(struct exitbus *bus, const struct exitbus_reaper_options *opti
                                         .signal_fd = -1,
                                         .pending_fd = -1,
                                         .all = options->mode == EXITBUS_REAPER_ALL,
-                                        .polled = options->flags & EXITBUS_REAPER_POLLED};
+                                        .polled = options->flags & EXITBUS_REAPER_POLLED,
+                                        .signalfd = options->flags & EXITBUS_REAPER_SIGNALFD};
     if (!reaper->loop.set) {
         free(reaper);
         return -ENOMEM;

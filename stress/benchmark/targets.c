@@ -45,6 +45,7 @@ const struct target targets[] = {
     {"exits", "", "p50", "waitid", NULL, AT_MOST, 1.15, "exitbus-polled"},
     {"exits", "", "p50", "waitid", NULL, AT_MOST, 1.15, "exitbus-direct"},
     {"exits", "", "exits", "waitid", NULL, FASTER, 0.97},
+    {"orphans", "", "CPU", "waitid-any", NULL, AT_MOST, 1.4, "exitbus-init"},
     {"exits", "10000 watched", "CPU", EXITBUS, "1 watched", AT_MOST, 1.2},
     {"fork", "", "fork+exec", "without", NULL, AT_MOST, 1.1},
     {"fork", "", "fork+exec", "bare-threads", NULL, AT_MOST, 1.05},

@@ -249,6 +249,97 @@ TEST(reaper_edges, polled_all_looks_unasked)
     check_ok(exitbus_destroy(bus));
 }
 
+/* ------------------------------------------------------------- the signal left to the reaper */
+
+#define LEFT_CHILDREN 1100 /* more than one pass collects */
+
+/* Make children that exit at once; with `zombies` return when all have. */
+static void make_children(int count, bool zombies)
+{
+    for (int i = 0; i < count; i++) {
+        pid_t pid = fork();
+        must(pid >= 0);
+        if (pid == 0)
+            _exit(5);
+        siginfo_t info;
+        if (zombies)
+            must_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    }
+}
+
+static void run_signal_left(uint32_t flags)
+{
+    struct sigaction host = {.sa_handler = note_thread}, now;
+    sigaction(SIGCHLD, &host, NULL);
+    block_sigchld();
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    make_children(LEFT_CHILDREN, true);
+    struct exitbus_reaper *reaper =
+        reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_SIGNALFD | flags);
+    struct pollfd ready = {.fd = exitbus_reaper_fd(reaper), .events = POLLIN};
+    sigaction(SIGCHLD, NULL, &now);
+    check(now.sa_handler == note_thread); /* it installs none */
+    for (int round = 0; round < 3; round++) {
+        if (round > 0)
+            make_children(20, false);
+        for (int left = round > 0 ? 20 : LEFT_CHILDREN; left > 0;) {
+            struct exitbus_event event;
+            int result = exitbus_receive(all, &event, flags ? 0 : 20 * NS_PER_S);
+            if (result == -EAGAIN) {
+                must_equal(poll(&ready, 1, 20000), 1);
+                must(exitbus_reaper_poll(reaper) >= 0);
+            } else {
+                must_equal(result, 0);
+                must_equal(event.exit_code, 5);
+                left--;
+            }
+        }
+        await(no_children());
+        while (flags && poll(&ready, 1, 0) == 1) /* until it is at rest */
+            must_equal(exitbus_reaper_poll(reaper), 0);
+    }
+    check_equal(atomic_load(&handled), 0);
+    check_ok(exitbus_reaper_stop(reaper));
+    sigaction(SIGCHLD, NULL, &now);
+    check(now.sa_handler == note_thread);
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(reaper_edges, signal_left_to_the_reaper)
+{
+    run_signal_left(0);
+}
+
+TEST(reaper_edges, signal_left_to_the_reaper_polled)
+{
+    run_signal_left(EXITBUS_REAPER_POLLED);
+}
+
+/* A reaper that is to take a signal which the host does not block, or ignores, is refused. */
+TEST(reaper_edges, signal_not_left)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper = NULL;
+    struct exitbus_reaper_options options = {EXITBUS_REAPER_ALL, EXITBUS_REAPER_SIGNALFD};
+    unsigned fds = open_fds();
+    check_equal(exitbus_reaper_start(bus, &options, &reaper), -EINVAL);
+    block_sigchld();
+    signal(SIGCHLD, SIG_IGN);
+    check_equal(exitbus_reaper_start(bus, &options, &reaper), -ENOTSUP);
+    signal(SIGCHLD, SIG_DFL);
+    options.mode = EXITBUS_REAPER_WATCHED;
+    check_equal(exitbus_reaper_start(bus, &options, &reaper), -EINVAL);
+    check(!reaper);
+    check_equal(open_fds(), fds);
+    options.mode = EXITBUS_REAPER_ALL;
+    options.flags |= EXITBUS_REAPER_SUBREAPER;
+    check_ok(exitbus_reaper_start(bus, &options, &reaper));
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_destroy(bus));
+}
+
 static _Atomic int thieves_loot;
 
 static void reap_all(int signal)

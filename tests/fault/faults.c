@@ -706,11 +706,24 @@ static int receive_child(struct children *children, struct exitbus_subscription 
     }
 }
 
+static bool signal_is_left; /* this process has SIGCHLD blocked, and leaves it to the reaper */
+
+static void leave_signal(void)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    must_equal(pthread_sigmask(SIG_BLOCK, &child, NULL), 0);
+    signal_is_left = true;
+}
+
 static void children_begin(struct children *children, struct exitbus *bus)
 {
     struct exitbus_reaper_options options = {.mode = children->watched ? EXITBUS_REAPER_WATCHED
                                                                        : EXITBUS_REAPER_ALL,
                                              .flags = children->polled ? EXITBUS_REAPER_POLLED : 0};
+    if (signal_is_left)
+        options.flags |= EXITBUS_REAPER_SIGNALFD;
     children->bus = bus;
     children->code = 10;
     struct reader *readers[] = {&children->witness, &children->by_fd};
@@ -891,6 +904,12 @@ TEST(fault_memory, children_all_polled)
     children_without_memory_every(false, true);
 }
 
+TEST(fault_memory, children_all_signalfd)
+{
+    leave_signal();
+    children_without_memory_every(false, false);
+}
+
 /* ------------------------------------------------------------------ system calls that fail */
 
 static struct {
@@ -1051,6 +1070,24 @@ FAULTS_IN(watched_polled, true, true, POLLED_CALLS, SYS_pidfd_open)
 FAULTS_IN(watched_polled_wait, true, true, SYS_waitid)
 FAULTS_IN(all_polled, false, true, POLLED_CALLS)
 FAULTS_IN(all_polled_wait, false, true, SYS_waitid)
+
+/* The calls that are other ones, or matter more, where the signal is left to the reaper. */
+static void fail_every_signalfd(bool polled)
+{
+    static const long numbers[] = {SYS_signalfd4, SYS_epoll_ctl, SYS_read, SYS_waitid};
+    leave_signal();
+    fail_every(false, polled, numbers, sizeof numbers / sizeof numbers[0]);
+}
+
+TEST(fault_system_call, all_signalfd)
+{
+    fail_every_signalfd(false);
+}
+
+TEST(fault_system_call, all_signalfd_polled)
+{
+    fail_every_signalfd(true);
+}
 
 /* A publish lacks memory, and then the timer for the next attempt can't be set. */
 static void fail_timer(bool watched, bool polled)

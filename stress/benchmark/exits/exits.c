@@ -7,6 +7,7 @@
  * with everything on one core. A thread that collects the exits for others must wake one of them,
  * on a second core: "bare-relay" is what that costs without any library, and so what a bus with a
  * thread of its own can reach at best. "exitbus-polled" has no such thread, like the event loops.
+ * "bare-loop" is the least that such a loop takes.
  */
 #include "exits.h"
 #include "../bench.h"
@@ -29,8 +30,8 @@
 
 static const char *const names[] = {
     EXITBUS,  "exitbus-polled",     "exitbus-direct", "exitbus-all", "exitbus-all+vfork",
-    "waitid", "waitid+posix_spawn", "waitid-any",     "bare-relay",  "libuv",
-    "glib",   "sd-event",           "tokio",
+    "waitid", "waitid+posix_spawn", "waitid-any",     "bare-relay",  "bare-loop",
+    "libuv",  "glib",               "sd-event",       "tokio",
 };
 #define NAMES (sizeof names / sizeof *names)
 

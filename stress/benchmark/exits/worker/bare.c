@@ -4,17 +4,23 @@
  * answer for a program that has more than one child to wait for; any child at once is what a loop
  * does. The relay is the least that a thread which waits for all children can do for the others:
  * hand the pid over and wake one. It costs more than waitid alone by the second wake, which no
- * library can save.
+ * library can save. The loops are the least that a program can do which sleeps at a descriptor, and
+ * looks at an exit before it reaps the child.
  */
 #include "peer.h"
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -124,6 +130,94 @@ static pid_t await_relayed(void)
     return relayed[taken_count++ % RELAYED_MAX];
 }
 
+/* ------------------------------------------------------------------------------------ loops */
+
+#define POLLED_MAX 4096 /* more than any workload has in flight */
+static int loop_fd, signal_fd;
+static int pidfds[POLLED_MAX];
+static unsigned pidfds_first, pidfds_last;
+
+static int add_to_loop(int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    return epoll_ctl(loop_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+static int start_loop(void)
+{
+    loop_fd = epoll_create1(EPOLL_CLOEXEC);
+    return loop_fd < 0 ? -errno : 0;
+}
+
+static int start_signal_loop(void)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    signal_fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    int result = start_loop();
+    return result < 0 ? result : add_to_loop(signal_fd);
+}
+
+/* Look, with the times that the child took, and reap. 0: there is none. */
+static pid_t look_and_reap(idtype_t type, int id)
+{
+    siginfo_t info = {.si_pid = 0};
+    struct rusage usage;
+    if (syscall(SYS_waitid, type, id, &info, WEXITED | WNOHANG | WNOWAIT, &usage) != 0)
+        return errno == ECHILD ? 0 : -errno;
+    pid_t pid = info.si_pid;
+    if (pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG) != 0)
+        return -errno;
+    return pid;
+}
+
+static void sleep_in_loop(void)
+{
+    struct epoll_event event;
+    while (epoll_wait(loop_fd, &event, 1, -1) < 0 && errno == EINTR)
+        continue;
+}
+
+static pid_t await_signal(void)
+{
+    pid_t pid;
+    while ((pid = look_and_reap(P_ALL, 0)) == 0) {
+        struct signalfd_siginfo info;
+        sleep_in_loop();
+        if (read(signal_fd, &info, sizeof info) < 0 && errno != EAGAIN)
+            return -errno;
+    }
+    return pid;
+}
+
+static pid_t spawn_pidfd(char *const argv[], bool awaited)
+{
+    pid_t pid = spawn_by_vfork(argv);
+    if (pid < 0 || !awaited)
+        return pid;
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int result = pidfd < 0 ? -errno : add_to_loop(pidfd);
+    pidfds[pidfds_last++ % POLLED_MAX] = pidfd;
+    return result < 0 ? result : pid;
+}
+
+static pid_t await_pidfd(void)
+{
+    int pidfd = pidfds[pidfds_first++ % POLLED_MAX];
+    pid_t pid;
+    do
+        sleep_in_loop(); /* level-triggered: it may name a later one, too */
+    while ((pid = look_and_reap(P_PIDFD, pidfd)) == 0);
+    close(pidfd);
+    return pid;
+}
+
+const struct exit_peer peer_bare_loop = {"bare-loop", "vfork and exec; epoll, pidfds; look and reap",
+                                         start_loop, spawn_pidfd, await_pidfd};
+const struct exit_peer peer_bare_init = {"bare-init", "vfork and exec; epoll, signalfd; look, reap",
+                                         start_signal_loop, spawn_vfork, await_signal};
 const struct exit_peer peer_bare_relay = {"bare-relay", "vfork and exec; a thread in waitid(P_ALL)",
                                           start_relay, spawn_relayed, await_relayed};
 const struct exit_peer peer_bare_vfork = {"waitid", "vfork and exec; waitid(P_PID)", start,

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 
 /* More than any workload has in flight. */
@@ -22,6 +23,19 @@ static struct exitbus_subscription *any_pid;
 static struct exitbus_subscription *waiting[WAITING_MAX];
 static struct exitbus_process *processes[WAITING_MAX];
 static size_t first, last;
+
+/* What the latest exit came through. It is given back at the next start or wait, since no peer's
+ * time of a receipt has what comes behind it. */
+static struct exitbus_subscription *spent_subscription;
+static struct exitbus_process *spent_process;
+
+static void release_spent(void)
+{
+    exitbus_unsubscribe(spent_subscription);
+    exitbus_process_unref(spent_process);
+    spent_subscription = NULL;
+    spent_process = NULL;
+}
 
 static int start_mode(enum exitbus_reaper_mode mode, uint32_t flags)
 {
@@ -58,11 +72,22 @@ static int start_all_any_pid(void)
     return result < 0 ? result : exitbus_subscribe(bus, exitbus_topic_any_pid(), 0, &any_pid);
 }
 
+static int start_init(void)
+{
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    int result = start_mode(EXITBUS_REAPER_ALL, EXITBUS_REAPER_POLLED | EXITBUS_REAPER_SIGNALFD);
+    return result < 0 ? result : exitbus_subscribe(bus, exitbus_topic_any_pid(), 0, &any_pid);
+}
+
 static pid_t spawn(char *const argv[], bool awaited)
 {
     const struct exitbus_spawn_options options = {.argv = argv};
     struct exitbus_subscription *subscription;
     pid_t pid;
+    release_spent();
     int result = exitbus_spawn(bus, &options, &pid, &subscription);
     if (result < 0)
         return result;
@@ -75,6 +100,7 @@ static pid_t spawn_direct(char *const argv[], bool awaited)
 {
     const struct exitbus_spawn_options options = {.argv = argv, .flags = EXITBUS_SPAWN_DIRECT};
     struct exitbus_process *process;
+    release_spent();
     int result = exitbus_process_spawn(bus, &options, &process);
     if (result < 0)
         return result;
@@ -85,10 +111,10 @@ static pid_t spawn_direct(char *const argv[], bool awaited)
 
 static pid_t await_direct(void)
 {
-    struct exitbus_process *process = processes[first++ % WAITING_MAX];
     struct exitbus_event event;
-    int result = exitbus_process_wait(process, &event, -1);
-    exitbus_process_unref(process);
+    release_spent();
+    spent_process = processes[first++ % WAITING_MAX];
+    int result = exitbus_process_wait(spent_process, &event, -1);
     return result < 0 ? result : event.pid;
 }
 
@@ -107,16 +133,14 @@ static pid_t receive(struct exitbus_subscription *subscription)
 
 static pid_t await_oldest(void)
 {
-    struct exitbus_subscription *subscription = waiting[first++ % WAITING_MAX];
-    pid_t pid = receive(subscription);
-    exitbus_unsubscribe(subscription);
-    return pid;
+    release_spent();
+    spent_subscription = waiting[first++ % WAITING_MAX];
+    return receive(spent_subscription);
 }
 
 /* Exits that one poll has collected are there for the next calls. */
-static pid_t await_polled(void)
+static pid_t poll_and_receive(struct exitbus_subscription *subscription)
 {
-    struct exitbus_subscription *subscription = waiting[first++ % WAITING_MAX];
     struct pollfd ready = {.fd = exitbus_reaper_fd(reaper), .events = POLLIN};
     struct exitbus_event event;
     int result;
@@ -124,8 +148,19 @@ static pid_t await_polled(void)
         poll(&ready, 1, -1);
         exitbus_reaper_poll(reaper);
     }
-    exitbus_unsubscribe(subscription);
     return result < 0 ? result : event.pid;
+}
+
+static pid_t await_polled(void)
+{
+    release_spent();
+    spent_subscription = waiting[first++ % WAITING_MAX];
+    return poll_and_receive(spent_subscription);
+}
+
+static pid_t await_any_polled(void)
+{
+    return poll_and_receive(any_pid);
 }
 
 static pid_t await_any(void)
@@ -145,3 +180,6 @@ const struct exit_peer peer_exitbus_all = {"exitbus-all", "exitbus_spawn; ALL re
                                            spawn, await_oldest};
 const struct exit_peer peer_exitbus_all_vfork = {"exitbus-all+vfork", "vfork and exec; ALL reaper",
                                                  start_all_any_pid, spawn_foreign, await_any};
+const struct exit_peer peer_exitbus_init = {"exitbus-init",
+                                            "vfork and exec; ALL reaper without a thread, signalfd",
+                                            start_init, spawn_foreign, await_any_polled};

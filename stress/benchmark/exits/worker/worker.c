@@ -6,6 +6,7 @@
  *     exitbus-exits PEER throughput COUNT WINDOW   children/s, at most WINDOW of them at a time
  *     exitbus-exits PEER latency COUNT             ns from just before _exit to received: p50, p99
  *     exitbus-exits PEER cpu COUNT LIVE            CPU ns per exit, with LIVE other children
+ *     exitbus-exits PEER orphans COUNT             CPU ns per orphan, as PID 1 of a namespace
  *     exitbus-exits peers                          the names of the peers that are built in
  *
  * Prints the figures on one line. Exit status 1, and a line on stderr, if the peer fails; 2: usage.
@@ -13,6 +14,7 @@
 #include "peer.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,10 +34,13 @@ const struct exit_peer *const exit_peers[] = {
     &peer_exitbus_direct,
     &peer_exitbus_all,
     &peer_exitbus_all_vfork,
+    &peer_exitbus_init,
     &peer_bare_vfork,
     &peer_bare_posix_spawn,
     &peer_bare_wait_any,
     &peer_bare_relay,
+    &peer_bare_loop,
+    &peer_bare_init,
     &peer_libuv,
     &peer_glib,
     &peer_sd_event,
@@ -171,6 +176,52 @@ static void cpu(int count, int live)
     printf("%.1f %.1f\n", (double)exits_ns / count, (double)all_ns / count);
 }
 
+/* ----------------------------------------------------------------------------------- orphans */
+
+/* Make orphans, one at a time: each is born of a child that ends. */
+static void make_orphans(int count)
+{
+    for (int i = 0; i < count; i++) {
+        pid_t parent = fork();
+        if (parent == 0)
+            _exit(fork() < 0);
+        int status;
+        if (parent < 0 || waitpid(parent, &status, 0) < 0 || status != 0)
+            _exit(1);
+    }
+    _exit(0);
+}
+
+static void init(int count)
+{
+    int result = peer->start();
+    pid_t maker = result < 0 ? result : fork();
+    if (maker < 0)
+        fail("start as PID 1", maker);
+    if (maker == 0)
+        make_orphans(count);
+    int64_t begin = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    for (int i = 0; i < count + 1; i++) /* the maker, too */
+        await();
+    printf("%.1f\n", (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - begin) / (count + 1));
+}
+
+/* The orphans' init is a process of its own, since only a child is in the new namespace. */
+static void orphans(int count)
+{
+    if (unshare(CLONE_NEWPID) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0)
+        fail("a new pid namespace", -errno);
+    pid_t pid = fork();
+    if (pid == 0) {
+        init(count);
+        fflush(stdout);
+        _exit(0);
+    }
+    int status;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+        fail("PID 1", -ECHILD);
+}
+
 /* ------------------------------------------------------------------------------------ main */
 
 static int usage(void)
@@ -195,10 +246,13 @@ int main(int argc, char **argv)
     if (!peer)
         return usage();
     int count = atoi(argv[3]), extra = argc > 4 ? atoi(argv[4]) : -1;
-    int result = peer->start();
+    bool as_init = strcmp(argv[2], "orphans") == 0;
+    int result = as_init ? 0 : peer->start();
     if (result < 0)
         fail("start", result);
-    if (strcmp(argv[2], "throughput") == 0 && extra > 0)
+    if (as_init)
+        orphans(count);
+    else if (strcmp(argv[2], "throughput") == 0 && extra > 0)
         throughput(count, extra);
     else if (strcmp(argv[2], "latency") == 0)
         latency(count);

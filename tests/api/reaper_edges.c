@@ -285,7 +285,7 @@ static void run_signal_left(uint32_t flags)
             make_children(20, false);
         for (int left = round > 0 ? 20 : LEFT_CHILDREN; left > 0;) {
             struct exitbus_event event;
-            int result = exitbus_receive(all, &event, flags ? 0 : 20 * NS_PER_S);
+            int result = exitbus_receive(all, &event, flags ? 0 : 20000000000);
             if (result == -EAGAIN) {
                 must_equal(poll(&ready, 1, 20000), 1);
                 must(exitbus_reaper_poll(reaper) >= 0);

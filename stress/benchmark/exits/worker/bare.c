@@ -214,8 +214,9 @@ static pid_t await_pidfd(void)
     return pid;
 }
 
-const struct exit_peer peer_bare_loop = {"bare-loop", "vfork and exec; epoll, pidfds; look and reap",
-                                         start_loop, spawn_pidfd, await_pidfd};
+const struct exit_peer peer_bare_loop = {"bare-loop",
+                                         "vfork and exec; epoll, pidfds; look and reap", start_loop,
+                                         spawn_pidfd, await_pidfd};
 const struct exit_peer peer_bare_init = {"bare-init", "vfork and exec; epoll, signalfd; look, reap",
                                          start_signal_loop, spawn_vfork, await_signal};
 const struct exit_peer peer_bare_relay = {"bare-relay", "vfork and exec; a thread in waitid(P_ALL)",

@@ -26,8 +26,8 @@ struct exit_peer {
 
 extern const struct exit_peer peer_exitbus_watched, peer_exitbus_polled, peer_exitbus_direct,
     peer_exitbus_all, peer_exitbus_all_vfork, peer_exitbus_init, peer_bare_vfork,
-    peer_bare_posix_spawn, peer_bare_wait_any, peer_bare_relay, peer_bare_loop, peer_bare_init, peer_libuv, peer_glib,
-    peer_sd_event, peer_tokio;
+    peer_bare_posix_spawn, peer_bare_wait_any, peer_bare_relay, peer_bare_loop, peer_bare_init,
+    peer_libuv, peer_glib, peer_sd_event, peer_tokio;
 
 /* NULL-terminated. */
 extern const struct exit_peer *const exit_peers[];

@@ -461,7 +461,9 @@ struct exitbus_reaper_options {
  *
  * With SIGNALFD an ALL reaper takes SIGCHLD by a signalfd, and installs no handler. An init is the
  * usual host: the signal's handler is a third of what an orphan costs it. SIGCHLD must be blocked
- * in all threads of the process, the calling one among them, and no other code may take it.
+ * in all threads of the process, the calling one among them, also while they wait (the mask of
+ * ppoll, epoll_pwait, sigsuspend): one that is not blocked anywhere is thrown away. No other code
+ * may take it. With POLLED, one thread waits at the descriptor and polls.
  *
  * WATCHED uses pidfds and no signal. A WATCHED reaper takes the place of the one that
  * exitbus_spawn() may have started. Of several WATCHED reapers on one bus each publishes what was
@@ -756,7 +758,7 @@ EXITBUS_API const char *exitbus_spawn_strerror(const struct exitbus_spawn_report
  * it once a wait has ended while others wait, exitbus_process_fd() was called, a group has it, or
  * the last reference was given up. A process for which nobody waits stays a zombie until then. No
  * ALL reaper starts meanwhile (-EBUSY); where one runs already the flag means nothing. Do not adopt
- * such a process: its exit would be published twice.
+ * such a process, nor hand it to exitbus_reaper_watch(): its exit would be published twice.
  *
  * Errors: as exitbus_spawn().
  */

@@ -508,8 +508,8 @@ int sys_signalfd(int signal)
 
 bool sys_signalfd_take(int fd)
 {
-    struct signalfd_siginfo info;
-    return fd >= 0 && call_again(SYS_read, fd, (long)&info, sizeof info, 0, 0, 0) > 0;
+    struct signalfd_siginfo info[2]; /* one for the thread, one for the process */
+    return fd >= 0 && call_again(SYS_read, fd, (long)info, sizeof info, 0, 0, 0) > 0;
 }
 
 void sys_signal_first_thread(int signal)

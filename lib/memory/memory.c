@@ -132,8 +132,6 @@ static struct slab *slab_new(struct memory *memory, struct pool *pool)
         return NULL;
     if (!memory->own_allocator)
         memset((void *)slab, 0, size); /* fresh blocks are zero: see append.c */
-    else if (is_populated(memory, pool))
-        populate(slab, POPULATE_BYTES);
     slab->memory = memory;
     slab->pool = pool;
     slab->size = size;
@@ -244,6 +242,8 @@ void *memory_alloc(struct memory *memory, unsigned class)
         }
         if (cas_release(&pool->current, &slab, fresh)) {
             fetch_add_relaxed(&pool->slab_bytes, fresh->size);
+            if (is_populated(memory, pool))
+                populate(fresh, POPULATE_BYTES);
             block = block_new(fresh, 0);
             slab_list(memory, fresh);
             return block;

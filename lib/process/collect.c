@@ -430,21 +430,25 @@ int collect_watched(struct collection *collection, struct child_watch *watch, bo
     return result < 0 ? result : 0;
 }
 
-int collect_direct(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_event *event)
+int collect_direct(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_event *event,
+                   bool *reaped)
 {
     struct target target = {P_PIDFD, pidfd, __WALL};
     siginfo_t info;
     struct rusage usage;
     int result = collect_peek(target, &info, &usage);
+    *reaped = true;
     if (result == -ECHILD)
         return publish_lost_of(set, pid, pidfd, event);
     if (result < 0)
         return result;
+    if (result > 0 && info.si_pid != pid)
+        return -EBADF; /* the host has closed the pidfd, and its number is another process's */
     if (result == 0 || !collect_event(event, &info, &usage))
         return COLLECT_ALIVE;
     result = publish(set, event);
     if (result == 0)
-        reap(target);
+        *reaped = reap(target) == 0;
     return result;
 }
 

@@ -47,9 +47,11 @@ int collect_watched(struct collection *collection, struct child_watch *watch, bo
 
 /*
  * Collect a child that has no watch in the set: publish its exit on the set's bus, and reap it.
- * Returns 0 with the event; above 0: it has not exited; or -errno: it can't be published now.
+ * Returns 0 with the event, and *reaped: is it a zombie no more? Above 0: it has not exited; or
+ * -errno: it can't be published now.
  */
-int collect_direct(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_event *event);
+int collect_direct(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_event *event,
+                   bool *reaped);
 
 /*
  * Collect a zombie by its pid: the pidfds of its watches say nothing of it. Returns what

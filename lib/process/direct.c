@@ -44,11 +44,15 @@ bool direct_reserve(struct exitbus_process *process)
     return true;
 }
 
-/* The handle is no direct one any more. Gives up the reference of its watch. */
-static void finish(struct exitbus_process *process)
+/*
+ * The handle is no direct one any more. Gives up the reference of its watch. A child that the
+ * kernel refuses to reap stays a direct one: a reaper of all children would publish it again.
+ */
+static void finish(struct exitbus_process *process, bool reaped)
 {
     struct watch_set *set = process->set;
-    reaper_direct_release();
+    if (reaped)
+        reaper_direct_release();
     /* Release; pairs with watch_set_needed(). The set is held by the handle. */
     fetch_sub_release(&set->kept, 1);
     process_release(process);
@@ -56,7 +60,7 @@ static void finish(struct exitbus_process *process)
 
 void direct_abort(struct exitbus_process *process)
 {
-    finish(process);
+    finish(process, true);
 }
 
 /* Enter the watch. Context: by the thread that has made the reaper the owner. */
@@ -70,7 +74,7 @@ static void enter_watch(struct exitbus_process *process)
     child_watch_enter(set, &process->watch, pid, WATCH_IN_HANDLE | (pidfd < 0 ? WATCH_SPAWNED : 0));
     child_watch_commit(set, &process->watch, pidfd);
     reaper_drop_if_closed(process->bus, set);
-    finish(process);
+    finish(process, true);
 }
 
 void direct_commit(struct exitbus_process *process, int pidfd)
@@ -138,9 +142,10 @@ static bool is_closed(const struct exitbus_process *process)
 static int collect(struct exitbus_process *process, struct exitbus_event *event)
 {
     int result = -ESHUTDOWN;
+    bool reaped = true;
     if (!is_closed(process)) {
-        result =
-            collect_direct(process->set, process_pid(process), watch_pidfd(&process->watch), event);
+        result = collect_direct(process->set, process_pid(process), watch_pidfd(&process->watch),
+                                event, &reaped);
         if (result > 0)
             return -EAGAIN;
         if (result < 0 && result != -ESHUTDOWN)
@@ -149,7 +154,7 @@ static int collect(struct exitbus_process *process, struct exitbus_event *event)
     process_end(process, result == 0 ? event : NULL);
     if (load_seq_cst(&process->outcome.waiters) > 0) /* groups among them */
         groups_tell(process->set);
-    finish(process);
+    finish(process, reaped);
     return result;
 }
 

@@ -305,7 +305,7 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
     }
     if (pass.timer && !set->put_off)
         set->retry_ns = 0;
-    if (pass.more)
-        watch_set_wake(set);
+    if (pass.more && watch_set_wake(set) < 0)
+        watch_retry_later(set);
     return pass.collection.error ? pass.collection.error : pass.collection.published;
 }

@@ -1131,6 +1131,25 @@ TEST(process, direct_child_taken_by_another_waiter)
     check_ok(exitbus_destroy(bus));
 }
 
+/* The host has closed the pidfd, and its number is that of another child, a zombie. */
+TEST(process, direct_pidfd_is_of_another)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_process *process = spawn_direct(bus, "p"), *other = spawn_direct(bus, "8");
+    pid_t pid = exitbus_process_pid(process), other_pid = exitbus_process_pid(other);
+    await(is_zombie(other_pid));
+    must(dup2(find_pidfd(other_pid), find_pidfd(pid)) >= 3);
+    pthread_t thread = thread_start(wait_on_thread, process);
+    kill(pid, SIGTERM);
+    thread_join(thread);
+    check_equal(wait_for(process).pid, pid);
+    check_equal(wait_for(other).exit_code, 8);
+    check_equal(stats_of(bus).published, 2);
+    end_handle(process);
+    end_handle(other);
+    check_ok(exitbus_destroy(bus));
+}
+
 /* A kernel that does not let the waiter sleep: the reaper does it. */
 static int refuse_ppoll(long number)
 {

@@ -317,6 +317,23 @@ TEST(reaper_edges, signal_left_to_the_reaper_polled)
     run_signal_left(EXITBUS_REAPER_POLLED);
 }
 
+/* A signal of the thread's own hides one of the process's from a look that takes one alone. */
+TEST(reaper_edges, signal_left_twice)
+{
+    block_sigchld();
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper =
+        reaper_of(bus, EXITBUS_REAPER_ALL, EXITBUS_REAPER_SIGNALFD | EXITBUS_REAPER_POLLED);
+    for (int i = 0; i < 3; i++) {
+        must(raise(SIGCHLD) == 0 && kill(getpid(), SIGCHLD) == 0);
+        must_equal(exitbus_reaper_poll(reaper), 0);
+        sigset_t pending;
+        must(sigpending(&pending) == 0 && !sigismember(&pending, SIGCHLD));
+    }
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_destroy(bus));
+}
+
 /* A reaper that is to take a signal which the host does not block, or ignores, is refused. */
 TEST(reaper_edges, signal_not_left)
 {
@@ -1259,29 +1276,6 @@ TEST(reaper_edges, host_closes_all)
 }
 
 /* A pidfd of ours is closed by somebody: whoever looks at that child next finds it by its pid. */
-static int find_pidfd_from(int fd, pid_t pid)
-{
-    for (; fd < 1024; fd++) {
-        char path[64], line[128], wanted[32];
-        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
-        snprintf(wanted, sizeof wanted, "Pid:\t%d\n", pid);
-        FILE *info = fopen(path, "re");
-        bool found = false;
-        while (info && fgets(line, sizeof line, info))
-            found = found || strcmp(line, wanted) == 0;
-        if (info)
-            fclose(info);
-        if (found)
-            return fd;
-    }
-    return -1;
-}
-
-static int find_pidfd(pid_t pid)
-{
-    return find_pidfd_from(3, pid);
-}
-
 TEST(reaper_edges, pidfd_closed)
 {
     struct exitbus *bus = bus_new();

@@ -19,9 +19,11 @@ static struct exitbus_event exit_event(void)
 }
 
 /* In place of the library's: the kernel has an exit to collect as soon as `ended` says so. */
-int collect_direct(struct watch_set *of, pid_t pid, int pidfd, struct exitbus_event *event)
+int collect_direct(struct watch_set *of, pid_t pid, int pidfd, struct exitbus_event *event,
+                   bool *reaped)
 {
     (void)of, (void)pid, (void)pidfd;
+    *reaped = true;
     if (!load_seq_cst(&ended))
         return 1;
     fetch_add_relaxed(&collected, 1);

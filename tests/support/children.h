@@ -109,4 +109,28 @@ static inline unsigned open_fds(void)
     return count;
 }
 
+/* Returns a descriptor from `fd` on that is a pidfd of the child; -1: there is none. */
+static inline int find_pidfd_from(int fd, pid_t pid)
+{
+    for (; fd < 1024; fd++) {
+        char path[64], line[128], wanted[32];
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+        snprintf(wanted, sizeof wanted, "Pid:\t%d\n", pid);
+        FILE *info = fopen(path, "re");
+        bool found = false;
+        while (info && fgets(line, sizeof line, info))
+            found = found || strcmp(line, wanted) == 0;
+        if (info)
+            fclose(info);
+        if (found)
+            return fd;
+    }
+    return -1;
+}
+
+static inline int find_pidfd(pid_t pid)
+{
+    return find_pidfd_from(3, pid);
+}
+
 #endif

@@ -455,7 +455,7 @@ int sys_wait_readable(int fd, int other, int64_t ns)
     }
 
 NOT_HERE(int, collect_direct, struct watch_set *set, pid_t pid, int pidfd,
-         struct exitbus_event *event)
+         struct exitbus_event *event, bool *reaped)
 NOT_HERE(void, child_watch_enter, struct watch_set *set, struct child_watch *watch, pid_t pid,
          unsigned kind)
 NOT_HERE(bool, child_watch_commit, struct watch_set *set, struct child_watch *watch, int pidfd)

@@ -28,6 +28,7 @@ struct child {
     const char **shell;     /* the arguments of a shell, but for the program; NULL: no shell */
     pid_t parent;           /* as the child has it, unless in another pid namespace */
     bool in_cgroup;         /* the clone puts the child there */
+    bool enters_cgroup;     /* by itself, since one that is cloned there is killed */
     char *buffer;           /* PATH_MAX bytes for the child */
     uint64_t signal_mask;   /* of the program */
     uint64_t reset_ignored; /* signals whose default action is set even if they are ignored */

@@ -121,7 +121,7 @@ static int clone_new(struct child *child, char *stack, struct process *made)
     };
     child->named = child->handlers_reset = true;
     long result = -EINVAL;
-    if (attributes_set(child->options) & EXITBUS_ATTRIBUTE_CGROUP) {
+    if ((attributes_set(child->options) & EXITBUS_ATTRIBUTE_CGROUP) && !child->enters_cgroup) {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = (unsigned)child->options->attributes->cgroup_fd;
         child->in_cgroup = true;
@@ -254,6 +254,13 @@ int spawn_cloned(struct child *child, char *stack, struct process *process, bool
     }
     bool exited = process_reap(process->pid, WAIT_CLONE);
     process_close_pidfd(process);
+    /* Once a cgroup was killed (cgroup.kill), kernels that count kills end whatever is cloned into
+     * it, for good. Seen with Linux 6.18. */
+    if (!exited && !child->began && child->in_cgroup) {
+        child->in_cgroup = false;
+        child->enters_cgroup = true;
+        return spawn_cloned(child, stack, process, copied);
+    }
     *copied = exited && !child->began;
     return child->report.error ? -child->report.error : -EINTR; /* killed before it could exec */
 }

@@ -15,6 +15,9 @@
  *   G7 bounded by undelivered  memory follows live subscriptions and undelivered events
  *   G8 clean failure           a specific error and no effect; an exit is never dropped
  *   G9 fork-safe               in a forked child every call on its parent's bus fails with -ESTALE
+ *   G10 start before exit      an exec of a task is told to have started before its exit is told
+ *   G11 members before leader  the exit of a task's leader is told after those of all its execs
+ *   G12 what can never match says so: a wait for an exit that can't come any more is an error
  *   G13 any event loop         no wake-up of a descriptor is lost, and hardly any is for nothing
  *
  * Conventions, unless a function says otherwise:
@@ -69,6 +72,8 @@ struct exitbus_subscription; /* a subscription, and its place in the events that
 struct exitbus_reaper;       /* collects the exits of child processes and publishes them */
 struct exitbus_process;      /* one process: signals that hit no other, and an exit that stays */
 struct exitbus_group;        /* several processes that end together */
+struct exitbus_task;         /* a container: named processes, and the order of their lives */
+struct exitbus_exec;         /* one of them: a name, and later the process that has it */
 
 /* ------------------------------------------------------------------ version and error texts */
 
@@ -88,13 +93,18 @@ enum exitbus_event_kind {
     EXITBUS_EVENT_PID = 1,  /* a process has exited */
     EXITBUS_EVENT_EXEC = 2, /* an exec in a container has exited (or the container itself) */
     /* No exits. They match topics by their ids as exec events do; a one-shot does not take them. */
-    EXITBUS_EVENT_EMPTY = 3, /* a group was ended, and no process is left in it */
+    EXITBUS_EVENT_EMPTY = 3,       /* a group was ended, and no process is left in it */
+    EXITBUS_EVENT_STARTED = 4,     /* an exec of a task was bound to a process, or started again */
+    EXITBUS_EVENT_LEADER_DIED = 5, /* a task's leader has exited; its EXEC follows its members' */
+    EXITBUS_EVENT_OOM = 6, /* the kernel has killed `exit_code` processes of a task's cgroup */
 };
 
 /* exitbus_event.flags */
 #define EXITBUS_EVENT_CORE_DUMPED 0x01u /* the process left a core dump */
 /* Another waiter took the status: status and exit_code are -1. The process has exited. */
 #define EXITBUS_EVENT_STATUS_LOST 0x02u
+/* A leader's EXEC that did not wait for all members: exitbus_task_options.bound_ns was over. */
+#define EXITBUS_EVENT_CUT_SHORT 0x04u
 
 /*
  * One exit. The first 64 bytes are the whole of an EXITBUS_EVENT_PID; the ids belong to the other
@@ -428,6 +438,7 @@ enum exitbus_reaper_mode {
 #define EXITBUS_REAPER_SUBREAPER 0x01u /* ALL: adopt orphans, too (PR_SET_CHILD_SUBREAPER) */
 #define EXITBUS_REAPER_POLLED 0x02u /* no thread: the caller's loop calls exitbus_reaper_poll() */
 #define EXITBUS_REAPER_SIGNALFD 0x04u /* ALL: the host has SIGCHLD blocked, and leaves it to us */
+#define EXITBUS_REAPER_ORPHANS 0x08u  /* ALL: leave children in this process's own cgroup alone */
 
 struct exitbus_reaper_options {
     enum exitbus_reaper_mode mode;
@@ -465,6 +476,13 @@ struct exitbus_reaper_options {
  * ppoll, epoll_pwait, sigsuspend): one that is not blocked anywhere is thrown away. No other code
  * may take it. With POLLED, one thread waits at the descriptor and polls.
  *
+ * With ORPHANS an ALL reaper lives beside code that waits for its own children, as system(),
+ * popen() and other libraries do. It collects the children that this process has adopted
+ * (SUBREAPER, PID 1). The kernel does not tell these from the others, but by their cgroup: children
+ * in this process's own cgroup (v2) are left alone, and jobs are started in others. While one of
+ * those that are left alone is a zombie, a look at the others reads /proc. Those of exitbus_spawn()
+ * come as ever.
+ *
  * WATCHED uses pidfds and no signal. A WATCHED reaper takes the place of the one that
  * exitbus_spawn() may have started. Of several WATCHED reapers on one bus each publishes what was
  * handed to it: hand a pid to one.
@@ -487,7 +505,8 @@ struct exitbus_reaper_options {
  * exitbus_spawn() has started on another bus, and that has children or handles to look after,
  * counts; an idle one gives way), or (ALL) a child of EXITBUS_SPAWN_DIRECT is not collected;
  * -ENOTSUP (WATCHED, SIGNALFD) SIGCHLD is ignored or has SA_NOCLDWAIT, perhaps inherited: the
- * kernel would throw statuses away. Set it to SIG_DFL, or use ALL without SIGNALFD; -ENOMEM,
+ * kernel would throw statuses away. Set it to SIG_DFL, or use ALL without SIGNALFD; -ENOTSUP
+ * (ORPHANS) there is no cgroup v2, or /proc is another pid namespace's; -ENOMEM,
  * -EMFILE, -ENFILE, -ENOSPC (the user's limit of epoll entries), -EAGAIN (no thread); -ESHUTDOWN;
  * -EINVAL also where the kernel (or an emulator) refuses to set the subreaper, or a thread after
  * unshare(CLONE_NEWPID).
@@ -943,6 +962,129 @@ EXITBUS_API int exitbus_group_ref(struct exitbus_group *group);
  * NULL is a no-op. Non-blocking. Errors: -ESTALE.
  */
 EXITBUS_API int exitbus_group_unref(struct exitbus_group *group);
+
+/* -------------------------------------------------------------------------------------- tasks */
+
+/*
+ * A task is what a container shim keeps of a container: its own process (the leader), execs, and in
+ * which order their lives are told. The events of pids are published as ever, at once. What is in
+ * order is the named thing. For each exec of a task:
+ *
+ *   - EXITBUS_EVENT_STARTED comes before its exit (an EXITBUS_EVENT_EXEC), however fast it exits;
+ *   - the leader's exit comes behind those of all execs, also of those only reserved when it died;
+ *   - once EXITBUS_EVENT_LEADER_DIED is out, no exec is reserved any more;
+ *   - EXITBUS_EVENT_OOM comes before the exit of the process that was killed.
+ *
+ * So a thread reserves, starts the process by whatever means, and says which one it is. It holds no
+ * lock meanwhile, and nothing waits for it: other tasks go on, and so do the exits of the helpers
+ * that it waits for.
+ */
+enum exitbus_task_kill {
+    EXITBUS_TASK_KILL_NONE = 0,    /* when the leader dies the others are left alone */
+    EXITBUS_TASK_KILL_MEMBERS = 1, /* SIGKILL to the processes of its execs */
+    EXITBUS_TASK_KILL_CGROUP = 2,  /* SIGKILL to all processes of `cgroup_fd` */
+};
+
+/* exitbus_task_options.flags */
+#define EXITBUS_TASK_CGROUP 0x01u /* `cgroup_fd` is there; without it no OOM is told */
+
+struct exitbus_task_options {
+    enum exitbus_task_kill kill;
+    uint32_t flags;   /* EXITBUS_TASK_… */
+    int cgroup_fd;    /* a directory of a cgroup v2; the task has a copy */
+    int64_t bound_ns; /* the leader's exit waits no longer for members; 0: as long as it takes */
+};
+
+/*
+ * Make a task. `options` may be NULL: kill none, no cgroup, no bound. The reaper of the bus looks
+ * after it, and one is started if there is none, as by exitbus_spawn(). Costs 768 bytes, and a
+ * descriptor for a cgroup. Blocks as exitbus_spawn() does for its reaper.
+ * Errors: -EINVAL also for a directory that is of no cgroup; -ESTALE; -ESHUTDOWN; -EBADF; otherwise
+ * as exitbus_process_adopt().
+ */
+EXITBUS_API int exitbus_task_create(struct exitbus *bus, const char *container_id,
+                                    const struct exitbus_task_options *options,
+                                    struct exitbus_task **task);
+
+/*
+ * Signal the leader and the processes of all execs (0: none), and send SIGKILL to those left after
+ * `grace_ns` nanoseconds (0: at once; < 0: never), with EXITBUS_TASK_KILL_CGROUP to its cgroup,
+ * too. Execs that are bound later are signalled as well. The reaper does it, so errors of the
+ * signals are not told. Their exits come as ever. Non-blocking.
+ * Errors: -EINVAL; -ESTALE; -ESHUTDOWN; -ESRCH the leader's exit is told.
+ */
+EXITBUS_API int exitbus_task_end(struct exitbus_task *task, int signal, int64_t grace_ns);
+
+/* Take one more reference. Non-blocking. Errors: -EINVAL, -ESTALE. */
+EXITBUS_API int exitbus_task_ref(struct exitbus_task *task);
+
+/*
+ * Give up a reference. Nothing is signalled; execs stay what they are, and are told in order. NULL
+ * is a no-op. Non-blocking. Errors: -ESTALE.
+ */
+EXITBUS_API int exitbus_task_unref(struct exitbus_task *task);
+
+/*
+ * Reserve an exec: from now on the leader's exit waits for it. "" is the leader itself, which can
+ * be reserved once. Names are the caller's to keep apart. Costs 384 bytes. Non-blocking.
+ * Errors: -EINVAL; -ESTALE; -ESHUTDOWN; -ENOMEM; -EOWNERDEAD the leader has died; -EEXIST the
+ * leader was reserved before; -ECANCELED its start was cancelled.
+ */
+EXITBUS_API int exitbus_exec_reserve(struct exitbus_task *task, const char *exec_id,
+                                     struct exitbus_exec **exec);
+
+/*
+ * Say that it has started: publishes EXITBUS_EVENT_STARTED, and its exit from then on, at once if
+ * it has exited. By a pid of a child, alive or a zombie (`pidfd` < 0); or by a pidfd, which may be
+ * of a process that is no child (`pid` 0, or its pid). After exitbus_exec_restarting() it is the
+ * same process that has started again: give 0 and -1. Blocks as exitbus_process_adopt() does.
+ * Errors, after which it is reserved as before: -EINVAL also if pid and pidfd differ; -ESTALE;
+ * -ESHUTDOWN; -ECANCELED; -EALREADY it is bound; -EBUSY another thread is about to bind it;
+ * otherwise as exitbus_process_adopt() or exitbus_process_adopt_pidfd().
+ */
+EXITBUS_API int exitbus_exec_started(struct exitbus_exec *exec, pid_t pid, int pidfd);
+
+/*
+ * Hold its exit back until it is started again, as between create and start of a container: an exit
+ * that comes meanwhile is told behind that STARTED. Before the first exitbus_exec_started() it
+ * comes in time for any exit; behind it an exit may be on its way (-ESRCH). exitbus_exec_cancel()
+ * lets it go without one. Non-blocking. Errors: -EINVAL; -ESTALE; -ECANCELED; -EBUSY another thread
+ * is about to bind it; -ESRCH.
+ */
+EXITBUS_API int exitbus_exec_restarting(struct exitbus_exec *exec);
+
+/*
+ * The start has failed: give the reservation back. Of one that is bound the exit is told, and no
+ * STARTED waited for. Calling it again changes nothing. Non-blocking.
+ * Errors: -EINVAL; -ESTALE; -EBUSY another thread is about to bind it.
+ */
+EXITBUS_API int exitbus_exec_cancel(struct exitbus_exec *exec);
+
+/*
+ * Wait for its exit, as exitbus_process_wait() does: sticky, for any number of threads. The event
+ * is the one that was published, with both ids.
+ * Errors: as exitbus_process_wait(); -ECANCELED it was cancelled.
+ */
+EXITBUS_API int exitbus_exec_wait(struct exitbus_exec *exec, struct exitbus_event *event,
+                                  int64_t timeout_ns);
+
+/* A descriptor that is readable from then on, also if it is cancelled: as exitbus_process_fd(). */
+EXITBUS_API int exitbus_exec_fd(struct exitbus_exec *exec);
+
+/*
+ * Signal its process, and no other, as exitbus_process_signal() does.
+ * Errors: as there; -ESRCH also if it is not started; -ECANCELED.
+ */
+EXITBUS_API int exitbus_exec_signal(struct exitbus_exec *exec, int signal);
+
+/* Take one more reference. Non-blocking. Errors: -EINVAL, -ESTALE. */
+EXITBUS_API int exitbus_exec_ref(struct exitbus_exec *exec);
+
+/*
+ * Give up a reference. The last one cancels an exec that is not started. NULL is a no-op.
+ * Non-blocking. Errors: -ESTALE.
+ */
+EXITBUS_API int exitbus_exec_unref(struct exitbus_exec *exec);
 
 #ifdef __cplusplus
 }

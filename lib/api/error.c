@@ -47,7 +47,15 @@ const char *exitbus_strerror(int error)
     case ENFILE:
         return "out of file descriptors in the system";
     case EBUSY:
-        return "another reaper is in the way, or is being polled by another thread";
+        return "another reaper is in the way, or another thread makes the same call";
+    case EOWNERDEAD:
+        return "the task's leader has died: nothing is reserved any more";
+    case ECANCELED:
+        return "the exec's start was cancelled";
+    case EALREADY:
+        return "the exec is bound to a process already";
+    case EEXIST:
+        return "the task's leader was reserved before";
     case ENOTSUP:
         return "SIGCHLD is ignored (set it to SIG_DFL, or use an ALL reaper), or the reaper's mode "
                "does not have this";

@@ -4,7 +4,9 @@
 #include "api/check.h"
 #include "base/cancel.h"
 
-#define REAPER_FLAGS (EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED | EXITBUS_REAPER_SIGNALFD)
+#define REAPER_FLAGS                                                                               \
+    (EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED | EXITBUS_REAPER_SIGNALFD |                  \
+     EXITBUS_REAPER_ORPHANS)
 
 static bool options_are_valid(const struct exitbus_reaper_options *options)
 {

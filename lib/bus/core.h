@@ -42,7 +42,7 @@ enum {
 };
 
 #define SMALL_BYTES CACHE_LINE
-#define PROCESS_BYTES (3 * CACHE_LINE)
+#define PROCESS_BYTES (4 * CACHE_LINE)
 #define GROUP_BYTES (6 * CACHE_LINE)
 
 /* Bytes of a block, for each class. */

@@ -18,7 +18,7 @@ int event_id_size(const char *id)
 
 int event_check_exec(const struct exitbus_event *event)
 {
-    if (event->kind < EXITBUS_EVENT_EXEC || event->kind > EXITBUS_EVENT_EMPTY || event->pid < 0 ||
+    if (event->kind < EXITBUS_EVENT_EXEC || event->kind > EXITBUS_EVENT_OOM || event->pid < 0 ||
         event->flags & ~EVENT_FLAGS)
         return -EINVAL;
     if (event_id_size(event->container_id) <= 0 || event_id_size(event->exec_id) < 0)

@@ -79,7 +79,8 @@ struct record_key {
     const char *exec_id;
 };
 
-#define EVENT_FLAGS (EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_STATUS_LOST)
+#define EVENT_FLAGS                                                                                \
+    (EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_STATUS_LOST | EXITBUS_EVENT_CUT_SHORT)
 
 /* event_check() for an event with ids, or of a wrong kind. */
 int event_check_exec(const struct exitbus_event *event);

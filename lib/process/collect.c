@@ -22,6 +22,7 @@
  */
 #include "process/collect.h"
 #include "process/process.h"
+#include "process/task.h"
 
 #include <errno.h>
 #include <sys/wait.h>
@@ -218,6 +219,8 @@ static bool mark_publishing(struct collection *collection, pid_t pid,
             continue;
         if (watch != self && watch_pidfd(watch) >= 0 && !watch->present)
             return false;
+        if (watch->kind & WATCH_IN_HANDLE)
+            task_before_exit(process_of(watch));
         watch->publishing = true;
     }
     return true;
@@ -276,9 +279,13 @@ int collect_zombie(struct collection *collection, struct target target, struct e
 {
     pid_t pid = event->pid;
     probe(PROBE_REAPER_PEEKED);
+    struct exitbus_process *remembered;
+    if (!task_remember(collection->set, pid, watch ? watch_pidfd(watch) : -1, &remembered))
+        return -ENOMEM;
     int result = COLLECT_ANEW;
     if (mark_publishing(collection, pid, watch))
         result = publish(collection->set, event);
+    task_remembered(collection->set, remembered, result == 0 ? event : NULL);
     if (result != 0) {
         unmark_publishing(collection, pid);
         return result;
@@ -399,6 +406,9 @@ static int collect_once(struct collection *collection, pid_t pid, struct child_w
         return COLLECT_ALIVE;
     if (result < 0 && result != -ECHILD)
         return result;
+    /* The same before commit, when the pidfd is the maker's still. */
+    if (watch && unlikely(result > 0 && info.si_pid != watch_pid(watch)))
+        return -EAGAIN;
     int asked = collect_earlier(collection, pid, watch, again);
     if (asked < 0)
         return asked;

@@ -359,7 +359,7 @@ static int kill_each(int cgroup_fd, int depth)
     return first;
 }
 
-static int kill_cgroup(int cgroup_fd)
+int group_kill_cgroup(int cgroup_fd)
 {
     int fd = sys_open_at(cgroup_fd, "cgroup.kill", true);
     if (fd < 0) /* before Linux 5.14, or where it is another one's to write */
@@ -381,7 +381,7 @@ static int signal_all(struct exitbus_group *group, int signal,
     int first = 0;
     switch (group->kind) {
     case EXITBUS_GROUP_CGROUP:
-        first = signal == SIGKILL ? kill_cgroup(group->members_fd)
+        first = signal == SIGKILL ? group_kill_cgroup(group->members_fd)
                                   : signal_cgroup(group->members_fd, signal);
         break;
     case EXITBUS_GROUP_PROCESSES:

@@ -61,6 +61,9 @@ int group_end(struct exitbus_group *group, int signal, int64_t grace_ns);
 int group_wait(struct exitbus_group *group, struct exitbus_event *event, int64_t timeout_ns);
 void group_unref(struct exitbus_group *group);
 
+/* Kill all processes of a cgroup, and of those below it. Returns 0, or the first error. */
+int group_kill_cgroup(int cgroup_fd);
+
 /* ----------------------------------------------------------------------------- for the reaper */
 
 /* Let the reaper look at the groups of a set. Context: any thread; the set is needed. */

@@ -19,6 +19,7 @@
 #include "process/process.h"
 #include "process/direct.h"
 #include "process/reaper.h"
+#include "process/task.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -41,9 +42,11 @@ struct exitbus_process *process_create(struct exitbus *bus, struct watch_set *se
     process->bus = bus;
     process->set = set;
     process->give_up_ns = 0;
+    process->inode = 0;
     atomic_init(&process->start_ns, 0);
     atomic_init(&process->references, 2);
     atomic_init(&process->handles, 1);
+    atomic_init(&process->exec, NULL);
     outcome_init(&process->outcome);
     atomic_init(&process->watch.pidfd, -1);
     atomic_init(&process->watch.pid, 0);
@@ -140,6 +143,7 @@ void process_end(struct exitbus_process *process, const struct exitbus_event *ev
     if (event)
         outcome_note(&process->outcome, event);
     outcome_settle(&process->outcome, event ? OUTCOME_TOLD : OUTCOME_LEFT);
+    task_process_ended(process);
 }
 
 /* -------------------------------------------------------------------------------------- adopt */

@@ -28,15 +28,18 @@ struct exitbus_process {
     struct child_watch watch; /* first, since it begins with the block */
     struct exitbus *bus;      /* constant; NULL in a forked child, which the memory is wiped in */
     struct watch_set *set;    /* held, for a foreign or direct process; else NULL; constant */
-    struct exitbus_process *next_withdrawn; /* by the thread that gives up the last handle */
+    struct exitbus_process *next_withdrawn; /* by the thread that gives up the last handle; or of
+                                               those that are remembered, by the reaper */
     int64_t give_up_ns;                     /* foreign, ending; by the reaper */
+    uint64_t inode;                         /* of a remembered one's pidfd; 0: not known */
     _Atomic uint64_t start_ns;              /* 0: not known yet; by any thread */
     _Atomic uint32_t references;            /* one of all handles, one of the watch, of calls */
     _Atomic uint32_t handles;               /* the user's references */
+    _Atomic(struct exitbus_exec *) exec;    /* the exec that it is bound to: task.h */
     struct outcome outcome;                 /* its exit */
 };
 
-_Static_assert(sizeof(struct exitbus_process) == PROCESS_BYTES, "a handle fits its memory class");
+_Static_assert(sizeof(struct exitbus_process) <= PROCESS_BYTES, "a handle fits its memory class");
 
 static inline struct exitbus_process *process_of(struct child_watch *watch)
 {

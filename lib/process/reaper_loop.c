@@ -18,6 +18,8 @@
 #include "process/reaper_loop.h"
 #include "process/collect.h"
 #include "process/group.h"
+#include "process/orphans.h"
+#include "process/task.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -170,6 +172,24 @@ struct named {
     pid_t tried; /* it was collected, or should have been */
 };
 
+/* Look at one process that has no watch. Returns 0, also if it is no child of ours; or -errno. */
+static int look_for_orphan(void *context, pid_t pid)
+{
+    struct pass *pass = context;
+    struct target target = {P_PID, pid, 0};
+    siginfo_t info;
+    struct rusage usage;
+    struct exitbus_event event;
+    if (watch_find(pass->set, pid))
+        return 0; /* epoll names it */
+    int result = collect_peek(target, &info, &usage);
+    if (result <= 0 || !collect_event(&event, &info, &usage))
+        return result == -ECHILD ? 0 : result;
+    result = orphans_is_one(pid);
+    return result <= 0 ? result
+                       : collect_zombie(&pass->collection, target, &event, NULL, false);
+}
+
 /*
  * Collect the child that waitid(P_ALL) names. Returns 1 to go on, 0 if there is no child, or -errno
  * if it stays a zombie.
@@ -191,6 +211,13 @@ static int collect_any(struct pass *pass, struct named *named)
     }
     watch_absorb(pass->set);
     struct child_watch *watch = watch_find(pass->set, pid);
+    if (!watch && pass->loop->orphans) {
+        result = orphans_is_one(pid);
+        if (result < 0)
+            return result;
+        if (result == 0) /* the host's own, which hides others for as long as it is there */
+            return orphans_each(look_for_orphan, pass);
+    }
     if (watch && watch_state(watch) == WATCH_COMMITTED && watch->polled && named->asked != pid) {
         /* Once: epoll does not name it again if it was named before and put off. */
         named->asked = pid;
@@ -296,8 +323,12 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
         collect_all(&pass);
     if (pass.pending && loop->all)
         take_pending(&pass);
-    if (groups_need_a_look(set)) {
-        int64_t next_ns = groups_step(set);
+    bool groups = groups_need_a_look(set), tasks = tasks_need_a_look(set);
+    if (groups || tasks) {
+        int64_t next_ns = groups ? groups_step(set) : INT64_MAX;
+        int64_t tasks_ns = tasks ? tasks_step(set) : INT64_MAX;
+        if (tasks_ns < next_ns)
+            next_ns = tasks_ns;
         bool no_timer = next_ns != INT64_MAX && !watch_expire_at(set, next_ns);
         store_relaxed(&set->no_timer, no_timer);
         if (no_timer && loop->polled)

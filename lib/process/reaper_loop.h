@@ -15,6 +15,7 @@ struct reaper_loop {
     int pending_fd; /* signalfd: SIGCHLD is pending; -1 unless ALL has a thread */
     bool all;       /* collect children without a watch, too */
     bool polled;    /* the host makes the passes: do not rely on SIGCHLD */
+    bool orphans;   /* of the children without a watch, only those that this process has adopted */
     bool signalfd;  /* signal_fd is a signalfd: the host leaves SIGCHLD to the reaper */
 };
 

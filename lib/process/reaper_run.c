@@ -21,6 +21,7 @@
  */
 #include "process/reaper_run.h"
 #include "base/thread.h"
+#include "process/orphans.h"
 #include "process/sigchld.h"
 
 #include <errno.h>
@@ -220,7 +221,9 @@ static int open_handler(struct reaper_loop *loop)
 static int start_signals(struct exitbus_reaper *reaper)
 {
     struct reaper_loop *loop = &reaper->loop;
-    int result = loop->signalfd ? open_signalfd(loop) : open_handler(loop);
+    int result = loop->orphans ? orphans_check() : 0;
+    if (result == 0)
+        result = loop->signalfd ? open_signalfd(loop) : open_handler(loop);
     if (result < 0 || !(reaper->flags & EXITBUS_REAPER_SUBREAPER))
         return result;
     result = become_subreaper(reaper);
@@ -304,6 +307,7 @@ int reaper_create(struct exitbus *bus, const struct exitbus_reaper_options *opti
                                         .pending_fd = -1,
                                         .all = options->mode == EXITBUS_REAPER_ALL,
                                         .polled = options->flags & EXITBUS_REAPER_POLLED,
+                                        .orphans = options->flags & EXITBUS_REAPER_ORPHANS,
                                         .signalfd = options->flags & EXITBUS_REAPER_SIGNALFD};
     if (!reaper->loop.set) {
         free(reaper);

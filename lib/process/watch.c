@@ -23,6 +23,7 @@
  */
 #include "process/watch.h"
 #include "process/group.h"
+#include "process/task.h"
 
 #include <errno.h>
 
@@ -489,8 +490,10 @@ void watch_drop(struct watch_set *set, bool also_kept)
     drop_list(set, &set->unborn, also_kept);
     for (size_t i = 0; i < WATCH_BUCKETS; i++)
         drop_list(set, &set->buckets[i], also_kept);
-    if (also_kept)
+    if (also_kept) {
         groups_drop(set);
+        tasks_drop(set);
+    }
     watch_end_withdrawn(set); /* last: process.c, 4 */
 }
 

@@ -78,6 +78,8 @@ struct watch_set {
     _Atomic uint32_t aborted; /* watches aborted since the last sweep */
     _Atomic(struct exitbus_group *) incoming_groups; /* a stack: group.h */
     _Atomic uint32_t group_news;                     /* a group was ended, or let go */
+    _Atomic(struct exitbus_exec *) exec_news; /* a stack of what the reaper is to look at: task.h */
+    _Atomic uint32_t reservations; /* execs that may yet be bound: exits are remembered */
     _Atomic bool no_timer; /* it can't be armed: the thread waits with a timeout; by the pass */
     /* The rest belongs to the thread that makes the pass, or that has halted the reaper. */
     bool repoll;         /* the epoll descriptor is new: no watch lies in it yet */
@@ -88,6 +90,10 @@ struct watch_set {
     int64_t armed_ns;    /* when the timer expires; 0: it is not armed */
     struct exitbus_group *groups;
     uint32_t groups_ending;     /* of them */
+    struct exitbus_exec *execs; /* that are not settled */
+    struct exitbus_exec *timed_leaders;
+    struct exitbus_process *remembered; /* exits, as handles that have ended, the latest first */
+    size_t remembered_count, remembered_most; /* how many; when to look for old ones */
     struct child_watch *unborn; /* reserved, without a pid yet */
     struct child_watch *buckets[WATCH_BUCKETS];
 };

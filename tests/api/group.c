@@ -357,6 +357,35 @@ TEST(group, cgroup_killed_one_by_one)
     check_ok(exitbus_destroy(bus));
 }
 
+/* A grandchild that has left its session keeps a job's output open. The job's exit, and its end, do
+ * not wait for that pipe; and once the job is empty the pipe has ended. */
+TEST(group, pipe_held_by_grandchild)
+{
+    char path[100];
+    int fd = cgroup_new(path, sizeof path), pipe_end;
+    if (fd < 0)
+        return;
+    struct exitbus *bus = bus_new();
+    struct exitbus_group *group = group_of(bus, EXITBUS_GROUP_CGROUP, NULL, fd);
+    struct exitbus_process *process =
+        spawn_job(bus, "setsid $0 p & echo >&7; exit 3", EXITBUS_SPAWN_SETSID, fd, &pipe_end);
+    struct exitbus_event event;
+    check_ok(exitbus_process_wait(process, &event, -1));
+    check_equal(event.exit_code, 3);
+    fcntl(pipe_end, F_SETFL, O_NONBLOCK);
+    char byte;
+    check(read(pipe_end, &byte, 1) < 0 && errno == EAGAIN); /* it is open */
+    check_ok(exitbus_group_end(group, SIGTERM, 0));
+    wait_for_end(group);
+    fcntl(pipe_end, F_SETFL, 0);
+    await_end_of_pipe(pipe_end);
+    check_ok(exitbus_process_unref(process));
+    check_ok(exitbus_group_unref(group));
+    close(fd);
+    check_ok(rmdir(path));
+    check_ok(exitbus_destroy(bus));
+}
+
 /* -------------------------------------------------------------------------- direct processes */
 
 static struct exitbus_process *spawn_direct(struct exitbus *bus, uint32_t flags)

@@ -338,33 +338,6 @@ TEST(process, group_of_a_member)
 
 /* ------------------------------------------------------------------------- pids that come back */
 
-/* A child that has this pid, in a pid namespace of which this process is the init. */
-static struct child child_with_pid(pid_t pid, int code)
-{
-    for (;;) {
-        char text[16];
-        int size = snprintf(text, sizeof text, "%d", pid - 1);
-        int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
-        must(fd >= 0);
-        must_equal(write(fd, text, (size_t)size), size);
-        close(fd);
-        struct child child = child_fork(code);
-        if (child.pid == pid)
-            return child;
-        child_end(child); /* the library has started a thread in between */
-        must_equal(waitpid(child.pid, NULL, 0), child.pid);
-    }
-}
-
-/* Run in a pid namespace of its own, or not at all. */
-static void in_a_namespace(void (*body)(void))
-{
-    if (unshare(CLONE_NEWPID) != 0)
-        fprintf(stderr, "skipped: a new pid namespace takes privileges (%s)\n", strerror(errno));
-    else
-        check_equal(in_a_child(body), 0);
-}
-
 static void poll_until(struct exitbus_reaper *reaper, struct exitbus_process *process,
                        struct exitbus_event *event)
 {

@@ -4,6 +4,7 @@
  * that are closed, and calls that are refused later. Each test has the name of a fault that a
  * reaper once had, or of one that others had.
  */
+#include "support/cgroups.h"
 #include "support/children.h"
 #include "support/halt.h"
 #include "support/harness.h"
@@ -355,6 +356,85 @@ TEST(reaper_edges, signal_not_left)
     check_ok(exitbus_reaper_start(bus, &options, &reaper));
     check_ok(exitbus_reaper_stop(reaper));
     check_ok(exitbus_destroy(bus));
+}
+
+/* ------------------------------------------------------------------------------ orphans alone */
+
+static _Atomic bool jobs_are_over;
+
+/* What libraries do: start children of their own, and wait for them. */
+static void *use_system(void *count)
+{
+    while (!atomic_load(&jobs_are_over)) {
+        int result = system("exit 3");
+        must(WIFEXITED(result) && WEXITSTATUS(result) == 3);
+        FILE *output = popen("echo out; exit 4", "r");
+        char line[8];
+        must(output && fgets(line, sizeof line, output) && strcmp(line, "out\n") == 0);
+        result = pclose(output);
+        must(WIFEXITED(result) && WEXITSTATUS(result) == 4);
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(6);
+        int status;
+        must(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 6);
+        atomic_fetch_add((_Atomic int *)count, 1);
+    }
+    return NULL;
+}
+
+static void run_beside_libraries(uint32_t flags)
+{
+    enum { JOBS = 60 };
+    char path[100];
+    int cgroup = cgroup_new(path, sizeof path);
+    if (cgroup < 0)
+        return;
+    static _Atomic int used;
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
+    struct exitbus_reaper_options options = {
+        EXITBUS_REAPER_ALL, EXITBUS_REAPER_ORPHANS | EXITBUS_REAPER_SUBREAPER | flags};
+    struct exitbus_reaper *reaper;
+    check_ok(exitbus_reaper_start(bus, &options, &reaper));
+    struct child own = child_fork(9); /* waited for at the end, and a zombie by then */
+    child_end(own);
+    await(is_zombie(own.pid));
+    pthread_t thread = thread_start(use_system, &used);
+    for (int i = 0; i < JOBS; i++) {
+        char *argv[] = {"/bin/sh", "-c", "(exit 5) & (exit 5) & exit 7", NULL};
+        struct exitbus_spawn_attributes attributes = {.set = EXITBUS_ATTRIBUTE_CGROUP,
+                                                      .cgroup_fd = cgroup};
+        struct exitbus_spawn_options job = {
+            .argv = argv, .flags = EXITBUS_SPAWN_ATTRIBUTES, .attributes = &attributes};
+        pid_t pid;
+        check_ok(exitbus_spawn(bus, &job, &pid, NULL));
+    }
+    int jobs = 0, orphans = 0;
+    while (jobs < JOBS) {
+        struct exitbus_event event;
+        must_equal(exitbus_receive(all, &event, -1), 0);
+        must(event.exit_code == 7 || event.exit_code == 5);
+        jobs += event.exit_code == 7;
+        orphans += event.exit_code == 5;
+    }
+    await(atomic_load(&used) > 5);
+    atomic_store(&jobs_are_over, true);
+    thread_join(thread);
+    int status;
+    check_equal(waitpid(own.pid, &status, 0), own.pid);
+    check_equal(WEXITSTATUS(status), 9);
+    await(no_children()); /* each orphan was reaped */
+    check_ok(exitbus_reaper_stop(reaper));
+    check_ok(exitbus_unsubscribe(all));
+    check_ok(exitbus_destroy(bus));
+    close(cgroup);
+    await(rmdir(path) == 0);
+}
+
+TEST(reaper_edges, orphans_without_theft)
+{
+    run_beside_libraries(0);
 }
 
 static _Atomic int thieves_loot;

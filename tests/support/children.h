@@ -7,6 +7,8 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -131,6 +133,33 @@ static inline int find_pidfd_from(int fd, pid_t pid)
 static inline int find_pidfd(pid_t pid)
 {
     return find_pidfd_from(3, pid);
+}
+
+/* A child that has this pid, in a pid namespace of which this process is the init. */
+static inline struct child child_with_pid(pid_t pid, int code)
+{
+    for (;;) {
+        char text[16];
+        int size = snprintf(text, sizeof text, "%d", pid - 1);
+        int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+        must(fd >= 0);
+        must_equal(write(fd, text, (size_t)size), size);
+        close(fd);
+        struct child child = child_fork(code);
+        if (child.pid == pid)
+            return child;
+        child_end(child); /* the library has started a thread in between */
+        waitpid(child.pid, NULL, 0); /* or the reaper takes it */
+    }
+}
+
+/* Run in a pid namespace of its own, or not at all. */
+static inline void in_a_namespace(void (*body)(void))
+{
+    if (unshare(CLONE_NEWPID) != 0)
+        fprintf(stderr, "skipped: a new pid namespace takes privileges (%s)\n", strerror(errno));
+    else
+        must_equal(in_a_child(body), 0);
 }
 
 #endif

@@ -121,13 +121,13 @@ TEST(event, unknown_kinds_and_flags_are_refused)
     for (unsigned kind = 0; kind < 256; kind++) {
         struct exitbus_event event = full_event(EXITBUS_EVENT_EXEC);
         event.kind = (uint8_t)kind;
-        bool known = kind >= EXITBUS_EVENT_PID && kind <= EXITBUS_EVENT_EMPTY;
+        bool known = kind >= EXITBUS_EVENT_PID && kind <= EXITBUS_EVENT_OOM;
         check_equal(event_check(&event), known ? 0 : -EINVAL);
     }
     for (unsigned flags = 0; flags < 256; flags++) {
         struct exitbus_event event = full_event(EXITBUS_EVENT_PID);
         event.flags = (uint8_t)flags;
-        check_equal(event_check(&event), flags < 4 ? 0 : -EINVAL);
+        check_equal(event_check(&event), flags < 8 ? 0 : -EINVAL);
     }
 }
 

@@ -454,6 +454,12 @@ int sys_wait_readable(int fd, int other, int64_t ns)
         __builtin_unreachable();                                                                   \
     }
 
+/* No process is bound to an exec here. */
+__attribute__((weak)) void task_process_ended(struct exitbus_process *process)
+{
+    (void)process;
+}
+
 NOT_HERE(int, collect_direct, struct watch_set *set, pid_t pid, int pidfd,
          struct exitbus_event *event, bool *reaped)
 NOT_HERE(void, child_watch_enter, struct watch_set *set, struct child_watch *watch, pid_t pid,

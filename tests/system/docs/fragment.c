@@ -17,6 +17,7 @@
 void handle(const struct exitbus_event *event);
 void *my_allocate(void *context, size_t size, size_t alignment);
 void my_release(void *context, void *address, size_t size);
+pid_t start_process(const char *name);
 void fragment(struct exitbus *bus, struct exitbus_subscription *sub);
 
 void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
@@ -26,13 +27,15 @@ void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
     struct exitbus_reaper *reaper;
     struct exitbus_process *process;
     struct exitbus_group *group;
+    struct exitbus_task *task;
+    struct exitbus_exec *exec, *leader;
     struct exitbus_event event;
     struct rusage usage;
     pid_t pid;
     int status, pidfd = -1, cgroup_fd = -1;
     (void)argv, (void)subscription, (void)bus, (void)sub, (void)reaper, (void)event, (void)usage;
     (void)pid, (void)status, (void)process, (void)pidfd, (void)group;
-    (void)cgroup_fd;
+    (void)cgroup_fd, (void)task, (void)exec, (void)leader;
     {
 FRAGMENT
     }

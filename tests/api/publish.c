@@ -241,7 +241,7 @@ TEST(publish, bad_events_are_refused)
         bad[i] = full_event(i < 6 ? EXITBUS_EVENT_PID : EXITBUS_EVENT_EXEC);
     bad[0].kind = 0;
     bad[1].kind = 3;
-    bad[2].flags = 4;
+    bad[2].flags = 8;
     bad[3].flags = 0x80;
     bad[4].pid = 0;
     bad[5].pid = -5;

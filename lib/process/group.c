@@ -126,16 +126,26 @@ void group_unref(struct exitbus_group *group)
     release(group);
 }
 
+int group_copy_cgroup(int cgroup_fd, int *copy)
+{
+    int own = sys_duplicate(cgroup_fd, LOWEST_FD);
+    if (own < 0)
+        return own;
+    int events_fd = sys_open_at(own, "cgroup.events", false);
+    if (events_fd >= 0) {
+        *copy = own;
+        return events_fd;
+    }
+    sys_close(own);
+    return events_fd == -ENOENT || events_fd == -ENOTDIR ? -EINVAL : events_fd;
+}
+
 /* Take what a kind of group consists of. Returns 0 or -errno. */
 static int take_parts(struct exitbus_group *group, const struct exitbus_group_options *options)
 {
     if (group->kind == EXITBUS_GROUP_CGROUP) {
-        group->members_fd = sys_duplicate(options->cgroup_fd, LOWEST_FD);
-        if (group->members_fd < 0)
-            return group->members_fd;
-        group->events_fd = sys_open_at(group->members_fd, "cgroup.events", false);
-        bool none = group->events_fd == -ENOENT || group->events_fd == -ENOTDIR;
-        return none ? -EINVAL : group->events_fd < 0 ? group->events_fd : 0;
+        group->events_fd = group_copy_cgroup(options->cgroup_fd, &group->members_fd);
+        return group->events_fd < 0 ? group->events_fd : 0;
     }
     if (group->kind != EXITBUS_GROUP_PROCESSES)
         return 0;
@@ -427,19 +437,10 @@ int group_add(struct exitbus_group *group, struct exitbus_process *process)
     return 0;
 }
 
-/* Kill it at that time, or earlier if that was said before. */
-static void kill_at(struct exitbus_group *group, int64_t at_ns)
-{
-    int64_t now = load_relaxed(&group->kill_ns);
-    while (at_ns < now)
-        if (cas_weak_relaxed(&group->kill_ns, &now, at_ns))
-            return;
-}
-
 int group_end(struct exitbus_group *group, int signal, int64_t grace_ns)
 {
     if (grace_ns >= 0)
-        kill_at(group, outcome_deadline(grace_ns));
+        outcome_bring_forward(&group->kill_ns, outcome_deadline(grace_ns));
     store_relaxed(&group->signal, signal);
     /* Sequentially consistent: point 3. Release; pairs with group_add(), for the signal. */
     store_seq_cst(&group->ending, 1);
@@ -454,11 +455,7 @@ int group_end(struct exitbus_group *group, int signal, int64_t grace_ns)
 
 int group_wait(struct exitbus_group *group, struct exitbus_event *event, int64_t timeout_ns)
 {
-    int result = outcome_look(&group->outcome, event);
-    if (result == -EAGAIN && timeout_ns != 0)
-        result = reclaim_inside()
-                     ? -EDEADLK
-                     : outcome_sleep(&group->outcome, event, outcome_deadline(timeout_ns));
+    int result = outcome_wait(&group->outcome, event, timeout_ns);
     if (result == 0)
         memcpy(event->container_id, group->name, sizeof group->name);
     return result;

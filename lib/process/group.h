@@ -61,6 +61,12 @@ int group_end(struct exitbus_group *group, int signal, int64_t grace_ns);
 int group_wait(struct exitbus_group *group, struct exitbus_event *event, int64_t timeout_ns);
 void group_unref(struct exitbus_group *group);
 
+/*
+ * Make a descriptor of our own for a cgroup's directory. Returns one of its file cgroup.events; or
+ * -errno, with no copy: -EINVAL it is the directory of no cgroup.
+ */
+int group_copy_cgroup(int cgroup_fd, int *copy);
+
 /* Kill all processes of a cgroup, and of those below it. Returns 0, or the first error. */
 int group_kill_cgroup(int cgroup_fd);
 

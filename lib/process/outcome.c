@@ -4,6 +4,7 @@
 #include "base/compiler.h"
 #include "base/probe.h"
 #include "base/sys.h"
+#include "memory/reclaim.h"
 
 #include <errno.h>
 #include <string.h>
@@ -88,6 +89,23 @@ int64_t outcome_deadline(int64_t timeout_ns)
         return INT64_MAX;
     int64_t now = sys_clock_ns(CLOCK_MONOTONIC);
     return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+}
+
+int outcome_wait(struct outcome *outcome, struct exitbus_event *event, int64_t timeout_ns)
+{
+    int result = outcome_look(outcome, event);
+    if (result != -EAGAIN || timeout_ns == 0)
+        return result;
+    /* A sleep in a section would hold up the freeing of memory. */
+    return reclaim_inside() ? -EDEADLK
+                            : outcome_sleep(outcome, event, outcome_deadline(timeout_ns));
+}
+
+void outcome_bring_forward(_Atomic int64_t *time_ns, int64_t at_ns)
+{
+    int64_t now = load_relaxed(time_ns);
+    while (at_ns < now && !cas_weak_relaxed(time_ns, &now, at_ns))
+        continue;
 }
 
 int outcome_eventfd(_Atomic int *eventfd)

@@ -70,6 +70,16 @@ int outcome_sleep(struct outcome *outcome, struct exitbus_event *event, int64_t 
 /* Returns the time that lies so far ahead, for outcome_sleep(); below 0: for ever. */
 int64_t outcome_deadline(int64_t timeout_ns);
 
+/*
+ * Wait so long for what it is told, as a public call does; 0: only look; below 0: for ever.
+ * Returns as outcome_sleep(), or -EDEADLK: it would sleep inside a section. Context: it has an
+ * owner.
+ */
+int outcome_wait(struct outcome *outcome, struct exitbus_event *event, int64_t timeout_ns);
+
+/* Set a time to an earlier one; a later one changes nothing. */
+void outcome_bring_forward(_Atomic int64_t *time_ns, int64_t at_ns);
+
 /* Returns an eventfd that is shared by threads, and made if there is none yet (-1); or -errno. */
 int outcome_eventfd(_Atomic int *eventfd);
 

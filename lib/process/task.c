@@ -6,9 +6,9 @@
  *  1. STARTED comes before EXITED (G10). The thread that binds publishes STARTED before it sets
  *     EXEC_BOUND, and the reaper tells the exit of what is bound, and of nothing else.
  *  2. No exit of what is bound is missed. The thread that binds stores the exec into the handle,
- * and then queues it; the thread that ends the handle settles its outcome, and then looks for the
- *     exec. All are sequentially consistent. So the reaper is told by the second, or it finds the
- *     outcome settled when it comes to what the first has queued.
+ *     and then queues it; the thread that ends the handle settles its outcome, and then looks for
+ *     the exec. All are sequentially consistent. So the reaper is told by the second, or it finds
+ *     the outcome settled when it comes to what the first has queued.
  *  3. Members come before the leader (G11). `open` falls only behind the publish of an exec's exit,
  *     by the reaper, and an exec that was reserved counts. No exec is reserved once the leader has
  *     died, since both are in one word.
@@ -17,17 +17,17 @@
  *  5. The reaper's reference lasts until the exec is settled and lies on no stack. A thread that
  *     ends a handle is inside a section while it has the exec, and an exec becomes free only behind
  *     a grace period; one that is settled is not queued any more. A leader lives as long as its
- * task.
+ *     task does.
  *  6. An exit is remembered in the pass that publishes it, and looked for while no pass is made. So
- * a thread that finds the child gone finds its exit, if it was published behind the reservation.
- *     With a pidfd it is found by the inode, which is the process's own from Linux 6.9 on; by a pid
- *     alone it is the latest that had that pid.
+ *     a thread that finds the child gone finds its exit, if it was published behind the
+ *     reservation. With a pidfd it is found by the inode, which is the process's own from Linux 6.9
+ *     on; by a pid alone it is the latest that had that pid.
  *  7. An exit that is on its way can't be held back any more: EXEC_ENDED and EXEC_HELD are in one
  *     word, and the reaper sets the first only without the second.
  *  8. A thread that wakes the reaper keeps the set needed meanwhile, and an exec that it could
- * queue kept it needed before. So the descriptor that it writes to is the set's.
+ *     queue kept it needed before. So the descriptor that it writes to is the set's.
  *  9. Nothing here waits for another thread: the helpers that a starter waits for are collected,
- * and their exits published, whatever is reserved.
+ *     and their exits published, whatever is reserved.
  */
 #include "process/task.h"
 #include "process/group.h"
@@ -36,7 +36,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define LOWEST_FD 3
 /* Between attempts to publish, and between SIGKILLs to what is left. */
 #define INTERVAL_NS 100000000LL
 /* Exits that are remembered before any is looked at for being too old. */
@@ -108,7 +107,7 @@ static void exec_release(struct exitbus_exec *exec)
 static bool queue_news(struct exitbus_exec *exec)
 {
     uint32_t none = NEWS_NONE;
-    /* Sequentially consistent; pairs with tasks_step(): what the caller did before is seen. */
+    /* Sequentially consistent; pairs with come_off(): what the caller did before is seen. */
     if (!cas_seq_cst_else_seq_cst(&exec->news, &none, NEWS_QUEUED))
         return false;
     struct watch_set *set = exec->task->set;
@@ -220,29 +219,16 @@ static struct exitbus_task *create(struct exitbus *bus, struct watch_set *set,
     return task;
 }
 
-/* Returns a descriptor of our own, or -errno. */
-static int copy_cgroup(int cgroup_fd)
-{
-    int copy = sys_duplicate(cgroup_fd, LOWEST_FD);
-    int events = copy < 0 ? copy : sys_open_at(copy, "cgroup.events", false);
-    if (events >= 0) {
-        sys_close(events);
-        return copy;
-    }
-    if (copy >= 0)
-        sys_close(copy);
-    return events == -ENOENT || events == -ENOTDIR ? -EINVAL : events;
-}
-
 int task_create(struct exitbus *bus, const char *container_id,
                 const struct exitbus_task_options *options, struct exitbus_task **task)
 {
     struct watch_set *set;
     int cgroup_fd = -1;
     if (options && (options->flags & EXITBUS_TASK_CGROUP)) {
-        cgroup_fd = copy_cgroup(options->cgroup_fd);
-        if (cgroup_fd < 0)
-            return cgroup_fd;
+        int events_fd = group_copy_cgroup(options->cgroup_fd, &cgroup_fd);
+        if (events_fd < 0)
+            return events_fd;
+        sys_close(events_fd);
     }
     int result = reaper_set_acquire(bus, &set);
     if (result == 0) {
@@ -316,7 +302,7 @@ int exec_reserve(struct exitbus_task *task, const char *exec_id, struct exitbus_
             exec_release(made);
             return -EOWNERDEAD;
         }
-        /* Sequentially consistent; pairs with tell_death(). */
+        /* Sequentially consistent; pairs with note_death(). */
     } while (!cas_weak_seq_cst(&task->open, &open, open + 1));
     push_news_of_call(made);
     *exec = made;
@@ -524,11 +510,7 @@ int exec_wait(struct exitbus_exec *exec, struct exitbus_event *event, int64_t ti
 {
     if (load_seq_cst(&exec->state) & EXEC_CANCELLED)
         return -ECANCELED;
-    int result = outcome_look(&exec->outcome, event);
-    if (result == -EAGAIN && timeout_ns != 0)
-        result = reclaim_inside()
-                     ? -EDEADLK
-                     : outcome_sleep(&exec->outcome, event, outcome_deadline(timeout_ns));
+    int result = outcome_wait(&exec->outcome, event, timeout_ns);
     if (result == 0) {
         memcpy(event->container_id, exec->task->name, sizeof event->container_id);
         memcpy(event->exec_id, exec->id, sizeof event->exec_id);
@@ -545,14 +527,6 @@ int exec_signal(struct exitbus_exec *exec, int signal)
     return state & EXEC_BOUND ? process_signal(exec->process, signal, false) : -ESRCH;
 }
 
-/* SIGKILL at that time, or earlier if that was said before. */
-static void kill_at(struct exitbus_task *task, int64_t at_ns)
-{
-    int64_t now = load_relaxed(&task->kill_ns);
-    while (at_ns < now && !cas_weak_relaxed(&task->kill_ns, &now, at_ns))
-        continue;
-}
-
 int task_end(struct exitbus_task *task, int signal, int64_t grace_ns)
 {
     if (bus_closed(task->bus))
@@ -562,7 +536,7 @@ int task_end(struct exitbus_task *task, int signal, int64_t grace_ns)
         return -ESRCH;
     if (grace_ns >= 0) {
         store_relaxed(&task->ended, 1); /* the CAS below, or the queue, hands it on */
-        kill_at(task, outcome_deadline(grace_ns));
+        outcome_bring_forward(&task->kill_ns, outcome_deadline(grace_ns));
     }
     if (signal != 0 && grace_ns != 0)
         fetch_or_seq_cst(&task->signals, (uint64_t)1 << (signal - 1));
@@ -788,7 +762,8 @@ static void note_death(struct watch_set *set, struct exitbus_exec *leader)
     if (fetch_or_seq_cst(&task->open, TASK_LEADER_DIED) & TASK_LEADER_DIED)
         return;
     if (task->kill != EXITBUS_TASK_KILL_NONE) {
-        kill_at(task, sys_clock_ns(CLOCK_MONOTONIC)); /* and again, as long as members are left */
+        /* And again, as long as members are left. */
+        outcome_bring_forward(&task->kill_ns, sys_clock_ns(CLOCK_MONOTONIC));
         time_leader(set, leader);
         kill_all(set, task);
     }

@@ -22,6 +22,7 @@
  */
 #include "process/collect.h"
 #include "process/process.h"
+#include "process/remember.h"
 #include "process/task.h"
 
 #include <errno.h>
@@ -280,12 +281,12 @@ int collect_zombie(struct collection *collection, struct target target, struct e
     pid_t pid = event->pid;
     probe(PROBE_REAPER_PEEKED);
     struct exitbus_process *remembered;
-    if (!task_remember(collection->set, pid, watch ? watch_pidfd(watch) : -1, &remembered))
+    if (!remember_prepare(collection->set, pid, watch ? watch_pidfd(watch) : -1, &remembered))
         return -ENOMEM;
     int result = COLLECT_ANEW;
     if (mark_publishing(collection, pid, watch))
         result = publish(collection->set, event);
-    task_remembered(collection->set, remembered, result == 0 ? event : NULL);
+    remember_exit(collection->set, remembered, result == 0 ? event : NULL);
     if (result != 0) {
         unmark_publishing(collection, pid);
         return result;

@@ -13,9 +13,10 @@
  *   - `open` counts the execs of a task that have not been settled, but for the leader. Its highest
  *     bit says that the leader has died. So to reserve and to see the death are one CAS.
  *   - The leader's EXITED goes out when its death is told and no exec is open.
- *   - While an exec is reserved the reaper remembers the exits that it publishes, each as a handle
- *     that has ended, and the thread that binds looks there if the child is gone.
+ *   - While an exec is reserved the reaper remembers the exits that it publishes (remember.h), and
+ *     the thread that binds looks there if the child is gone.
  *
+ * task.c has the calls, task_step.c the reaper's looks.
  * Why it is right: see task.c.
  */
 #ifndef EXITBUS_TASK_H
@@ -101,6 +102,30 @@ int exec_wait(struct exitbus_exec *exec, struct exitbus_event *event, int64_t ti
 int exec_signal(struct exitbus_exec *exec, int signal);
 void exec_unref(struct exitbus_exec *exec);
 
+/* ------------------------------------------------------------- for task.c and task_step.c alone */
+
+static inline bool exec_is_leader(const struct exitbus_exec *exec)
+{
+    return exec == exec->task->leader;
+}
+
+/* Give up a reference. Context: any thread; lock-free. */
+void task_release(struct exitbus_task *task);
+void exec_release(struct exitbus_exec *exec);
+
+/* Queue it. Returns false if it lies there already, or is settled. */
+bool exec_queue_news(struct exitbus_exec *exec);
+
+/* Let the reaper look at it. Context: inside a section, or with a reference. */
+void exec_push_news(struct exitbus_exec *exec);
+
+/* Publish an event of an exec. `from`: what it says of the process; NULL: its pid alone. */
+int exec_publish(struct exitbus_exec *exec, enum exitbus_event_kind kind, pid_t pid,
+                 const struct exitbus_event *from, struct exitbus_event *event);
+
+/* Note how many processes of the task's cgroup were killed for want of memory. */
+void task_find_ooms(struct exitbus_task *task);
+
 /* ----------------------------------------------------------------------------- for the reaper */
 
 /* The process of an exec has ended, or was left. Context: behind the handle's outcome. */
@@ -109,20 +134,9 @@ void task_process_ended(struct exitbus_process *process);
 /* A process that may have an exec is a zombie, whose exit is about to be published. */
 void task_before_exit(struct exitbus_process *process);
 
-/*
- * Make a handle for an exit that is about to be published, if an exec is reserved that it may be
- * of: the thread that binds may come too late for the child itself. `pidfd`: one of the child's, or
- * negative. *process is NULL if there is no need. Returns false if there is no memory.
- */
-bool task_remember(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_process **process);
-
-/* Remember the exit; NULL: it was not published. `process` may be NULL. */
-void task_remembered(struct watch_set *set, struct exitbus_process *process,
-                     const struct exitbus_event *event);
-
 static inline bool tasks_need_a_look(struct watch_set *set)
 {
-    /* Sequentially consistent; pairs with push_news(). */
+    /* Sequentially consistent; pairs with exec_queue_news(). */
     return set->timed_leaders || load_seq_cst(&set->exec_news);
 }
 

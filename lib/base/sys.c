@@ -368,10 +368,6 @@ int sys_waitid(int id_type, int id, siginfo_t *info, int options, struct rusage 
     return (int)call_again(SYS_waitid, id_type, id, (long)info, options, (long)usage, 0);
 }
 
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-
 int sys_find_child(pid_t pid, int pidfd)
 {
     siginfo_t info;

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 #include <time.h>
 
 struct epoll_event;
@@ -132,6 +133,9 @@ int sys_kill(pid_t pid, int signal);
 int sys_pidfd_signal(int pidfd, int signal, bool group);
 int sys_close(int fd);
 
+#ifndef P_PIDFD
+#define P_PIDFD 3 /* of waitid(), which older headers lack */
+#endif
 /* waitid(2) with the usage. Returns 0 or -ECHILD. info->si_pid is 0 if WNOHANG found no child. */
 int sys_waitid(int id_type, int id, siginfo_t *info, int options, struct rusage *usage);
 /*

@@ -28,10 +28,6 @@
 #include <errno.h>
 #include <sys/wait.h>
 
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-
 /* Attempts at waitid(), which a filter may fail for the moment. */
 #define WAITID_TRIES 8
 /* Attempts at one child, for which more watches are handed over meanwhile. */

@@ -23,6 +23,7 @@
  *     timer meanwhile (child_watch_poll).
  */
 #include "process/spawn_clone.h"
+#include "base/probe.h"
 #include "base/sys.h"
 #include "process/spawn_attributes.h"
 
@@ -197,10 +198,10 @@ static int make_child(struct child *child, char *stack, struct process *made)
  * options. So the first question is whether it is an ordinary child.
  * Where waitid() is refused, a child that has noted the exec step is taken to have exec'd.
  */
-static bool has_execed(const struct child *child, pid_t pid)
+static bool has_execed(const struct child *child, const struct process *process)
 {
-    int ordinary = process_find(pid, 0);
-    int unborn = ordinary == 0 ? process_find(pid, WAIT_CLONE) : 0;
+    int ordinary = process_find(process, 0);
+    int unborn = ordinary == 0 ? process_find(process, WAIT_CLONE) : 0;
     if (ordinary < 0 || unborn < 0)
         return child->report.step == EXITBUS_SPAWN_STEP_EXEC;
     return ordinary || !unborn;
@@ -248,7 +249,8 @@ int spawn_cloned(struct child *child, char *stack, struct process *process, bool
         *copied = result == -EINVAL && !namespaces; /* the error that qemu's user mode gives */
         return result;
     }
-    if (!child->report.error && has_execed(child, process->pid)) {
+    probe(PROBE_SPAWN_CLONED);
+    if (!child->report.error && has_execed(child, process)) {
         complete(child, process);
         return 0;
     }

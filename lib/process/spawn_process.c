@@ -6,15 +6,21 @@
 #include <errno.h>
 #include <sys/wait.h>
 
-int process_find(pid_t pid, int options)
+static int find(int type, int id, int options)
 {
     siginfo_t info;
     for (int attempt = 0; attempt < SPAWN_ATTEMPTS; attempt++) {
-        int result = sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | options, NULL);
+        int result = sys_waitid(type, id, &info, WEXITED | WNOHANG | WNOWAIT | options, NULL);
         if (result >= 0 || result == -ECHILD)
             return result >= 0;
     }
     return -1;
+}
+
+int process_find(const struct process *process, int options)
+{
+    int found = process->pidfd >= 0 ? find(P_PIDFD, process->pidfd, options) : -1;
+    return found >= 0 ? found : find(P_PID, process->pid, options);
 }
 
 bool process_reap(pid_t pid, int options)

@@ -18,10 +18,11 @@ struct process {
 };
 
 /*
- * Look for a child of that pid, and of the kind that the options of waitid() stand for.
- * Returns 1 if there is one, 0 if not, -1 if waitid() is refused.
+ * Is it a child of the kind that the options of waitid() stand for? It is named by its pidfd, if it
+ * has one, since a child that was reaped gives its pid to others.
+ * Returns 1 if it is, 0 if not, -1 if waitid() is refused.
  */
-int process_find(pid_t pid, int options);
+int process_find(const struct process *process, int options);
 
 /*
  * Wait for a child that was not handed over, and reap it. Where waitid() is refused a zombie stays.

@@ -4,6 +4,7 @@
  * signals blocked and ignored, without standard descriptors; and what it says when it fails.
  */
 #include "support/children.h"
+#include "support/halt.h"
 #include "support/harness.h"
 #include "support/refuse.h"
 #include "support/threads.h"
@@ -671,6 +672,75 @@ TEST(spawn_edges, parents_peak)
     check_equal(posix_spawn(&pid, argv[0], NULL, NULL, argv, environ), 0);
     check_equal(wait4(pid, &status, 0, &usage), pid);
     check(usage.ru_maxrss >= PEAK / 1024);
+}
+
+/* ------------------------------------------------------------------------ pids that come back */
+
+static _Thread_local bool spawns_first;
+static struct exitbus_subscription *exits;
+static sem_t pid_is_free;
+static _Atomic pid_t free_pid;
+static const char *gate; /* a FIFO */
+
+/* The child has exec'd, and was reaped. A child of another spawn gets its pid, and stops. */
+static void give_pid_away(enum probe step)
+{
+    struct exitbus_event event;
+    if (step != PROBE_SPAWN_CLONED || !spawns_first)
+        return;
+    spawns_first = false;
+    must_equal(exitbus_receive(exits, &event, -1), 0);
+    await(is_gone(event.pid));
+    atomic_store(&free_pid, event.pid);
+    sem_post(&pid_is_free);
+    await(!is_gone(event.pid));
+}
+
+static void *spawn_at_the_gate(void *bus)
+{
+    char *argv[] = {TINY_CHILD, "4", NULL};
+    struct exitbus_spawn_action wait = {
+        .kind = EXITBUS_SPAWN_OPEN, .fd = 9, .path = gate, .open_flags = O_RDONLY};
+    struct exitbus_spawn_options options = {.argv = argv, .actions = &wait, .action_count = 1};
+    pid_t pid;
+    halt_wait(&pid_is_free);
+    next_pid_is(atomic_load(&free_pid));
+    must_equal(exitbus_spawn(bus, &options, &pid, NULL), 0);
+    must_equal(pid, atomic_load(&free_pid));
+    return NULL;
+}
+
+static void pid_is_of_another_spawn(void)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_reaper *reaper = reaper_of(bus, EXITBUS_REAPER_ALL, 0);
+    exits = subscribe(bus, exitbus_topic_any_pid());
+    sem_init(&pid_is_free, 0, 0);
+    pthread_t other = thread_start(spawn_at_the_gate, bus);
+    __atomic_store_n(&exitbus_probe_hook, give_pid_away, __ATOMIC_RELEASE);
+    spawns_first = true;
+    pid_t pid = spawn_tiny(bus, "3", NULL);
+    must_equal(pid, atomic_load(&free_pid));
+    int fd = open(gate, O_WRONLY | O_CLOEXEC);
+    must(fd >= 0);
+    thread_join(other);
+    must_equal(receive_pid(exits, pid).exit_code, 4);
+    must_equal(exitbus_reaper_stop(reaper), 0);
+    must_equal(exitbus_unsubscribe(exits), 0);
+    must_equal(exitbus_destroy(bus), 0);
+}
+
+TEST(spawn_edges, pid_is_of_another_spawn)
+{
+    char path[] = "/tmp/exitbus-gate-XXXXXX";
+    must(mkdtemp(path) != NULL);
+    char fifo[sizeof path + 8];
+    snprintf(fifo, sizeof fifo, "%s/gate", path);
+    must_equal(mkfifo(fifo, 0600), 0);
+    gate = fifo;
+    in_a_namespace(pid_is_of_another_spawn);
+    unlink(fifo);
+    rmdir(path);
 }
 
 /* -------------------------------------------------------------------- where calls are refused */

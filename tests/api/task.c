@@ -26,31 +26,12 @@ static struct exitbus_exec *reserve(struct exitbus_task *task, const char *id)
     return exec;
 }
 
-/* A child as child_fork() makes it, which does not keep the pipes of those before it open. */
-static struct child child_apart(int code)
-{
-    int fds[2];
-    must_equal(pipe(fds), 0);
-    struct child child = {fork(), fds[1]};
-    must(child.pid >= 0);
-    if (child.pid == 0) {
-        char byte;
-        dup2(fds[0], 0);
-        for (int fd = 3; fd < 256; fd++)
-            close(fd);
-        ssize_t got = read(0, &byte, 1);
-        _exit(got >= 0 ? code : 255);
-    }
-    close(fds[0]);
-    return child;
-}
-
 /* Reserve it, and bind it to a child that waits to be told. */
 static struct exitbus_exec *start(struct exitbus_task *task, const char *id, struct child *child,
                                   int code)
 {
     struct exitbus_exec *exec = reserve(task, id);
-    *child = child_apart(code);
+    *child = child_fork(code);
     check_ok(exitbus_exec_started(exec, child->pid, -1));
     return exec;
 }
@@ -106,7 +87,7 @@ TEST(task, exit_before_start)
     struct exitbus_subscription *events = EVENTS_OF_C(bus);
     struct exitbus_task *task = task_of(bus, NULL);
     struct exitbus_exec *exec = reserve(task, "e");
-    struct child child = child_apart(3);
+    struct child child = child_fork(3);
     child_end(child);
     await(is_zombie(child.pid));
     check(nothing_more(events));
@@ -148,7 +129,7 @@ TEST(task, init_before_exec)
     check(nothing_more(events)); /* one is reserved */
     struct exitbus_event event;
     check_equal(exitbus_exec_wait(leader, &event, 0), -EAGAIN);
-    struct child late = child_apart(7);
+    struct child late = child_fork(7);
     check_ok(exitbus_exec_started(reserved, late.pid, -1));
     next_is(events, EXITBUS_EVENT_STARTED, "late", late.pid);
     child_end(late);
@@ -258,7 +239,7 @@ TEST(task, held_before_create)
     struct exitbus_task *task = task_of(bus, NULL);
     struct exitbus_exec *leader = reserve(task, "");
     check_ok(exitbus_exec_restarting(leader));
-    struct child init = child_apart(2);
+    struct child init = child_fork(2);
     child_end(init);
     await(is_zombie(init.pid));
     check_ok(exitbus_exec_started(leader, init.pid, -1));
@@ -286,7 +267,7 @@ TEST(task, reaped_before_start)
     struct exitbus_task *task = task_of(bus, NULL);
     for (int by_pidfd = 0; by_pidfd < 2; by_pidfd++) {
         struct exitbus_exec *exec = reserve(task, "e"), *other = reserve(task, "other");
-        struct child child = child_apart(20 + by_pidfd), helper = child_apart(0);
+        struct child child = child_fork(20 + by_pidfd), helper = child_fork(0);
         int pidfd = by_pidfd ? (int)syscall(SYS_pidfd_open, child.pid, 0) : -1;
         child_end(helper); /* which the starter waits for */
         child_end(child);
@@ -364,7 +345,7 @@ TEST(task, members_are_killed)
     struct exitbus_exec *late = reserve(task, "late");
     child_end(init);
     check_equal(wait_for(exec).status, SIGKILL);
-    struct child born = child_apart(0);
+    struct child born = child_fork(0);
     check_ok(exitbus_exec_started(late, born.pid, -1)); /* and so is this one */
     check_equal(wait_for(late).status, SIGKILL);
     check_equal(wait_for(leader).exit_code, 0);
@@ -435,7 +416,7 @@ TEST(task, cgroup_is_killed)
     struct exitbus_task_options options = {
         .kill = EXITBUS_TASK_KILL_CGROUP, .flags = EXITBUS_TASK_CGROUP, .cgroup_fd = cgroup};
     struct exitbus_task *task = task_of(bus, &options);
-    struct child init, inside = child_apart(0), outside = child_apart(5);
+    struct child init, inside = child_fork(0), outside = child_fork(5);
     snprintf(procs, sizeof procs, "%s/cgroup.procs", path);
     int fd = open(procs, O_WRONLY | O_CLOEXEC);
     int size = snprintf(text, sizeof text, "%d", inside.pid);
@@ -722,7 +703,7 @@ TEST(task, end_and_late_execs)
     check_ok(exitbus_task_end(task, SIGUSR1, -1));
     check_ok(exitbus_task_end(task, 0, 3600000000000)); /* which takes nothing back */
     must(exitbus_reaper_poll(reaper) >= 0);
-    children[2] = child_apart(0);
+    children[2] = child_fork(0);
     check_ok(exitbus_exec_started(execs[2], children[2].pid, -1));
     for (int i = 3; i-- > 0;) {
         struct exitbus_event event;

@@ -28,6 +28,7 @@ struct child {
     int go;
 };
 
+/* It keeps no descriptor open, so that the end of one child is not put off by another. */
 static inline struct child child_fork(int code)
 {
     int fds[2];
@@ -35,8 +36,10 @@ static inline struct child child_fork(int code)
     struct child child = {fork(), fds[1]};
     if (child.pid == 0) {
         char byte;
-        close(fds[1]);
-        ssize_t got = read(fds[0], &byte, 1);
+        dup2(fds[0], STDIN_FILENO);
+        for (int fd = 3; fd < 256; fd++)
+            close(fd);
+        ssize_t got = read(STDIN_FILENO, &byte, 1);
         _exit(got >= 0 ? code : 255);
     }
     must(child.pid > 0);
@@ -135,16 +138,21 @@ static inline int find_pidfd(pid_t pid)
     return find_pidfd_from(3, pid);
 }
 
-/* A child that has this pid, in a pid namespace of which this process is the init. */
+/* The next process or thread has this pid, in a pid namespace of which this process is the init. */
+static inline void next_pid_is(pid_t pid)
+{
+    char text[16];
+    int size = snprintf(text, sizeof text, "%d", pid - 1);
+    int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    must(fd >= 0);
+    must_equal(write(fd, text, (size_t)size), size);
+    close(fd);
+}
+
 static inline struct child child_with_pid(pid_t pid, int code)
 {
     for (;;) {
-        char text[16];
-        int size = snprintf(text, sizeof text, "%d", pid - 1);
-        int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
-        must(fd >= 0);
-        must_equal(write(fd, text, (size_t)size), size);
-        close(fd);
+        next_pid_is(pid);
         struct child child = child_fork(code);
         if (child.pid == pid)
             return child;

@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define SUBJECT_ABI 1u
+#define SUBJECT_ABI 2u
 #define SUBJECT_SYMBOL "exitbus_stress_subject"
 
 /* What a subject promises. Only that is judged; the rest is measured and reported. */
@@ -42,9 +42,14 @@ extern "C" {
 #define SUBJECT_REST (1u << 10)
 /*
  * An event loop on `fd`, be it level- or edge-triggered, is told of what there is, and not woken
- * for nothing: at the most once for twenty events.
+ * for nothing: at the most once for twenty events (G13).
  */
 #define SUBJECT_LOOPS (1u << 11)
+#define SUBJECT_G10 (1u << 12) /* the start of an exec comes before its exit */
+/* A task's exit comes behind those of its execs, also those only reserved when its leader died. */
+#define SUBJECT_G11 (1u << 13)
+#define SUBJECT_G12 (1u << 14) /* what can never come says so, instead of waiting for ever */
+#define SUBJECT_G14 (1u << 15) /* a signal through a handle reaches its process, or none */
 
 /* The bits that G2 implies included. */
 #define SUBJECT_TOTAL_ORDER (SUBJECT_G2 | SUBJECT_PRODUCER_FIFO)
@@ -52,7 +57,19 @@ extern "C" {
 enum subject_event_kind {
     SUBJECT_EVENT_PID = 1,  /* a process has exited: `pid` */
     SUBJECT_EVENT_EXEC = 2, /* an exec of a container has: `container`, `exec` */
+    /* No exits. The last two go to the topics of execs, too. */
+    SUBJECT_EVENT_EMPTY = 3,       /* a group was ended, and is empty; need not be told */
+    SUBJECT_EVENT_STARTED = 4,     /* an exec of a task has started */
+    SUBJECT_EVENT_LEADER_DIED = 5, /* a task's leader has exited */
 };
+
+/*
+ * Containers from here on are tasks. Their exec 0 is the leader, whose exit is the task's; the
+ * others are 1 to SUBJECT_TASK_EXECS. Nobody publishes events of theirs but the subject.
+ */
+#define SUBJECT_TASK 64
+#define SUBJECT_TASKS 4
+#define SUBJECT_TASK_EXECS 15
 
 /* 64 bytes. The bus carries all of them as they are, but for `seq`. */
 struct subject_event {
@@ -91,6 +108,8 @@ struct subject_topic {
 static inline bool subject_matches(const struct subject_topic *topic,
                                    const struct subject_event *event)
 {
+    bool exec = event->kind == SUBJECT_EVENT_EXEC || event->kind == SUBJECT_EVENT_STARTED ||
+                event->kind == SUBJECT_EVENT_LEADER_DIED;
     switch (topic->kind) {
     case SUBJECT_TOPIC_ALL:
         return true;
@@ -99,12 +118,11 @@ static inline bool subject_matches(const struct subject_topic *topic,
     case SUBJECT_TOPIC_PID:
         return event->kind == SUBJECT_EVENT_PID && event->pid == topic->pid;
     case SUBJECT_TOPIC_ANY_EXEC:
-        return event->kind == SUBJECT_EVENT_EXEC;
+        return exec;
     case SUBJECT_TOPIC_CONTAINER:
-        return event->kind == SUBJECT_EVENT_EXEC && event->container == topic->container;
+        return exec && event->container == topic->container;
     default:
-        return event->kind == SUBJECT_EVENT_EXEC && event->container == topic->container &&
-               event->exec == topic->exec;
+        return exec && event->container == topic->container && event->exec == topic->exec;
     }
 }
 
@@ -206,6 +224,50 @@ struct subject {
     void (*set_step)(void (*step)(unsigned place));
     /* When the bus hangs: who waits for whom, as far as it knows. */
     void (*explain)(void *bus, char *text, size_t size);
+
+    /*
+     * Tasks, all seven or none. A task is a container: names that are reserved, and bound to
+     * children of this process once they have been started by whatever means. It publishes STARTED
+     * for each that is bound, and its exit as an event of kind EXEC. When the exit of the leader's
+     * process is collected it publishes LEADER_DIED; the leader's EXEC is the exit of the task.
+     */
+    int (*task_create)(void *bus, uint8_t container, void **task);
+    /* Execs that are there stay what they are. */
+    int (*task_release)(void *task);
+    /* -EOWNERDEAD: the leader has died. Exec 0, the leader, is reserved once. */
+    int (*exec_reserve)(void *task, uint8_t exec, void **handle);
+    /* The child may be a zombie, or reaped. Behind a failure it is reserved as before. */
+    int (*exec_started)(void *handle, pid_t pid);
+    /* Its start has failed: it will not come. */
+    int (*exec_cancel)(void *handle);
+    /*
+     * 0: *status is its wait status. -ECANCELED; -EAGAIN: not yet (timeout 0); -ETIMEDOUT. As often
+     * as one likes, also on several threads.
+     */
+    int (*exec_wait)(void *handle, int *status, int64_t timeout_ns);
+    /* One that was not started is cancelled. */
+    int (*exec_release)(void *handle);
+
+    /*
+     * Handles of processes, all four or none: each stands for one child of this process, which
+     * somebody else has started, whatever becomes of its pid. Its exit is published as ever.
+     */
+    int (*process_adopt)(void *bus, pid_t pid, void **process);
+    /* -ESRCH: it has ended. */
+    int (*process_signal)(void *process, int signal);
+    /* As exec_wait, as far as that can be. Its exit was published before. */
+    int (*process_wait)(void *process, int *status, int64_t timeout_ns);
+    int (*process_release)(void *process);
+
+    /* Sets of handles, all five or none; only where there are handles. */
+    int (*group_create)(void *bus, void **group);
+    /* The set holds the handle, too. -ESHUTDOWN: it was ended. */
+    int (*group_add)(void *group, void *process);
+    /* `signal` to all, and SIGKILL to those left after `grace_ns` (0: at once). */
+    int (*group_end)(void *group, int signal, int64_t grace_ns);
+    /* 0: it was ended, and each member's exit was published. Else as exec_wait. */
+    int (*group_wait)(void *group, int64_t timeout_ns);
+    int (*group_release)(void *group);
 };
 
 #if defined(__GNUC__)

@@ -19,6 +19,7 @@
  *   G11 members before leader  the exit of a task's leader is told after those of all its execs
  *   G12 what can never match says so: a wait for an exit that can't come any more is an error
  *   G13 any event loop         no wake-up of a descriptor is lost, and hardly any is for nothing
+ *   G14 no stranger            a signal through a handle reaches its process, or none
  *
  * Conventions, unless a function says otherwise:
  *   - A function returns 0 (or a count) on success and a negative errno value on failure. A failed

@@ -60,7 +60,9 @@ void synthetic_remake(unsigned producer, uint64_t number, uint64_t begin_ns,
 
 bool synthetic_is(const struct subject_event *event)
 {
-    return event->kind == SUBJECT_EVENT_EXEC || event->pid >= SYNTHETIC_PID;
+    bool of_a_task =
+        event->container >= SUBJECT_TASK && event->container < SUBJECT_TASK + SUBJECT_TASKS;
+    return (event->kind == SUBJECT_EVENT_EXEC && !of_a_task) || event->pid >= SYNTHETIC_PID;
 }
 
 bool synthetic_whole(const struct subject_event *event)

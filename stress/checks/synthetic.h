@@ -17,7 +17,7 @@
 
 void synthetic_make(unsigned producer, uint64_t number, struct subject_event *event);
 
-/* From a producer here, rather than from a real child? */
+/* From a producer here, rather than of a real child, task or group? */
 bool synthetic_is(const struct subject_event *event);
 
 /* The same event once more, which was made at that time. */

@@ -10,8 +10,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-const char *const guarantee_ids[GUARANTEES] = {"G1", "G2", "G3", "G4",   "G5",   "G6",
-                                               "G7", "G8", "G9", "FIFO", "REST", "LOOP"};
+const char *const guarantee_ids[GUARANTEES] = {"G1",  "G2",  "G3",  "G4",   "G5",   "G6",
+                                               "G7",  "G8",  "G9",  "FIFO", "REST", "LOOP",
+                                               "G10", "G11", "G12", "G14"};
 const char *const guarantee_names[GUARANTEES] = {
     "no loss",
     "strict FIFO",
@@ -25,6 +26,10 @@ const char *const guarantee_names[GUARANTEES] = {
     "per producer",
     "idle at rest",
     "event loops are told once",
+    "start before exit",
+    "members before leader",
+    "what can never match says so",
+    "no stranger",
 };
 
 const char *const verdict_names[VERDICTS] = {"PASS", "FAIL", "INCONCLUSIVE", "CRASH", "HANG"};
@@ -34,9 +39,21 @@ const char *const verdict_names[VERDICTS] = {"PASS", "FAIL", "INCONCLUSIVE", "CR
  * a scenario of its own checks is wanted a few times, and what is checked at the end once.
  */
 static const uint64_t wanted[GUARANTEES] = {
-    [NO_LOSS] = 1000,   [STRICT_FIFO] = 1000,   [NONE_AFTER_UNSUBSCRIBE] = 20, [NEVER_BLOCKS] = 100,
-    [ANY_CONTEXT] = 20, [DEFERRED_FREEING] = 1, [BOUNDED_MEMORY] = 1,          [CLEAN_FAILURE] = 20,
-    [FORK_SAFE] = 2,    [PRODUCER_FIFO] = 1000, [LOOPS_TOLD_ONCE] = 100,
+    [NO_LOSS] = 1000,
+    [STRICT_FIFO] = 1000,
+    [NONE_AFTER_UNSUBSCRIBE] = 20,
+    [NEVER_BLOCKS] = 100,
+    [ANY_CONTEXT] = 20,
+    [DEFERRED_FREEING] = 1,
+    [BOUNDED_MEMORY] = 1,
+    [CLEAN_FAILURE] = 20,
+    [FORK_SAFE] = 2,
+    [PRODUCER_FIFO] = 1000,
+    [LOOPS_TOLD_ONCE] = 100,
+    [START_FIRST] = 20,
+    [LEADER_LAST] = 5,
+    [WAITS_END] = 20,
+    [SIGNALS_HIT] = 10,
 #ifndef __SANITIZE_THREAD__ /* which wakes sleeping threads itself, so nothing is checked */
     [REST] = 2,
 #endif

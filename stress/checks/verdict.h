@@ -24,6 +24,10 @@ enum guarantee {
     PRODUCER_FIFO,
     REST,
     LOOPS_TOLD_ONCE,
+    START_FIRST,
+    LEADER_LAST,
+    WAITS_END,
+    SIGNALS_HIT,
     GUARANTEES
 };
 

@@ -117,6 +117,110 @@ int call_spawn(char *const argv[], pid_t *pid, void **subscription)
     return result;
 }
 
+/* ------------------------------------------------------------------- tasks, handles and groups */
+
+static int ended(int result, uint64_t detail)
+{
+    call_end(result, detail);
+    return result;
+}
+
+int call_task_create(uint8_t container, void **task)
+{
+    call_begin(OPERATION_TASK, NULL, 0);
+    return ended(world->subject->task_create(world->bus, container, task), container);
+}
+
+int call_task_release(void *task)
+{
+    call_begin(OPERATION_TASK, NULL, 0);
+    return ended(world->subject->task_release(task), 0);
+}
+
+int call_exec_reserve(void *task, uint8_t exec, void **handle)
+{
+    call_begin(OPERATION_RESERVE, NULL, 0);
+    return ended(world->subject->exec_reserve(task, exec, handle), exec);
+}
+
+int call_exec_started(void *handle, pid_t pid)
+{
+    call_begin(OPERATION_STARTED, NULL, 0);
+    return ended(world->subject->exec_started(handle, pid), (uint64_t)pid);
+}
+
+int call_exec_cancel(void *handle)
+{
+    call_begin(OPERATION_CANCEL, NULL, 0);
+    return ended(world->subject->exec_cancel(handle), 0);
+}
+
+int call_exec_wait(void *handle, int *status, int64_t timeout_ns)
+{
+    call_begin(OPERATION_EXEC_WAIT, NULL, (uint64_t)timeout_ns);
+    return ended(world->subject->exec_wait(handle, status, timeout_ns), 0);
+}
+
+int call_exec_release(void *handle)
+{
+    call_begin(OPERATION_EXEC, NULL, 0);
+    return ended(world->subject->exec_release(handle), 0);
+}
+
+int call_adopt(pid_t pid, void **process)
+{
+    call_begin(OPERATION_HANDLE, NULL, 0);
+    return ended(world->subject->process_adopt(world->bus, pid, process), (uint64_t)pid);
+}
+
+int call_signal(void *process, int signal)
+{
+    call_begin(OPERATION_SIGNAL, NULL, 0);
+    return ended(world->subject->process_signal(process, signal), (uint64_t)signal);
+}
+
+int call_process_wait(void *process, int *status, int64_t timeout_ns)
+{
+    call_begin(OPERATION_HANDLE_WAIT, NULL, (uint64_t)timeout_ns);
+    return ended(world->subject->process_wait(process, status, timeout_ns), 0);
+}
+
+int call_process_release(void *process)
+{
+    call_begin(OPERATION_HANDLE, NULL, 0);
+    return ended(world->subject->process_release(process), 0);
+}
+
+int call_group_create(void **group)
+{
+    call_begin(OPERATION_GROUP, NULL, 0);
+    return ended(world->subject->group_create(world->bus, group), 0);
+}
+
+int call_group_add(void *group, void *process)
+{
+    call_begin(OPERATION_GROUP_ADD, NULL, 0);
+    return ended(world->subject->group_add(group, process), 0);
+}
+
+int call_group_end(void *group, int signal, int64_t grace_ns)
+{
+    call_begin(OPERATION_GROUP_END, NULL, 0);
+    return ended(world->subject->group_end(group, signal, grace_ns), (uint64_t)signal);
+}
+
+int call_group_wait(void *group, int64_t timeout_ns)
+{
+    call_begin(OPERATION_GROUP_WAIT, NULL, (uint64_t)timeout_ns);
+    return ended(world->subject->group_wait(group, timeout_ns), 0);
+}
+
+int call_group_release(void *group)
+{
+    call_begin(OPERATION_GROUP, NULL, 0);
+    return ended(world->subject->group_release(group), 0);
+}
+
 /* -------------------------------------------------------------------- of the thread that leads */
 
 int call_create(void)

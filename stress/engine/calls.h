@@ -20,6 +20,24 @@ ssize_t call_receive(void *subscription, struct subject_event *events, size_t ca
 int call_poll(void *subscription, int ms);
 int call_spawn(char *const argv[], pid_t *pid, void **subscription);
 
+/* Tasks, handles and groups, where the subject has them: see subject.h. */
+int call_task_create(uint8_t container, void **task);
+int call_task_release(void *task);
+int call_exec_reserve(void *task, uint8_t exec, void **handle);
+int call_exec_started(void *handle, pid_t pid);
+int call_exec_cancel(void *handle);
+int call_exec_wait(void *handle, int *status, int64_t timeout_ns);
+int call_exec_release(void *handle);
+int call_adopt(pid_t pid, void **process);
+int call_signal(void *process, int signal);
+int call_process_wait(void *process, int *status, int64_t timeout_ns);
+int call_process_release(void *process);
+int call_group_create(void **group);
+int call_group_add(void *group, void *process);
+int call_group_end(void *group, int signal, int64_t grace_ns);
+int call_group_wait(void *group, int64_t timeout_ns);
+int call_group_release(void *group);
+
 /* Of world->bus. */
 int call_create(void);
 int call_destroy(void);

@@ -108,6 +108,56 @@ unsigned child_foreign_together(unsigned how_many)
     return made;
 }
 
+static int spawn_past(pid_t *pid, const char *what, bool deaf, int input)
+{
+    char *argv[] = {(char *)(uintptr_t)world->options.child, (char *)(uintptr_t)what, NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    if (deaf)
+        sigaddset(&blocked, SIGTERM);
+    posix_spawn_file_actions_init(&actions);
+    if (input >= 0)
+        posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &blocked);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    int result = -posix_spawn(pid, argv[0], &actions, &attributes, argv, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    if (result == 0)
+        expect_exits(1);
+    return result;
+}
+
+int child_past(pid_t *pid, const char *what, bool deaf, int *gate)
+{
+    if (!gate)
+        return spawn_past(pid, what, deaf, -1);
+    char gated[20];
+    int ends[2];
+    snprintf(gated, sizeof gated, "r%s", what);
+    int result = gate_open(ends);
+    if (result < 0)
+        return result;
+    result = spawn_past(pid, gated, deaf, ends[0]);
+    close(ends[0]);
+    if (result < 0)
+        close(ends[1]);
+    else
+        *gate = ends[1];
+    return result;
+}
+
+void child_let_go(int gate)
+{
+    /* A byte, since a forked child may have a copy of the gate. The child may be gone. */
+    ssize_t written = write(gate, "", 1);
+    (void)written;
+    close(gate);
+}
+
 int child_fork(struct child *child, int (*body)(void *), void *argument)
 {
     int gate[2];

@@ -25,6 +25,14 @@ void child_foreign(void);
 /* Start so many like that, which exit all at the same time. Returns how many there are. */
 unsigned child_foreign_together(unsigned how_many);
 
+/*
+ * Start one past the subject, with no subscription to its exit. `deaf`: it is not told of SIGTERM.
+ * `gate`, if it is not NULL: it waits until child_let_go() has had that descriptor. 0 or a negative
+ * errno value.
+ */
+int child_past(pid_t *pid, const char *what, bool deaf, int *gate);
+void child_let_go(int gate);
+
 /* Fork; in the child, run body(argument) and exit with what it returns. The parent, subscribed to
  * the child's exit, gets its pid, or a negative errno value. */
 int child_fork(struct child *child, int (*body)(void *), void *argument);

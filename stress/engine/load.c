@@ -14,6 +14,21 @@ static const struct subject *const built_in[] = {&exitbus_stress_subject, &subje
                                                  &subject_bounded, &subject_ck_fifo, &subject_glib};
 #define BUILT_IN (sizeof built_in / sizeof built_in[0])
 
+/* What comes all or not at all. NULL if all is well. */
+static const char *fault_of_families(const struct subject *subject)
+{
+    int of_tasks = !!subject->task_create + !!subject->task_release + !!subject->exec_reserve +
+                   !!subject->exec_started + !!subject->exec_cancel + !!subject->exec_wait +
+                   !!subject->exec_release;
+    int of_handles = !!subject->process_adopt + !!subject->process_signal +
+                     !!subject->process_wait + !!subject->process_release;
+    int of_groups = !!subject->group_create + !!subject->group_add + !!subject->group_end +
+                    !!subject->group_wait + !!subject->group_release;
+    if (of_tasks % 7 != 0 || of_handles % 4 != 0 || of_groups % 5 != 0)
+        return "has some of the functions of tasks, handles or groups, and lacks others";
+    return of_groups && !of_handles ? "has groups but no handles" : NULL;
+}
+
 /* NULL if all is well. */
 static const char *fault_of(const struct subject *subject)
 {
@@ -30,7 +45,7 @@ static const char *fault_of(const struct subject *subject)
         return "has one of a pair of functions";
     if (subject->spawn && !subject->reaper_start)
         return "spawns but does not reap";
-    return NULL;
+    return fault_of_families(subject);
 }
 
 static const struct subject *load_file(const char *path)
@@ -71,5 +86,5 @@ const struct subject *subject_load(const char *name)
 void subject_list(void)
 {
     for (size_t i = 0; i < BUILT_IN; i++)
-        printf("  %-10s %s\n", built_in[i]->name, built_in[i]->summary);
+        printf("  %-18s %s\n", built_in[i]->name, built_in[i]->summary);
 }

@@ -304,11 +304,19 @@ static void choose_scenarios(void)
     }
 }
 
+static bool is_chosen(const struct scenario *scenario)
+{
+    for (unsigned i = 0; i < scenario_count; i++)
+        if (scenarios[i] == scenario)
+            return !result->skipped[i];
+    return false;
+}
+
 static int list(void)
 {
     printf("scenarios\n");
     for (unsigned i = 0; i < scenario_count; i++)
-        printf("  %-10s %s\n", scenarios[i]->name, scenarios[i]->hunts);
+        printf("  %-18s %s\n", scenarios[i]->name, scenarios[i]->hunts);
     printf("subjects\n");
     subject_list();
     return EXIT_PASS;
@@ -337,9 +345,7 @@ static void begin(void)
     watchdog_init();
     stopper_start();
     choose_scenarios(); /* first without oom, of which the subject decides */
-    for (unsigned i = 0; i < scenario_count; i++)
-        if (scenarios[i] == &reuse_scenario && !result->skipped[i])
-            sandbox_start();
+    sandbox_start(is_chosen(&reuse_scenario), is_chosen(&handles_scenario));
     worker_adopt("main");
     watchdog_start();
     try_subject();

@@ -104,7 +104,7 @@ static struct outcome run_one(const char *name, const char *seconds, uint64_t wi
     path_of(name, path, sizeof path);
     snprintf(seed, sizeof seed, "%" PRIu64, with_seed);
     char scenarios[] = "churn,backlog,fanout,swarm,helpers,exits,signals,fork,oom,fds,threads,"
-                       "stall,echo,idle,loops,misuse";
+                       "stall,echo,idle,loops,misuse,lifecycle,groups,signals-to-handles";
     const char *argv[] = {world->options.argv[0],
                           "--subject",
                           path,

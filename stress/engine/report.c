@@ -113,6 +113,15 @@ static void print_scenarios(void)
             printf("  without     %s: %s\n", scenarios[i]->name, result->skipped[i]);
 }
 
+/* Without that nothing was tried: so how often it was is said. */
+static void print_pids_back(void)
+{
+    for (unsigned i = 0; i < scenario_count; i++)
+        if (scenarios[i] == &handles_scenario && !result->skipped[i])
+            printf("pids          %" PRIu64 " came back while signals went to their old handles\n",
+                   atomic_load(&world->pids_back));
+}
+
 static void print_checks(void)
 {
     printf("checks                                       held   violated\n");
@@ -188,6 +197,7 @@ void report_summary(void)
            atomic_load(&world->deliveries),
            (double)atomic_load(&world->deliveries) / 1e6 / (result->elapsed + 1e-9),
            atomic_load(&world->subscriptions));
+    print_pids_back();
     print_checks();
     print_latencies();
     printf("resident, MiB %.2f at begin, %.2f at peak, %.2f at end\n",
@@ -267,11 +277,12 @@ static json_t *json_series(void)
 static json_t *json_totals(void)
 {
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I}", "children", (json_int_t)atomic_load(&world->children),
-        "exits_delivered", (json_int_t)atomic_load(&world->seen), "published",
-        (json_int_t)atomic_load(&world->issued), "deliveries",
-        (json_int_t)atomic_load(&world->deliveries), "subscriptions",
-        (json_int_t)atomic_load(&world->subscriptions), "helped", (json_int_t)result->stats.helped);
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "children",
+        (json_int_t)atomic_load(&world->children), "exits_delivered",
+        (json_int_t)atomic_load(&world->seen), "published", (json_int_t)atomic_load(&world->issued),
+        "deliveries", (json_int_t)atomic_load(&world->deliveries), "subscriptions",
+        (json_int_t)atomic_load(&world->subscriptions), "helped", (json_int_t)result->stats.helped,
+        "pids_back", (json_int_t)atomic_load(&world->pids_back));
 }
 
 static json_t *json_report(void)

@@ -100,7 +100,16 @@ static void translate(uint64_t now)
 
 static enum guarantee guarantee_of(uint32_t operation)
 {
-    return operation == OPERATION_UNSUBSCRIBE ? ANY_CONTEXT : NEVER_BLOCKS;
+    switch (operation) {
+    case OPERATION_UNSUBSCRIBE:
+        return ANY_CONTEXT;
+    case OPERATION_EXEC_WAIT:
+    case OPERATION_HANDLE_WAIT:
+    case OPERATION_GROUP_WAIT:
+        return WAITS_END;
+    default:
+        return NEVER_BLOCKS;
+    }
 }
 
 void watchdog_settle(void)

@@ -25,9 +25,11 @@
 #define DELAYS_PER_CALL 32
 
 const char *const operation_names[OPERATIONS] = {
-    "none",  "publish", "subscribe",  "unsubscribe", "receive", "wait",  "fd",
-    "spawn", "stats",   "wrong call", "create",      "destroy", "reaper",
-    "its scenario"};
+    "none",         "publish",       "subscribe",   "unsubscribe",    "receive", "wait",
+    "fd",           "spawn",         "stats",       "wrong call",     "create",  "destroy",
+    "reaper",       "task",          "exec",        "reserve",        "started", "cancel",
+    "wait of exec", "handle",        "signal",      "wait of handle", "group",   "add to group",
+    "end of group", "wait of group", "its scenario"};
 
 struct worker *workers;
 _Thread_local struct worker *self;

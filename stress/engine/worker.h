@@ -25,6 +25,19 @@ enum operation {
     OPERATION_CREATE,
     OPERATION_DESTROY,
     OPERATION_REAPER,
+    OPERATION_TASK, /* create, release: of what the name says; likewise the next */
+    OPERATION_EXEC,
+    OPERATION_RESERVE,
+    OPERATION_STARTED,
+    OPERATION_CANCEL,
+    OPERATION_EXEC_WAIT,
+    OPERATION_HANDLE,
+    OPERATION_SIGNAL,
+    OPERATION_HANDLE_WAIT,
+    OPERATION_GROUP,
+    OPERATION_GROUP_ADD,
+    OPERATION_GROUP_END,
+    OPERATION_GROUP_WAIT,
     OPERATION_SCENARIO, /* none: the thread of a plug-in, which should have ended */
     OPERATIONS
 };

@@ -96,9 +96,10 @@ struct world {
     _Atomic unsigned own_producers; /* producers with a pid of their own, so far */
     _Atomic uint64_t deliveries;
     _Atomic uint64_t subscriptions;
-    _Atomic uint64_t children; /* real ones whose exit must come, orphans and forks included */
-    _Atomic uint64_t exits;    /* received by whoever waited for that child */
-    _Atomic uint64_t seen;     /* real exits that the first steady subscriber has received */
+    _Atomic uint64_t children;  /* real ones whose exit must come, orphans and forks included */
+    _Atomic uint64_t exits;     /* received by whoever waited for that child */
+    _Atomic uint64_t seen;      /* real exits that the first steady subscriber has received */
+    _Atomic uint64_t pids_back; /* of kept handles, that another child has got */
     uint64_t begin_ns;
 };
 

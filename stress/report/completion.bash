@@ -17,13 +17,13 @@ _exitbus_stress() {
         local before=
         [[ $word != *,* ]] || before=${word%,*},
         mapfile -t COMPREPLY < <(compgen -P "$before" -W \
-            "$("$program" --list 2>/dev/null | sed -n '/^scenarios/,/^subjects/s/^  \([a-z_]*\) .*/\1/p')" \
+            "$("$program" --list 2>/dev/null | sed -n '/^scenarios/,/^subjects/s/^  \([a-z_-]*\) .*/\1/p')" \
             -- "${word##*,}")
         ;;
     --subject)
         mapfile -t COMPREPLY < <(
             compgen -W \
-                "$("$program" --list 2>/dev/null | sed -n '/^subjects/,$s/^  \([a-z_]*\) .*/\1/p')" \
+                "$("$program" --list 2>/dev/null | sed -n '/^subjects/,$s/^  \([a-z_-]*\) .*/\1/p')" \
                 -- "$word"
             compgen -f -X '!*.so' -- "$word"
         )

@@ -14,13 +14,14 @@
 #include <string.h>
 
 const struct scenario *scenarios[SCENARIOS_MAX] = {
-    &churn_scenario, &backlog_scenario,  &fanout_scenario,   &swarm_scenario,  &helpers_scenario,
-    &exits_scenario, &reuse_scenario,    &signals_scenario,  &fork_scenario,   &oom_scenario,
-    &fds_scenario,   &threads_scenario,  &stall_scenario,    &echo_scenario,   &idle_scenario,
-    &loops_scenario, &affinity_scenario, &priority_scenario, &misuse_scenario,
+    &churn_scenario,  &backlog_scenario,  &fanout_scenario,   &swarm_scenario,  &helpers_scenario,
+    &exits_scenario,  &reuse_scenario,    &signals_scenario,  &fork_scenario,   &oom_scenario,
+    &fds_scenario,    &threads_scenario,  &stall_scenario,    &echo_scenario,   &idle_scenario,
+    &loops_scenario,  &affinity_scenario, &priority_scenario, &misuse_scenario, &lifecycle_scenario,
+    &groups_scenario, &handles_scenario,
 };
 const struct scenario_plugin *scenario_plugins[SCENARIOS_MAX];
-unsigned scenario_count = 19;
+unsigned scenario_count = 22;
 
 const struct scenario *scenario_named(const char *name)
 {
@@ -226,7 +227,7 @@ static void count_exits(const struct subject_event *events, ssize_t got)
 {
     uint64_t exits = 0;
     for (ssize_t i = 0; i < got; i++)
-        if (!synthetic_is(&events[i]))
+        if (!synthetic_is(&events[i]) && events[i].kind == SUBJECT_EVENT_PID)
             exits++;
     count(&world->seen, exits);
 }

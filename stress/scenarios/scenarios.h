@@ -9,7 +9,7 @@
 #include "../engine/worker.h"
 #include "../scenario.h"
 
-#define CREW_MAX 128
+#define CREW_MAX 192
 
 /* Threads that end together. */
 struct crew {
@@ -30,7 +30,8 @@ struct scenario {
 extern const struct scenario churn_scenario, backlog_scenario, fanout_scenario, swarm_scenario,
     helpers_scenario, exits_scenario, reuse_scenario, signals_scenario, fork_scenario, oom_scenario,
     fds_scenario, threads_scenario, stall_scenario, idle_scenario, echo_scenario, loops_scenario,
-    affinity_scenario, priority_scenario, misuse_scenario;
+    affinity_scenario, priority_scenario, misuse_scenario, lifecycle_scenario, groups_scenario,
+    handles_scenario;
 
 #define SCENARIOS_MAX 32
 extern const struct scenario *scenarios[SCENARIOS_MAX];

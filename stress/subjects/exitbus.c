@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <exitbus/exitbus.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define BATCH 64
@@ -19,8 +21,24 @@ static const char id_text[EXITBUS_ID_MAX + 1] =
 static const size_t container_sizes[IDS] = {EXITBUS_ID_MAX, 64, 12, 1};
 static const size_t exec_sizes[IDS] = {EXITBUS_ID_MAX, 40, 7, 0};
 
+/* Of tasks: "task-0" …, and of their execs: "", "exec-1" … Made before the first use. */
+#define TASK_PREFIX "task-"
+#define EXEC_PREFIX "exec-"
+static char task_ids[SUBJECT_TASKS][8], task_exec_ids[SUBJECT_TASK_EXECS + 1][8];
+#define GROUP_NAME "group"
+
+static void make_task_ids(void)
+{
+    for (unsigned i = 0; i < SUBJECT_TASKS; i++)
+        snprintf(task_ids[i], sizeof task_ids[i], TASK_PREFIX "%u", i);
+    for (unsigned i = 1; i <= SUBJECT_TASK_EXECS; i++)
+        snprintf(task_exec_ids[i], sizeof task_exec_ids[i], EXEC_PREFIX "%u", i);
+}
+
 static const char *container_id(unsigned number)
 {
+    if (number >= SUBJECT_TASK)
+        return task_ids[(number - SUBJECT_TASK) % SUBJECT_TASKS];
     return id_text + EXITBUS_ID_MAX - container_sizes[number % IDS];
 }
 
@@ -52,6 +70,7 @@ static int create(const struct subject_host *host, void **bus)
     struct exitbus_allocator allocator = {host_allocate, host_release, (void *)(uintptr_t)host};
     struct exitbus_options options = {.allocator = &allocator};
     the_bus = (struct bus){.host = host};
+    make_task_ids();
     *bus = &the_bus;
     return exitbus_create(&the_bus.bus, &options);
 }
@@ -91,23 +110,35 @@ static uint8_t number_of(const char *id, const char *(*id_of)(unsigned))
     return UINT8_MAX; /* garbled: the checksum will not match */
 }
 
+static void names_from_exitbus(const struct exitbus_event *from, struct subject_event *to)
+{
+    bool of_a_task = strncmp(from->container_id, TASK_PREFIX, strlen(TASK_PREFIX)) == 0;
+    if (from->kind == EXITBUS_EVENT_PID || from->kind == EXITBUS_EVENT_EMPTY)
+        return;
+    if (of_a_task) {
+        const char *number = from->container_id + strlen(TASK_PREFIX);
+        to->container = (uint8_t)(SUBJECT_TASK + atoi(number));
+        to->exec = from->exec_id[0] ? (uint8_t)atoi(from->exec_id + strlen(EXEC_PREFIX)) : 0;
+    } else {
+        to->container = number_of(from->container_id, container_id);
+        to->exec = number_of(from->exec_id, exec_id);
+    }
+}
+
 static void from_exitbus(const struct exitbus_event *from, struct subject_event *to)
 {
-    bool exec = from->kind == EXITBUS_EVENT_EXEC;
-    *to =
-        (struct subject_event){.seq = from->seq,
-                               .pid = from->pid,
-                               .kind = from->kind,
-                               .container = exec ? number_of(from->container_id, container_id) : 0,
-                               .exec = exec ? number_of(from->exec_id, exec_id) : 0,
-                               .reserved = from->flags,
-                               .status = from->status,
-                               .producer = (uint32_t)from->exit_code,
-                               .number = from->user_us,
-                               .begin_ns = from->realtime_ns,
-                               .collected_ns = from->monotonic_ns,
-                               .pattern = from->system_us,
-                               .checksum = from->max_rss_kib};
+    *to = (struct subject_event){.seq = from->seq,
+                                 .pid = from->pid,
+                                 .kind = from->kind,
+                                 .reserved = from->flags,
+                                 .status = from->status,
+                                 .producer = (uint32_t)from->exit_code,
+                                 .number = from->user_us,
+                                 .begin_ns = from->realtime_ns,
+                                 .collected_ns = from->monotonic_ns,
+                                 .pattern = from->system_us,
+                                 .checksum = from->max_rss_kib};
+    names_from_exitbus(from, to);
 }
 
 /* ------------------------------------------------------------------------------------- calls */
@@ -194,6 +225,100 @@ static int spawn(void *bus, char *const argv[], pid_t *pid, void **subscription)
     struct exitbus_spawn_options options = {.argv = argv};
     return exitbus_spawn(((struct bus *)bus)->bus, &options, pid,
                          (struct exitbus_subscription **)subscription);
+}
+
+/* ----------------------------------------------------------------- tasks, handles and groups */
+
+static int task_create(void *bus, uint8_t container, void **task)
+{
+    return exitbus_task_create(((struct bus *)bus)->bus, container_id(container), NULL,
+                               (struct exitbus_task **)task);
+}
+
+static int task_release(void *task)
+{
+    return exitbus_task_unref(task);
+}
+
+static int exec_reserve(void *task, uint8_t exec, void **handle)
+{
+    return exitbus_exec_reserve(task, task_exec_ids[exec], (struct exitbus_exec **)handle);
+}
+
+static int exec_started(void *handle, pid_t pid)
+{
+    return exitbus_exec_started(handle, pid, -1);
+}
+
+static int exec_cancel(void *handle)
+{
+    return exitbus_exec_cancel(handle);
+}
+
+static int exec_wait(void *handle, int *status, int64_t timeout_ns)
+{
+    struct exitbus_event event;
+    int result = exitbus_exec_wait(handle, &event, timeout_ns);
+    if (result == 0)
+        *status = event.status;
+    return result;
+}
+
+static int exec_release(void *handle)
+{
+    return exitbus_exec_unref(handle);
+}
+
+static int process_adopt(void *bus, pid_t pid, void **process)
+{
+    return exitbus_process_adopt(((struct bus *)bus)->bus, pid, 0,
+                                 (struct exitbus_process **)process);
+}
+
+static int process_signal(void *process, int signal)
+{
+    return exitbus_process_signal(process, signal, 0);
+}
+
+static int process_wait(void *process, int *status, int64_t timeout_ns)
+{
+    struct exitbus_event event;
+    int result = exitbus_process_wait(process, &event, timeout_ns);
+    if (result == 0)
+        *status = event.status;
+    return result;
+}
+
+static int process_release(void *process)
+{
+    return exitbus_process_unref(process);
+}
+
+static int group_create(void *bus, void **group)
+{
+    struct exitbus_group_options set = {.kind = EXITBUS_GROUP_SET, .name = GROUP_NAME};
+    return exitbus_group_create(((struct bus *)bus)->bus, &set, (struct exitbus_group **)group);
+}
+
+static int group_add(void *group, void *process)
+{
+    return exitbus_group_add(group, process);
+}
+
+static int group_end(void *group, int signal, int64_t grace_ns)
+{
+    return exitbus_group_end(group, signal, grace_ns);
+}
+
+static int group_wait(void *group, int64_t timeout_ns)
+{
+    struct exitbus_event event;
+    return exitbus_group_wait(group, &event, timeout_ns);
+}
+
+static int group_release(void *group)
+{
+    return exitbus_group_unref(group);
 }
 
 static int stats(void *bus, struct subject_stats *stats_)
@@ -302,7 +427,8 @@ static void set_step(void (*function)(unsigned))
 const struct subject exitbus_stress_subject = {
     SUBJECT_HEAD("exitbus", "this library: lock-free, one total order, helping"),
     .claims = SUBJECT_G1 | SUBJECT_TOTAL_ORDER | SUBJECT_G3 | SUBJECT_G4 | SUBJECT_G5 | SUBJECT_G6 |
-              SUBJECT_G7 | SUBJECT_G8 | SUBJECT_G9 | SUBJECT_REST | SUBJECT_LOOPS,
+              SUBJECT_G7 | SUBJECT_G8 | SUBJECT_G9 | SUBJECT_REST | SUBJECT_LOOPS | SUBJECT_G10 |
+              SUBJECT_G11 | SUBJECT_G12 | SUBJECT_G14,
     .features = SUBJECT_WAITS | SUBJECT_SHARED | SUBJECT_ONE_SHOT,
     .topics = SUBJECT_TOPICS_ALL,
     .batch_max = EXITBUS_BATCH_MAX,
@@ -323,4 +449,20 @@ const struct subject exitbus_stress_subject = {
     .misuse = misuse,
     .forked = forked,
     .set_step = SET_STEP,
+    .task_create = task_create,
+    .task_release = task_release,
+    .exec_reserve = exec_reserve,
+    .exec_started = exec_started,
+    .exec_cancel = exec_cancel,
+    .exec_wait = exec_wait,
+    .exec_release = exec_release,
+    .process_adopt = process_adopt,
+    .process_signal = process_signal,
+    .process_wait = process_wait,
+    .process_release = process_release,
+    .group_create = group_create,
+    .group_add = group_add,
+    .group_end = group_end,
+    .group_wait = group_wait,
+    .group_release = group_release,
 };

@@ -5,6 +5,10 @@
  * sound, if slow: the reference model. With bounded ones the publisher waits, lock in hand, until
  * the slowest receiver has made room; a receiver that wants the lock meanwhile, to unsubscribe, and
  * everybody behind it, waits for ever.
+ *
+ * `mutex` has tasks, too, as shims kept them at first: a map from pids to execs, under the same
+ * lock. The start of an exec is published behind its entry, and exits as they come. So an exit may
+ * come before its start, or be lost before the entry, and the leader's before those of the others.
  */
 #include "subjects.h"
 
@@ -21,12 +25,14 @@
 #define KEPT_CAPACITY 1024 /* a larger ring is given back when it is empty */
 
 struct channel;
+struct exec;
 
 struct monitor {
     pthread_mutex_t lock;
     struct channel *first;
     uint64_t seq;
-    size_t bound; /* events a channel takes; 0: any number */
+    size_t bound;         /* events a channel takes; 0: any number */
+    struct exec *started; /* the map from pids */
     uint64_t subscriptions;
     _Atomic(struct channel *) full; /* the publisher waits for this one */
     _Atomic pid_t publisher;        /* and this is it */
@@ -130,18 +136,26 @@ static void unlink_channel(struct channel *channel)
     channel->monitor->subscriptions--;
 }
 
+/* Under the monitor's lock, like what tells of the exits of execs. */
+static void notify(struct monitor *monitor, struct subject_event event)
+{
+    event.seq = ++monitor->seq;
+    for (struct channel *channel = monitor->first; channel; channel = channel->next)
+        if (subject_matches(&channel->topic, &event))
+            send(channel, &event);
+}
+
+static void tell_exec(struct monitor *monitor, const struct subject_event *ended);
+
 static int publish(void *bus, const struct subject_event *events, size_t count, uint64_t *first_seq)
 {
     struct monitor *monitor = bus;
     pthread_mutex_lock(&monitor->lock);
     *first_seq = monitor->seq + 1;
-    for (size_t i = 0; i < count; i++) {
-        struct subject_event event = events[i];
-        event.seq = ++monitor->seq;
-        for (struct channel *channel = monitor->first; channel; channel = channel->next)
-            if (subject_matches(&channel->topic, &event))
-                send(channel, &event);
-    }
+    for (size_t i = 0; i < count; i++)
+        notify(monitor, events[i]);
+    if (count == 1 && events->kind == SUBJECT_EVENT_PID)
+        tell_exec(monitor, events);
     pthread_mutex_unlock(&monitor->lock);
     return 0;
 }
@@ -316,6 +330,169 @@ static void explain(void *bus, char *text, size_t size)
              full->receiver);
 }
 
+/* ------------------------------------------------------------------------------------- tasks */
+
+struct task {
+    struct monitor *monitor;
+    uint8_t container;
+    bool has_leader, dead;
+    unsigned references; /* its own, and one of each exec; all under the monitor's lock */
+};
+
+struct exec {
+    struct task *task;
+    struct exec *next; /* in the map */
+    uint8_t number;
+    pid_t pid;
+    pthread_cond_t over;
+    bool exited, cancelled;
+    int status;
+};
+
+static int task_create(void *bus, uint8_t container, void **task)
+{
+    struct task *made = calloc(1, sizeof *made);
+    if (!made)
+        return -ENOMEM;
+    *made = (struct task){.monitor = bus, .container = container, .references = 1};
+    *task = made;
+    return 0;
+}
+
+/* Under the monitor's lock. */
+static void task_put(struct task *task)
+{
+    if (--task->references == 0)
+        free(task);
+}
+
+static int task_release(void *task)
+{
+    struct monitor *monitor = ((struct task *)task)->monitor;
+    pthread_mutex_lock(&monitor->lock);
+    task_put(task);
+    pthread_mutex_unlock(&monitor->lock);
+    return 0;
+}
+
+static int exec_reserve(void *task_, uint8_t number, void **handle)
+{
+    struct task *task = task_;
+    struct exec *exec = calloc(1, sizeof *exec);
+    if (!exec)
+        return -ENOMEM;
+    exec->task = task;
+    exec->number = number;
+    pthread_mutex_lock(&task->monitor->lock);
+    int result = task->dead ? -EOWNERDEAD : number == 0 && task->has_leader ? -EEXIST : 0;
+    if (result == 0) {
+        task->references++;
+        task->has_leader |= number == 0;
+    }
+    pthread_mutex_unlock(&task->monitor->lock);
+    if (result < 0) {
+        free(exec);
+        return result;
+    }
+    cond_init(&exec->over);
+    *handle = exec;
+    return 0;
+}
+
+static struct subject_event event_of(const struct exec *exec, enum subject_event_kind kind)
+{
+    return (struct subject_event){.kind = (uint8_t)kind,
+                                  .pid = exec->pid,
+                                  .status = exec->status,
+                                  .container = exec->task->container,
+                                  .exec = exec->number};
+}
+
+static int exec_started(void *handle, pid_t pid)
+{
+    struct exec *exec = handle;
+    struct monitor *monitor = exec->task->monitor;
+    pthread_mutex_lock(&monitor->lock);
+    if (exec->cancelled) {
+        pthread_mutex_unlock(&monitor->lock);
+        return -ECANCELED;
+    }
+    exec->pid = pid;
+    exec->next = monitor->started;
+    monitor->started = exec;
+    pthread_mutex_unlock(&monitor->lock);
+    uint64_t seq;
+    struct subject_event started = event_of(exec, SUBJECT_EVENT_STARTED);
+    started.status = 0;
+    return publish(monitor, &started, 1, &seq);
+}
+
+static void forget(struct monitor *monitor, const struct exec *exec)
+{
+    for (struct exec **link = &monitor->started; *link; link = &(*link)->next)
+        if (*link == exec) {
+            *link = exec->next;
+            return;
+        }
+}
+
+static void tell_exec(struct monitor *monitor, const struct subject_event *ended)
+{
+    struct exec *exec = monitor->started;
+    while (exec && exec->pid != ended->pid)
+        exec = exec->next;
+    if (!exec)
+        return;
+    forget(monitor, exec);
+    exec->exited = true;
+    exec->status = ended->status;
+    if (exec->number == 0) {
+        exec->task->dead = true;
+        notify(monitor, event_of(exec, SUBJECT_EVENT_LEADER_DIED));
+    }
+    notify(monitor, event_of(exec, SUBJECT_EVENT_EXEC));
+    pthread_cond_broadcast(&exec->over);
+}
+
+static int exec_cancel(void *handle)
+{
+    struct exec *exec = handle;
+    pthread_mutex_lock(&exec->task->monitor->lock);
+    exec->cancelled = exec->pid == 0;
+    pthread_cond_broadcast(&exec->over);
+    pthread_mutex_unlock(&exec->task->monitor->lock);
+    return 0;
+}
+
+static int exec_wait(void *handle, int *status, int64_t timeout_ns)
+{
+    struct exec *exec = handle;
+    pthread_mutex_t *lock = &exec->task->monitor->lock;
+    struct timespec deadline = deadline_after(timeout_ns > 0 ? timeout_ns : 0);
+    int error = 0;
+    pthread_mutex_lock(lock);
+    while (!exec->exited && !exec->cancelled && !error)
+        error = timeout_ns < 0 ? pthread_cond_wait(&exec->over, lock)
+                               : pthread_cond_timedwait(&exec->over, lock, &deadline);
+    *status = exec->status;
+    int result = exec->exited ? 0 : exec->cancelled ? -ECANCELED : -ETIMEDOUT;
+    pthread_mutex_unlock(lock);
+    return result == -ETIMEDOUT && timeout_ns == 0 ? -EAGAIN : result;
+}
+
+static int exec_release(void *handle)
+{
+    struct exec *exec = handle;
+    struct monitor *monitor = exec->task->monitor;
+    pthread_mutex_lock(&monitor->lock);
+    forget(monitor, exec);
+    task_put(exec->task);
+    pthread_mutex_unlock(&monitor->lock);
+    pthread_cond_destroy(&exec->over);
+    free(exec);
+    return 0;
+}
+
 #define MONITOR_FUNCTIONS                                                                          \
     .topics = SUBJECT_TOPICS_ALL, .batch_max = 64, .destroy = destroy, .publish = publish,         \
     .subscribe = subscribe, .unsubscribe = unsubscribe, .receive = receive, .ref = ref,            \
@@ -327,6 +504,13 @@ const struct subject subject_mutex = {
     .features = SUBJECT_WAITS | SUBJECT_SHARED | SUBJECT_ONE_SHOT,
     .create = create_mutex,
     MONITOR_FUNCTIONS,
+    .task_create = task_create,
+    .task_release = task_release,
+    .exec_reserve = exec_reserve,
+    .exec_started = exec_started,
+    .exec_cancel = exec_cancel,
+    .exec_wait = exec_wait,
+    .exec_release = exec_release,
 };
 
 const struct subject subject_bounded = {

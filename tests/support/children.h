@@ -156,7 +156,7 @@ static inline struct child child_with_pid(pid_t pid, int code)
         struct child child = child_fork(code);
         if (child.pid == pid)
             return child;
-        child_end(child); /* the library has started a thread in between */
+        child_end(child);            /* the library has started a thread in between */
         waitpid(child.pid, NULL, 0); /* or the reaper takes it */
     }
 }

@@ -4,7 +4,7 @@
 
 use std::os::raw::{c_char, c_int, c_void};
 
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 pub const G1: u32 = 1 << 0;
 pub const G2: u32 = 1 << 1;
 pub const G3: u32 = 1 << 2;
@@ -91,6 +91,22 @@ pub struct Subject {
     pub forked: Option<extern "C" fn(Bus, Handle) -> c_int>,
     pub set_step: Option<extern "C" fn(Option<extern "C" fn(u32)>)>,
     pub explain: Option<extern "C" fn(Bus, *mut c_char, usize)>,
+    pub task_create: Option<extern "C" fn(Bus, u8, *mut Handle) -> c_int>,
+    pub task_release: Option<extern "C" fn(Handle) -> c_int>,
+    pub exec_reserve: Option<extern "C" fn(Handle, u8, *mut Handle) -> c_int>,
+    pub exec_started: Option<extern "C" fn(Handle, i32) -> c_int>,
+    pub exec_cancel: Option<extern "C" fn(Handle) -> c_int>,
+    pub exec_wait: Option<extern "C" fn(Handle, *mut c_int, i64) -> c_int>,
+    pub exec_release: Option<extern "C" fn(Handle) -> c_int>,
+    pub process_adopt: Option<extern "C" fn(Bus, i32, *mut Handle) -> c_int>,
+    pub process_signal: Option<extern "C" fn(Handle, c_int) -> c_int>,
+    pub process_wait: Option<extern "C" fn(Handle, *mut c_int, i64) -> c_int>,
+    pub process_release: Option<extern "C" fn(Handle) -> c_int>,
+    pub group_create: Option<extern "C" fn(Bus, *mut Handle) -> c_int>,
+    pub group_add: Option<extern "C" fn(Handle, Handle) -> c_int>,
+    pub group_end: Option<extern "C" fn(Handle, c_int, i64) -> c_int>,
+    pub group_wait: Option<extern "C" fn(Handle, i64) -> c_int>,
+    pub group_release: Option<extern "C" fn(Handle) -> c_int>,
 }
 
 // The pointers are to constants.
@@ -98,7 +114,7 @@ unsafe impl Sync for Subject {}
 
 impl Topic {
     pub fn matches(&self, event: &Event) -> bool {
-        let (pid, exec) = (event.kind == 1, event.kind == 2);
+        let (pid, exec) = (event.kind == 1, matches!(event.kind, 2 | 4 | 5));
         match self.kind {
             1 => true,
             2 => pid,

@@ -4,10 +4,12 @@
 #include "../checks/synthetic.h"
 #include "../checks/verdict.h"
 #include "calls.h"
+#include "children.h"
 #include "ends.h"
 #include "options.h"
 #include "report.h"
 #include "scene.h"
+#include "small_scene.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -19,27 +21,6 @@
 
 #define OUTCOMES_MAX 16
 #define SPIN_MAX 64
-#define SUBSCRIPTIONS 2
-#define THREADS 2
-
-/* Of one round: what each receive has found, in the order in which the scene asks. */
-struct round_of {
-    void *subscriptions[SUBSCRIPTIONS];
-    bool ended;                 /* the first */
-    char found[THREADS + 1][8]; /* by thread; the last: behind both */
-};
-
-struct small_scene {
-    const char *name;
-    const char *what;
-    const char *allowed;   /* outcomes, with a space before and behind each */
-    const char *forbidden; /* why all others are */
-    enum guarantee guarantee;
-    bool shares; /* threads use one subscription */
-    void (*prepare)(struct round_of *round_);
-    void (*play[THREADS])(struct round_of *round_);
-    void (*finish)(struct round_of *round_);
-};
 
 /* ----------------------------------------------------------------------------- what threads do */
 
@@ -202,13 +183,13 @@ static void subscribe_now(struct round_of *round_)
     subscribe(round_, 0, '*');
 }
 
-/* An outcome: what thread 0 found, what thread 1 found, and what was there in the end. */
 static const struct small_scene small_scenes[] = {
     {"two-orders",
      "a and b are published at the same time; two subscriptions to both",
      " //ab-,ab- //ba-,ba- ",
      "the two subscriptions do not agree on the order, or lack an event",
      STRICT_FIFO,
+     false,
      false,
      both_to_all,
      {publish_a, publish_b},
@@ -219,6 +200,7 @@ static const struct small_scene small_scenes[] = {
      "b is there, and a, which was published before it, is not",
      STRICT_FIFO,
      false,
+     false,
      one_to_each,
      {publish_a_b, look_at_b_then_a},
      nothing},
@@ -227,6 +209,7 @@ static const struct small_scene small_scenes[] = {
      " b/a/ -/a/ b/-/ ",
      "each has published before it looked, and neither is seen",
      STRICT_FIFO,
+     false,
      false,
      one_to_each,
      {publish_a_look_at_b, publish_b_look_at_a},
@@ -237,6 +220,7 @@ static const struct small_scene small_scenes[] = {
      "the event was taken twice, or by neither",
      NO_LOSS,
      true,
+     false,
      one_with_an_event,
      {take_first, take_second},
      drain_first},
@@ -246,6 +230,7 @@ static const struct small_scene small_scenes[] = {
      "something was delivered after unsubscribe had returned",
      NONE_AFTER_UNSUBSCRIBE,
      true,
+     false,
      one_to_all,
      {end_first, publish_a},
      drain_first},
@@ -255,11 +240,18 @@ static const struct small_scene small_scenes[] = {
      "an event was lost that was published after subscribe had returned, or the order is another",
      NO_LOSS,
      false,
+     false,
      nothing,
      {subscribe_now, publish_a},
      publish_b_and_drain},
 };
-#define SCENES (sizeof small_scenes / sizeof small_scenes[0])
+#define OWN_SCENES (sizeof small_scenes / sizeof small_scenes[0])
+#define SCENES (OWN_SCENES + TASK_SCENES)
+
+static const struct small_scene *scene_at(size_t i)
+{
+    return i < OWN_SCENES ? &small_scenes[i] : &task_scenes[i - OWN_SCENES];
+}
 
 /* -------------------------------------------------------------------------------------- rounds */
 
@@ -375,6 +367,8 @@ static void run_scene(const struct small_scene *scene, double seconds)
 
 static const char *unfit(const struct small_scene *scene)
 {
+    if (scene->has_tasks && !(world->subject->task_create && knows_topic(SUBJECT_TOPIC_CONTAINER)))
+        return "the subject has no tasks, or no topics of one container";
     if (world->subject->subscriptions_max == 1 && scene->prepare != one_to_all &&
         scene->prepare != one_with_an_event)
         return "the subject has one subscription only";
@@ -388,7 +382,7 @@ static const char *unfit(const struct small_scene *scene)
 bool outcomes_known(const char *name)
 {
     for (size_t i = 0; i < SCENES; i++)
-        if (strcmp(name, small_scenes[i].name) == 0)
+        if (strcmp(name, scene_at(i)->name) == 0)
             return true;
     return strcmp(name, "all") == 0;
 }
@@ -401,11 +395,12 @@ int outcomes_run(void)
     printf("outcomes      what one thread found, the other, and what was there in the end (-: "
            "nothing, !: closed)\n");
     scene_bus(worker_step);
+    must(reaper_start(), "start a reaper");
     struct worker *actors[THREADS];
     for (unsigned t = 0; t < THREADS; t++)
         actors[t] = worker_start("actor", t, actor, (void *)(uintptr_t)t);
     for (size_t i = 0; i < SCENES; i++) {
-        const struct small_scene *scene = &small_scenes[i];
+        const struct small_scene *scene = scene_at(i);
         if (!all && strcmp(name, scene->name) != 0)
             continue;
         const char *why = unfit(scene);
@@ -418,6 +413,7 @@ int outcomes_run(void)
     atomic_fetch_add_explicit(&play.begun, 1, memory_order_release);
     for (unsigned t = 0; t < THREADS; t++)
         worker_join(actors[t]);
+    must(reaper_stop(), "stop the reaper");
     scene_bus_end();
     printf("%s\n", verdict_good() ? "PASS" : "FAIL");
     return verdict_good() ? EXIT_PASS : EXIT_VIOLATION;

@@ -246,11 +246,13 @@ static const struct small_scene small_scenes[] = {
      publish_b_and_drain},
 };
 #define OWN_SCENES (sizeof small_scenes / sizeof small_scenes[0])
-#define SCENES (OWN_SCENES + TASK_SCENES)
+#define SCENES (OWN_SCENES + TASK_SCENES + 1)
 
 static const struct small_scene *scene_at(size_t i)
 {
-    return i < OWN_SCENES ? &small_scenes[i] : &task_scenes[i - OWN_SCENES];
+    if (i < OWN_SCENES)
+        return &small_scenes[i];
+    return i < OWN_SCENES + TASK_SCENES ? &task_scenes[i - OWN_SCENES] : &handle_scene;
 }
 
 /* -------------------------------------------------------------------------------------- rounds */
@@ -367,7 +369,10 @@ static void run_scene(const struct small_scene *scene, double seconds)
 
 static const char *unfit(const struct small_scene *scene)
 {
-    if (scene->has_tasks && !(world->subject->task_create && knows_topic(SUBJECT_TOPIC_CONTAINER)))
+    if (scene == &handle_scene)
+        return world->subject->process_adopt ? NULL : "the subject has no handles of processes";
+    if (scene->has_children &&
+        !(world->subject->task_create && knows_topic(SUBJECT_TOPIC_CONTAINER)))
         return "the subject has no tasks, or no topics of one container";
     if (world->subject->subscriptions_max == 1 && scene->prepare != one_to_all &&
         scene->prepare != one_with_an_event)

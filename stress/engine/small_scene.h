@@ -23,13 +23,13 @@ struct small_scene {
     const char *forbidden; /* why all others are */
     enum guarantee guarantee;
     bool shares;    /* threads use one subscription */
-    bool has_tasks; /* and children */
+    bool has_children;
     void (*prepare)(struct round_of *round_);
     void (*play[THREADS])(struct round_of *round_);
     void (*finish)(struct round_of *round_);
 };
 
 #define TASK_SCENES 2
-extern const struct small_scene task_scenes[TASK_SCENES];
+extern const struct small_scene task_scenes[TASK_SCENES], handle_scene;
 
 #endif

@@ -6,7 +6,11 @@
 int exitbus_subscribe(struct exitbus *bus, struct exitbus_topic topic, uint32_t flags,
                       struct exitbus_subscription **subscription)
 {
-    CHECK_ARGUMENTS(bus && subscription && !(flags & ~EXITBUS_SUBSCRIBE_ONE_SHOT));
+    CHECK_ARGUMENTS(bus && subscription &&
+                    (flags == 0 || flags == EXITBUS_SUBSCRIBE_ONE_SHOT ||
+                     flags == EXITBUS_SUBSCRIBE_STICKY));
+    if (flags & EXITBUS_SUBSCRIBE_STICKY)
+        flags |= EXITBUS_SUBSCRIBE_ONE_SHOT;
     CHECK_GENERATION(&bus->core);
     if (bus_closed(bus))
         return -ESHUTDOWN;

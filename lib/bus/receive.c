@@ -56,6 +56,25 @@ static void one_shot_taken(struct exitbus_subscription *sub)
     fetch_add_relaxed(&sub->core->delivered, 1);
 }
 
+/*
+ * Receive the event of a sticky subscription, and leave it. The first receiver wakes the others,
+ * counts the event, and unlinks the node. If it is stopped before, the next receiver wakes them,
+ * and a publisher unlinks the node. Returns 1, -EAGAIN or -ESHUTDOWN.
+ */
+static ssize_t read_sticky(struct exitbus_subscription *sub, struct exitbus_event *event,
+                           bool counted)
+{
+    ssize_t count = queue_read(&sub->head, event);
+    if (count <= 0 || queue_seen(&sub->head))
+        return count;
+    one_shot_wake(sub, counted);
+    if (queue_set_seen(&sub->head)) {
+        fetch_add_relaxed(&sub->core->delivered, 1);
+        subscription_unlink(sub);
+    }
+    return count;
+}
+
 /* Take what is there. Returns how many, -EAGAIN or -ESHUTDOWN. Context: in a section. */
 static ssize_t take(struct exitbus_subscription *sub, struct exitbus_event *events, size_t capacity,
                     bool counted)
@@ -66,6 +85,8 @@ static ssize_t take(struct exitbus_subscription *sub, struct exitbus_event *even
     /* destroy does not meet a one-shot that a publisher has taken out of the registry. */
     if (load_acquire(&sub->core->closed))
         queue_close(&sub->head);
+    if (queue_sticky(&sub->head))
+        return read_sticky(sub, events, counted);
     if (queue_empty(&sub->head))
         return -EAGAIN;
     one_shot_wake(sub, counted);
@@ -293,6 +314,8 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
             *event = next;
             return 0;
         }
+        if (queue_sticky(&sub->head)) /* no other will come */
+            return -ESRCH;
         ++*discarded;
         if (timeout_ns == 0 && --left == 0) {
             if (queue_closed(&sub->head))

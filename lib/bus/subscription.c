@@ -9,7 +9,8 @@
  *     A publisher that meets a node with first_seq 0 does the last two steps itself.
  *  2. One-shot. A CAS of `one_shot_seq` decides which event it takes, once for all threads. The
  *     receiver that takes the event closes the queue with the same CAS. That receiver removes the
- *     node; so does a publisher that meets the node with a later event.
+ *     node; so does a publisher that meets the node with a later event. A sticky one is the same
+ *     for publishers; its receivers read the event, and leave it.
  *  3. A cursor. First the open turn is settled, so all events that were ordered before are in the
  *     log. Then the cursor begins at its end, by log_join(). So there is a point of the order word
  *     within subscribe that divides what it receives from what it does not, as there is in 1. The
@@ -126,6 +127,8 @@ static void create_queue(struct exitbus_subscription *sub, uint32_t flags)
     queue_init(&sub->tail, &sub->head, &sub->first);
     if (flags & EXITBUS_SUBSCRIBE_ONE_SHOT)
         queue_set_one_shot(&sub->head);
+    if (flags & EXITBUS_SUBSCRIBE_STICKY)
+        queue_set_sticky(&sub->head);
     atomic_init(&sub->first_seq, 0);
     atomic_init(&sub->one_shot_seq, 0);
 }
@@ -169,7 +172,7 @@ int subscription_create(struct bus_core *core, const struct exitbus_topic *topic
     atomic_init(&sub->node.next, 0);
     sub->pid = topic->kind == EXITBUS_TOPIC_PID ? topic->pid : 0;
     sub->kind = (uint8_t)topic->kind;
-    sub->flags = (uint8_t)flags;
+    sub->flags = (uint8_t)flags; /* publishers take a sticky one for a one-shot */
     if (ids && !cursor) /* else its channel has them */
         topic_copy_ids(topic, &core->registry.key, sub->ids);
     fetch_add_relaxed(&core->references, 1);
@@ -296,6 +299,8 @@ void subscription_unsubscribe(struct exitbus_subscription *sub)
         subscription_unlink(sub);
     uint64_t taken = queue_taken(&sub->head); /* first: all that was taken is seen as appended */
     uint64_t dropped = queue_appended(subscription_tail(sub)) - taken;
+    if (queue_seen(&sub->head))
+        dropped = 0;
     if (!(sub->flags & EXITBUS_SUBSCRIBE_ONE_SHOT)) /* a one-shot counts when it takes its event */
         fetch_add_relaxed(&core->delivered, subscription_taken(sub));
     fetch_add_relaxed(&core->dropped, dropped);

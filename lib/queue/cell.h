@@ -75,8 +75,10 @@ static inline unsigned segment_hint_index(const struct segment *segment, uint64_
 }
 
 #define POSITION_CLOSED ((uint64_t)1)
-#define POSITION_ONE_SHOT ((uint64_t)2) /* constant, like the next */
+#define POSITION_ONE_SHOT ((uint64_t)2) /* constant, like the next two */
 #define POSITION_CURSOR ((uint64_t)4)   /* into a log, which has other cursors */
+#define POSITION_STICKY ((uint64_t)8)   /* a one-shot whose event stays */
+#define POSITION_SEEN ((uint64_t)16)    /* sticky: its event was received */
 
 static inline uint64_t position_make(const struct segment *segment, unsigned index)
 {

@@ -23,7 +23,7 @@ struct queue_tail {
     _Atomic uint64_t hint;             /* segment and first cell that may be empty; may lag */
 };
 
-/* Written by receivers: segment and cell of the next event, the closed bit and the one-shot bit. */
+/* Written by receivers: segment and cell of the next event, the closed bit and others. */
 struct queue_head {
     _Atomic uint64_t position;
 };
@@ -42,6 +42,10 @@ void queue_tail_init(struct queue_tail *tail, struct segment *segment, unsigned 
  */
 void queue_set_one_shot(struct queue_head *head);
 bool queue_one_shot(const struct queue_head *head);
+
+/* Make a one-shot queue sticky: its event is read, and never taken. Context: likewise. */
+void queue_set_sticky(struct queue_head *head);
+bool queue_sticky(const struct queue_head *head);
 
 /* Returns whether the head is a cursor of a log. */
 bool queue_is_cursor(const struct queue_head *head);
@@ -71,6 +75,16 @@ static inline void queue_prefetch_all(const struct queue_tail *tail)
  */
 ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memory *memory,
                    struct exitbus_event *events, size_t capacity);
+
+/*
+ * Copy the event of a sticky queue, which stays. Returns 1; -EAGAIN: there is none yet; -ESHUTDOWN.
+ * Context: lock-free.
+ */
+ssize_t queue_read(const struct queue_head *head, struct exitbus_event *event);
+
+/* Note that the event of a sticky queue was received. Returns true for the first caller. */
+bool queue_set_seen(struct queue_head *head);
+bool queue_seen(const struct queue_head *head);
 
 /* Close: no take succeeds from here on (G3). Returns true for the first caller. */
 bool queue_close(struct queue_head *head);

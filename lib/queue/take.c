@@ -116,6 +116,53 @@ bool queue_one_shot(const struct queue_head *head)
     return load_relaxed(&head->position) & POSITION_ONE_SHOT;
 }
 
+void queue_set_sticky(struct queue_head *head)
+{
+    uint64_t position = load_relaxed(&head->position);
+    store_relaxed(&head->position, position | POSITION_STICKY);
+}
+
+bool queue_sticky(const struct queue_head *head)
+{
+    return load_relaxed(&head->position) & POSITION_STICKY;
+}
+
+bool queue_set_seen(struct queue_head *head)
+{
+    return !(fetch_or_relaxed(&head->position, POSITION_SEEN) & POSITION_SEEN);
+}
+
+bool queue_seen(const struct queue_head *head)
+{
+    return load_relaxed(&head->position) & POSITION_SEEN;
+}
+
+ssize_t queue_read(const struct queue_head *head, struct exitbus_event *event)
+{
+    uint64_t position = load_acquire(&head->position);
+    const struct segment *segment = position_segment(position);
+    unsigned index = position_index(position);
+    while (!(position & POSITION_CLOSED)) {
+        if (copy_run(segment, &index, event, 1) == 1) {
+            probe(PROBE_RECEIVE_COPIED);
+            /* This load is the moment of receive, and lies behind the load of the event's tag. So
+             * if the close happens before the append (G3), the close is what is read here.
+             * Acquire; pairs with queue_close(). */
+            return load_acquire(&head->position) & POSITION_CLOSED ? -ESHUTDOWN : 1;
+        }
+        probe(PROBE_RECEIVE_FOUND_NONE);
+        /* As in queue_take(); a wide event may lie behind a gap. */
+        const struct segment *next = load_acquire(&segment->next);
+        if (!next)
+            return -EAGAIN;
+        if (index < segment->capacity && cell_tag(segment_cell(segment, index)) >= segment->base)
+            continue;
+        segment = next;
+        index = next->first;
+    }
+    return -ESHUTDOWN;
+}
+
 ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memory *memory,
                    struct exitbus_event *events, size_t capacity)
 {

@@ -108,7 +108,7 @@ TEST(subscription, bad_arguments_are_refused)
         check_equal(exitbus_subscribe(bus, bad[i], 0, &sub), -EINVAL);
     check_equal(exitbus_subscribe(NULL, exitbus_topic_all(), 0, &sub), -EINVAL);
     check_equal(exitbus_subscribe(bus, exitbus_topic_all(), 0, NULL), -EINVAL);
-    for (uint32_t flag = 2; flag != 0; flag <<= 1)
+    for (uint32_t flag = 4; flag != 0; flag <<= 1)
         check_equal(exitbus_subscribe(bus, exitbus_topic_all(), flag, &sub), -EINVAL);
     atomic_store(&account.refuse, true);
     check_equal(exitbus_subscribe(bus, exitbus_topic_all(), 0, &sub), -ENOMEM);
@@ -233,13 +233,12 @@ TEST_EACH_WAY(subscription, one_shot_takes_one_event)
     }
 }
 
-TEST(subscription, one_shot_costs_publishers_nothing_after_its_event)
+static void costs_publishers_nothing_after_its_event(uint32_t flags)
 {
     for (size_t i = 0; i < ONE_SHOT_CASES; i++) {
         for (int receive_first = 0; receive_first < 2; receive_first++) {
             struct exitbus *bus = bus_new();
-            struct exitbus_subscription *sub =
-                subscribe_flags(bus, one_shot_cases[i].topic, ONE_SHOT);
+            struct exitbus_subscription *sub = subscribe_flags(bus, one_shot_cases[i].topic, flags);
             publish_match(bus, one_shot_cases[i].pid, 1);
             struct exitbus_event event;
             if (receive_first)
@@ -258,6 +257,16 @@ TEST(subscription, one_shot_costs_publishers_nothing_after_its_event)
             check_ok(exitbus_destroy(bus));
         }
     }
+}
+
+TEST(subscription, one_shot_costs_publishers_nothing_after_its_event)
+{
+    costs_publishers_nothing_after_its_event(ONE_SHOT);
+}
+
+TEST(subscription, sticky_costs_publishers_nothing_after_its_event)
+{
+    costs_publishers_nothing_after_its_event(EXITBUS_SUBSCRIBE_STICKY);
 }
 
 TEST(subscription, one_shot_may_end_before_its_event)
@@ -302,6 +311,82 @@ TEST(subscription, one_shot_of_a_destroyed_bus_is_closed)
         check_closed(sub);
         check_ok(exitbus_unsubscribe(sub));
     }
+}
+
+/* -------------------------------------------------------------------------------------- sticky */
+
+#define STICKY EXITBUS_SUBSCRIBE_STICKY
+
+TEST_EACH_WAY(subscription, sticky_event_stays)
+{
+    for (size_t i = 0; i < ONE_SHOT_CASES; i++) {
+        struct exitbus *bus = bus_new();
+        struct exitbus_subscription *sub = subscribe_flags(bus, one_shot_cases[i].topic, STICKY);
+        struct exitbus_event events[4];
+        way_prepare(way, sub);
+        check_nothing(sub);
+        for (int code = 1; code <= 5; code++) {
+            publish_match(bus, one_shot_cases[i].pid, code);
+            check_equal(way_receive(way, sub, events, 4), 1);
+            check_equal(events[0].exit_code, 1);
+            check_equal(exitbus_subscription_pending(sub), 1);
+        }
+        check(fd_readable(exitbus_subscription_fd(sub)));
+        check_equal(stats_of(bus).delivered, 1);
+        check_ok(exitbus_subscription_ref(sub));
+        check_ok(exitbus_unsubscribe(sub));
+        check_closed(sub);
+        check_ok(exitbus_subscription_unref(sub));
+        check_equal(stats_of(bus).delivered, 1);
+        check_equal(stats_of(bus).dropped, 0);
+        check_ok(exitbus_destroy(bus));
+    }
+}
+
+TEST(subscription, sticky_that_nobody_received)
+{
+    for (int publishes = 0; publishes < 3; publishes++) {
+        struct exitbus *bus = bus_new();
+        struct exitbus_subscription *sub = subscribe_flags(bus, exitbus_topic_pid(7), STICKY);
+        for (int i = 0; i < publishes; i++)
+            publish_match(bus, true, 1);
+        check_ok(exitbus_unsubscribe(sub));
+        check_equal(stats_of(bus).delivered, 0);
+        check_equal(stats_of(bus).dropped, publishes > 0);
+        sub = subscribe_flags(bus, exitbus_topic_pid(7), STICKY);
+        publish_match(bus, true, 1);
+        check_ok(exitbus_destroy(bus));
+        check_closed(sub);
+        check_ok(exitbus_unsubscribe(sub));
+    }
+}
+
+TEST(subscription, sticky_by_wait_pid)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *sub = subscribe_flags(bus, exitbus_topic_any_pid(), STICKY);
+    struct exitbus_event event;
+    uint64_t discarded;
+    check_equal(exitbus_receive_pid(sub, 1, &event, &discarded, 0), -EAGAIN);
+    publish_pids(bus, 1, 2);
+    for (int i = 0; i < 2; i++) {
+        /* The only event that there will be is another's. */
+        check_equal(exitbus_receive_pid(sub, 2, &event, &discarded, -1), -ESRCH);
+        check_equal(discarded, 0);
+        check_equal(exitbus_receive_pid(sub, 1, &event, &discarded, -1), 0);
+        check_equal(event.pid, 1);
+    }
+    check_ok(exitbus_unsubscribe(sub));
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(subscription, sticky_or_one_shot)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *sub;
+    check_equal(exitbus_subscribe(bus, exitbus_topic_all(), STICKY | ONE_SHOT, &sub), -EINVAL);
+    check_equal(stats_of(bus).subscriptions, 0);
+    check_ok(exitbus_destroy(bus));
 }
 
 /* ------------------------------------------------------------------------- closing under sleepers
@@ -365,6 +450,22 @@ TEST(subscription, unsubscribe_wakes_all_receivers)
     check_ok(exitbus_unsubscribe(sub));
     sleepers_join(sleepers, threads, 0);
     check_equal(stats_of(bus).sleeping_receivers, 0);
+    check_ok(exitbus_destroy(bus));
+}
+
+TEST(subscription, sticky_wakes_all_receivers)
+{
+    struct exitbus *bus = bus_new();
+    struct exitbus_subscription *sub = subscribe_flags(bus, exitbus_topic_pid(7), STICKY);
+    struct sleeper sleepers[SLEEPERS];
+    pthread_t threads[SLEEPERS];
+    sleepers_start(bus, sub, sleepers, threads);
+    publish_match(bus, true, 4);
+    sleepers_join(sleepers, threads, SLEEPERS);
+    for (size_t i = 0; i < SLEEPERS; i++)
+        check_equal(sleepers[i].event.exit_code, 4);
+    check_ok(exitbus_unsubscribe(sub));
+    check_equal(stats_of(bus).delivered, 1);
     check_ok(exitbus_destroy(bus));
 }
 

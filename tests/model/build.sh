@@ -67,6 +67,9 @@ one_shot_fd 1 3
 one_shot_stop 1 2
 helped_stop 1 2
 one_shot 1 3
+sticky_close 2 2
+sticky_stop 1 2
+sticky 1 1
 one_shot 2 0
 share 2 2
 publish 2 1

@@ -148,7 +148,7 @@ static const char *run_subscribe(const struct call *call, struct subscriber *sub
         return NULL;
     char container_id[EXITBUS_ID_MAX + 1], exec_id[EXITBUS_ID_MAX + 1];
     struct exitbus_topic topic = topic_make(call, container_id, exec_id);
-    uint32_t flags = call->arguments[4] ? EXITBUS_SUBSCRIBE_ONE_SHOT : 0;
+    uint32_t flags = call->arguments[4]; /* 0, ONE_SHOT, STICKY */
     struct exitbus_subscription *handle = NULL;
     struct reference_subscription model;
     int result = exitbus_subscribe(bus, topic, flags, &handle);
@@ -232,7 +232,7 @@ static const char *run_receive_all(struct subscriber *subscriber)
     ssize_t count;
     do
         found = run_receive(subscriber, EVENTS_MAX, &count);
-    while (!found && count > 0);
+    while (!found && count > 0 && !subscriber->model.sticky);
     return found;
 }
 

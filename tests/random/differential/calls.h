@@ -58,7 +58,7 @@ static const struct {
 
 /* The bounds of each argument of a call; 0: it has no such argument. */
 static const uint32_t call_bounds[CALL_KINDS][CALL_ARGUMENTS] = {
-    [CALL_SUBSCRIBE] = {CALL_SLOTS, 6, CALL_PIDS, CALL_IDS, 2},
+    [CALL_SUBSCRIBE] = {CALL_SLOTS, 6, CALL_PIDS, CALL_IDS, 3},
     [CALL_PUBLISH_PID] = {CALL_PIDS, 200},
     [CALL_PUBLISH_EXEC] = {CALL_CONTAINERS, CALL_IDS, 200},
     [CALL_PUBLISH] = {1000},

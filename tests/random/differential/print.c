@@ -2,6 +2,9 @@
 /* Calls as C, for whoever wants to repeat a difference: see calls.h. */
 #include "calls.h"
 
+static const char *const subscribe_flags[] = {"0", "EXITBUS_SUBSCRIBE_ONE_SHOT",
+                                              "EXITBUS_SUBSCRIBE_STICKY"};
+
 static void print_subscribe(FILE *stream, const struct call *call)
 {
     char container_id[EXITBUS_ID_MAX + 1], exec_id[EXITBUS_ID_MAX + 1];
@@ -27,8 +30,7 @@ static void print_subscribe(FILE *stream, const struct call *call)
         fprintf(stream, "exitbus_topic_exec(\"%s\", \"%s\")", container_id, exec_id);
         break;
     }
-    fprintf(stream, ", %s, &s%u);", call->arguments[4] ? "EXITBUS_SUBSCRIBE_ONE_SHOT" : "0",
-            call->arguments[0]);
+    fprintf(stream, ", %s, &s%u);", subscribe_flags[call->arguments[4]], call->arguments[0]);
 }
 
 static void print_event(FILE *stream, uint32_t number)

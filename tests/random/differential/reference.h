@@ -37,7 +37,9 @@ struct reference_subscription {
     struct exitbus_topic topic; /* ids point at the copies below */
     char container_id[EXITBUS_ID_MAX + 1], exec_id[EXITBUS_ID_MAX + 1];
     bool one_shot, closed, gone; /* gone: unsubscribed */
-    size_t next;                 /* place in the log of the first event not yet looked at */
+    bool sticky;
+    uint64_t stuck; /* the event that stays, once it was received; 0: none yet */
+    size_t next;    /* place in the log of the first event not yet looked at */
 };
 
 static inline uint64_t reference_now(void)
@@ -77,12 +79,16 @@ static inline bool reference_id_good(const char *id, size_t room, bool may_be_em
 
 static inline bool reference_event_good(const struct exitbus_event *event)
 {
-    if ((event->flags | 3) != 3)
+    if ((event->flags | 7) != 7)
         return false;
     switch (event->kind) {
     case EXITBUS_EVENT_PID:
         return event->pid > 0;
     case EXITBUS_EVENT_EXEC:
+    case EXITBUS_EVENT_EMPTY:
+    case EXITBUS_EVENT_STARTED:
+    case EXITBUS_EVENT_LEADER_DIED:
+    case EXITBUS_EVENT_OOM:
         return event->pid >= 0 &&
                reference_id_good(event->container_id, sizeof event->container_id, false) &&
                reference_id_good(event->exec_id, sizeof event->exec_id, true);
@@ -165,13 +171,15 @@ static inline int reference_publish(struct reference *bus, const struct exitbus_
 static inline int reference_subscribe(struct reference *bus, const struct exitbus_topic *topic,
                                       uint32_t flags, struct reference_subscription *sub)
 {
-    if ((flags | EXITBUS_SUBSCRIBE_ONE_SHOT) != EXITBUS_SUBSCRIBE_ONE_SHOT ||
+    if ((flags != 0 && flags != EXITBUS_SUBSCRIBE_ONE_SHOT && flags != EXITBUS_SUBSCRIBE_STICKY) ||
         !reference_topic_good(topic))
         return -EINVAL;
     if (bus->closed)
         return -ESHUTDOWN;
-    *sub = (struct reference_subscription){
-        .topic = *topic, .one_shot = flags != 0, .next = bus->published};
+    *sub = (struct reference_subscription){.topic = *topic,
+                                           .one_shot = flags == EXITBUS_SUBSCRIBE_ONE_SHOT,
+                                           .sticky = flags == EXITBUS_SUBSCRIBE_STICKY,
+                                           .next = bus->published};
     if (topic->kind == EXITBUS_TOPIC_CONTAINER || topic->kind == EXITBUS_TOPIC_EXEC)
         strcpy(sub->container_id, topic->container_id);
     if (topic->kind == EXITBUS_TOPIC_EXEC)
@@ -184,6 +192,8 @@ static inline int reference_subscribe(struct reference *bus, const struct exitbu
 static inline bool reference_matches(const struct reference_subscription *sub,
                                      const struct exitbus_event *event)
 {
+    if ((sub->one_shot || sub->sticky) && event->kind > EXITBUS_EVENT_EXEC)
+        return false; /* no exit */
     switch (sub->topic.kind) {
     case EXITBUS_TOPIC_ALL:
         return true;
@@ -192,12 +202,12 @@ static inline bool reference_matches(const struct reference_subscription *sub,
     case EXITBUS_TOPIC_PID:
         return event->kind == EXITBUS_EVENT_PID && event->pid == sub->topic.pid;
     case EXITBUS_TOPIC_ANY_EXEC:
-        return event->kind == EXITBUS_EVENT_EXEC;
+        return event->kind != EXITBUS_EVENT_PID;
     case EXITBUS_TOPIC_CONTAINER:
-        return event->kind == EXITBUS_EVENT_EXEC &&
+        return event->kind != EXITBUS_EVENT_PID &&
                strcmp(event->container_id, sub->container_id) == 0;
     case EXITBUS_TOPIC_EXEC:
-        return event->kind == EXITBUS_EVENT_EXEC &&
+        return event->kind != EXITBUS_EVENT_PID &&
                strcmp(event->container_id, sub->container_id) == 0 &&
                strcmp(event->exec_id, sub->exec_id) == 0;
     }
@@ -211,6 +221,8 @@ static inline size_t reference_left(const struct reference *bus,
     size_t left = 0;
     for (size_t i = sub->next; i < bus->published; i++)
         left += reference_matches(sub, &bus->log[i].event);
+    if (sub->sticky)
+        return sub->stuck == 0 && left > 0;
     if (sub->one_shot)
         return sub->closed ? 0 : left > 0;
     return left;
@@ -225,7 +237,7 @@ static inline bool reference_closed(const struct reference *bus,
 static inline size_t reference_pending(const struct reference *bus,
                                        const struct reference_subscription *sub)
 {
-    return reference_closed(bus, sub) ? 0 : reference_left(bus, sub);
+    return reference_closed(bus, sub) ? 0 : sub->stuck != 0 ? 1 : reference_left(bus, sub);
 }
 
 static inline void reference_unsubscribe(struct reference *bus, struct reference_subscription *sub)
@@ -244,6 +256,12 @@ static inline ssize_t reference_receive(struct reference *bus, struct reference_
     if (reference_closed(bus, sub))
         return -ESHUTDOWN;
     size_t count = 0;
+    if (sub->stuck != 0) {
+        seqs[0] = sub->stuck;
+        return 1;
+    }
+    if (sub->sticky)
+        capacity = 1;
     while (sub->next < bus->published && count < capacity && !sub->closed) {
         const struct exitbus_event *event = &bus->log[sub->next++].event;
         if (!reference_matches(sub, event))
@@ -251,6 +269,8 @@ static inline ssize_t reference_receive(struct reference *bus, struct reference_
         seqs[count++] = event->seq;
         sub->closed = sub->one_shot;
     }
+    if (sub->sticky && count > 0)
+        sub->stuck = seqs[0];
     bus->delivered += count;
     return count ? (ssize_t)count : -EAGAIN;
 }
@@ -265,6 +285,8 @@ static inline int reference_wait_pid(struct reference *bus, struct reference_sub
         const struct exitbus_event *event = &bus->log[*seq - 1].event;
         if (event->kind == EXITBUS_EVENT_PID && event->pid == pid)
             return 0;
+        if (sub->sticky)
+            return -ESRCH;
     }
 }
 

@@ -30,7 +30,7 @@ void do_subscribe(void)
     char container_id[EXITBUS_ID_MAX + 2] = "", exec_id[EXITBUS_ID_MAX + 2] = "";
     struct exitbus_topic topic = input_topic(container_id, exec_id);
     uint8_t shape = byte();
-    uint32_t flags = shape < 192 ? shape & 1 : shape;
+    uint32_t flags = shape < 160 ? shape & 1 : shape < 192 ? EXITBUS_SUBSCRIBE_STICKY : shape;
     if (subscriber->handle)
         return;
     struct exitbus_subscription *handle;

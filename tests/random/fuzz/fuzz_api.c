@@ -154,7 +154,8 @@ static void scene_end(void)
         check_stats();
     for (unsigned i = 0; i < SUBSCRIPTIONS; i++) {
         struct subscriber *subscriber = &scene.subscribers[i];
-        while (subscriber->handle && reference_pending(&scene.model, &subscriber->model) > 0)
+        while (subscriber->handle && subscriber->model.stuck == 0 &&
+               reference_pending(&scene.model, &subscriber->model) > 0)
             receive(subscriber, EXITBUS_BATCH_MAX, 0);
         if (subscriber->handle && !subscriber->model.gone)
             unsubscribe(subscriber);

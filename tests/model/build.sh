@@ -36,6 +36,15 @@ epoch 3 3
 epoch_fences 3 3
 shared_record 3 3
 ended 3 3
+task_gone 2 2
+task_restart 2 2
+task_death 2 2
+task_news 2 2
+task_bind 2 2
+task_reserve 2 2
+task_cancel 2 1
+task_signal 1 2
+task_remember 1 1
 records 1 1
 create 1 1
 meet 1 1
@@ -139,7 +148,8 @@ library() {
     for source in api/bus api/error api/publish api/receive api/subscribe bus/bus bus/channel bus/core bus/deliver \
         bus/order bus/receive bus/registry bus/subscription queue/append queue/event_count \
         queue/event_fd queue/log queue/take queue/wakeup event/event event/topic memory/epoch base/barrier \
-        base/fork_guard base/pin process/direct process/outcome process/process; do
+        base/fork_guard base/pin process/direct process/outcome process/process process/remember process/task \
+        process/task_step; do
         cc $(flags_of "$1") $races -c "$(tree_of "$1")/lib/$source.c" -o "$work/$1/${source/\//-}.o"
     done
     cc $(flags_of "$1") -c "$here/runtime/library.c" -o "$work/$1/library.o"
@@ -165,6 +175,6 @@ flags_of() {
 # has the defect, too: it may use what is inline.
 program() {
     cc $(flags_of "$1") $races $3 -Dmain=model_test_main -c "$here/$2.c" -o "$work/$2.o"
-    cc -no-pie "$work/$2.o" "$work/$1"/*.o "$work/explore.o" "$work/graph.o" -o "$work/$1-$2"
+    cc -no-pie -Wl,-z,muldefs "$work/$2.o" "$work/$1"/*.o "$work/explore.o" "$work/graph.o" -o "$work/$1-$2"
     echo "$work/$1-$2"
 }

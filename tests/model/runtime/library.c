@@ -454,12 +454,6 @@ int sys_wait_readable(int fd, int other, int64_t ns)
         __builtin_unreachable();                                                                   \
     }
 
-/* No process is bound to an exec here. */
-__attribute__((weak)) void task_process_ended(struct exitbus_process *process)
-{
-    (void)process;
-}
-
 NOT_HERE(int, collect_direct, struct watch_set *set, pid_t pid, int pidfd,
          struct exitbus_event *event, bool *reaped)
 NOT_HERE(void, child_watch_enter, struct watch_set *set, struct child_watch *watch, pid_t pid,
@@ -470,6 +464,11 @@ NOT_HERE(void, reaper_set_release, struct exitbus *bus, struct watch_set *set)
 NOT_HERE(int, reaper_between_passes, struct exitbus *bus, int (*ask)(void *), void *argument)
 NOT_HERE(void, child_watch_abort, struct watch_set *set, struct child_watch *watch)
 NOT_HERE(int, watch_set_wake, struct watch_set *set)
+NOT_HERE(int, group_copy_cgroup, int cgroup_fd, int *copy)
+NOT_HERE(int, group_kill_cgroup, int cgroup_fd)
+NOT_HERE(int, sys_open_at, int directory_fd, const char *name, bool write)
+NOT_HERE(int, sys_read, int fd, void *bytes, size_t size)
+NOT_HERE(uint64_t, sys_inode, int fd)
 NOT_HERE(int, sys_duplicate, int fd, int from)
 NOT_HERE(int, sys_find_child, pid_t pid, int pidfd)
 NOT_HERE(int, sys_pidfd_open, pid_t pid)

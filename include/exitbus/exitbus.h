@@ -106,10 +106,13 @@ enum exitbus_event_kind {
 #define EXITBUS_EVENT_STATUS_LOST 0x02u
 /* A leader's EXEC that did not wait for all members: exitbus_task_options.bound_ns was over. */
 #define EXITBUS_EVENT_CUT_SHORT 0x04u
+/* An EXITBUS_EVENT_PID for which exitbus_event_details() says more: EXITBUS_REAPER_DETAILS. */
+#define EXITBUS_EVENT_DETAILS 0x08u
 
 /*
  * One exit. The first 64 bytes are the whole of an EXITBUS_EVENT_PID; the ids belong to the other
- * kinds, and are empty strings there.
+ * kinds, and are empty strings there. With EXITBUS_EVENT_DETAILS the details lie behind the NUL of
+ * the empty container id: copy such an event as a whole.
  */
 struct exitbus_event {
     uint64_t seq;              /* place in the bus-wide order: 1, 2, 3 … (set by publish) */
@@ -128,6 +131,25 @@ struct exitbus_event {
     char container_id[EXITBUS_ID_MAX + 1];
     char exec_id[EXITBUS_ID_MAX + 1]; /* "" is the container itself */
 };
+
+/*
+ * What the kernel told of a process before it was reaped. The pid and start_ns name the process for
+ * as long as the machine runs. From Linux 6.9 on so does the inode.
+ */
+struct exitbus_event_details {
+    uint64_t start_ns; /* as exitbus_process_start_time(): CLOCK_BOOTTIME, in steps of 10 ms */
+    uint64_t inode;    /* that fstat() gives for its pidfds; 0: not known */
+    char comm[16];     /* its name in /proc, as it was last; terminated, and may hold any bytes */
+    uint64_t reserved[4]; /* 0; for later versions */
+};
+
+/*
+ * Get the details of an exit, from the event alone. Non-blocking, and no system call: may also be
+ * called in a signal handler.
+ * Errors: -EINVAL; -ENODATA the event has none.
+ */
+EXITBUS_API int exitbus_event_details(const struct exitbus_event *event,
+                                      struct exitbus_event_details *details);
 
 /* ------------------------------------------------------------------------------------ the bus */
 
@@ -238,8 +260,9 @@ EXITBUS_API int exitbus_thread_prepare(void);
 /*
  * Publish one event. `event->kind` chooses what must be valid: EXITBUS_EVENT_PID wants pid > 0,
  * the others want terminated ids, of which the first is not empty, and pid >= 0. Times that are 0
- * are filled in. seq and the id sizes are ignored. Everything else is carried as given. Errors: see
- * above; -EINVAL for an event that is not valid.
+ * are filled in. EXITBUS_EVENT_DETAILS is for events that have been received with it. seq and the
+ * id sizes are ignored. Everything else is carried as given. Errors: see above; -EINVAL for an
+ * event that is not valid.
  */
 EXITBUS_API int exitbus_publish(struct exitbus *bus, const struct exitbus_event *event,
                                 uint64_t *seq);
@@ -443,13 +466,16 @@ enum exitbus_reaper_mode {
 
 /* exitbus_reaper_options.flags */
 #define EXITBUS_REAPER_SUBREAPER 0x01u /* ALL: adopt orphans, too (PR_SET_CHILD_SUBREAPER) */
-#define EXITBUS_REAPER_POLLED 0x02u /* no thread: the caller's loop calls exitbus_reaper_poll() */
+#define EXITBUS_REAPER_POLLED 0x02u   /* no thread: the caller's loop calls exitbus_reaper_poll() */
 #define EXITBUS_REAPER_SIGNALFD 0x04u /* ALL: the host has SIGCHLD blocked, and leaves it to us */
 #define EXITBUS_REAPER_ORPHANS 0x08u  /* ALL: leave children in this process's own cgroup alone */
+#define EXITBUS_REAPER_DETAILS 0x10u  /* events say more: exitbus_event_details() */
+#define EXITBUS_REAPER_RECORD 0x20u   /* exits are written to `record_fd`; with DETAILS, too */
 
 struct exitbus_reaper_options {
     enum exitbus_reaper_mode mode;
     uint32_t flags;
+    int record_fd; /* RECORD: a regular file, open for appending; the reaper has a copy */
 };
 
 /*
@@ -490,6 +516,26 @@ struct exitbus_reaper_options {
  * those that are left alone is a zombie, a look at the others reads /proc. Those of exitbus_spawn()
  * come as ever.
  *
+ * With DETAILS the events of pids have EXITBUS_EVENT_DETAILS: the reaper reads /proc/PID/stat while
+ * the child is a zombie, and asks once more whether it is that. That costs about 25 µs for each
+ * exit, two more system calls for a child that it has no pidfd of, and 64 bytes in each queue that
+ * the event lies in. An event whose details can't be had comes without them, and no later: where
+ * /proc is not mounted, hides the process (hidepid) or is another pid namespace's, where no
+ * descriptor is free, and where another waiter was first. Events that other reapers, waits by
+ * EXITBUS_SPAWN_DIRECT and publish calls make have none, nor do those of execs, foreign processes
+ * and exitbus_process_wait().
+ *
+ * With RECORD the reaper appends each exit to a file before it publishes and reaps it: 128 bytes by
+ * one write. A process that takes over after this one has died reads it by exitbus_record_read(),
+ * so an exit that is reaped is never lost with the process that has reaped it. What subscribers
+ * were told is in the file. An exit that can't be written (no room, RLIMIT_FSIZE, an error of the
+ * file) is not told: as one that can't be published, the child stays a zombie, and is tried again
+ * by a timer, up to once a second. So let the file lie on a tmpfs that has room, since a disk would
+ * hold the reaper up. Nothing is synced. Several reapers and processes may append to one file;
+ * nobody may change it otherwise, or take O_APPEND from it. It grows until a new one is begun.
+ * It tells of children; EXITBUS_SPAWN_DIRECT means nothing beside such a reaper. Events have
+ * details, too. From the stop on nothing is recorded.
+ *
  * WATCHED uses pidfds and no signal. A WATCHED reaper takes the place of the one that
  * exitbus_spawn() may have started. Of several WATCHED reapers on one bus each publishes what was
  * handed to it: hand a pid to one.
@@ -510,7 +556,8 @@ struct exitbus_reaper_options {
  * Errors: -EINVAL, also if SIGCHLD is not blocked in the calling thread (SIGNALFD); -ESTALE; -EBUSY
  * another ALL reaper runs in this process, or a reaper of the other mode on any bus (one that
  * exitbus_spawn() has started on another bus, and that has children or handles to look after,
- * counts; an idle one gives way), or (ALL) a child of EXITBUS_SPAWN_DIRECT is not collected;
+ * counts; an idle one gives way), or (ALL, RECORD) a child of EXITBUS_SPAWN_DIRECT is not
+ * collected; -EINVAL, -EBADF (RECORD) `record_fd` is of no regular file that is open for appending;
  * -ENOTSUP (WATCHED, SIGNALFD) SIGCHLD is ignored or has SA_NOCLDWAIT, perhaps inherited: the
  * kernel would throw statuses away. Set it to SIG_DFL, or use ALL without SIGNALFD; -ENOTSUP
  * (ORPHANS) there is no cgroup v2, or /proc is another pid namespace's; -ENOMEM,
@@ -564,6 +611,20 @@ EXITBUS_API int exitbus_reaper_fd(struct exitbus_reaper *reaper);
  * -EBADF the host has closed the reaper's descriptors: it can only be stopped.
  */
 EXITBUS_API int exitbus_reaper_poll(struct exitbus_reaper *reaper);
+
+/*
+ * Read one exit from a record that reapers have written (EXITBUS_REAPER_RECORD), also while they
+ * write. `*offset` is where to begin, 0 at first, and is moved on. The event is that which was
+ * published, or was about to be: its seq is 0, and it has details if they were known. Compare pid
+ * and start time, or the inode, with the children that are sought. An exit that was written twice
+ * is given once, and exits of an earlier boot not at all. Pids are those of the pid namespace that
+ * the reaper was in. Blocks as long as the file does, which must allow pread(); costs about 15 µs.
+ * A few exits, of processes older than their reaper, take a look at all before them.
+ * Errors: -EINVAL; -ENODATA no further exit now, and *offset stays for a later call; -EBADMSG a
+ * part is damaged, as by a write that did not succeed, and *offset is behind it: read on;
+ * otherwise what pread says, as -EBADF and -ESPIPE.
+ */
+EXITBUS_API int exitbus_record_read(int fd, uint64_t *offset, struct exitbus_event *event);
 
 /* -------------------------------------------------------------------------------------- spawn */
 
@@ -824,9 +885,9 @@ EXITBUS_API int exitbus_process_adopt_pidfd(struct exitbus *bus, int pidfd, uint
                                             struct exitbus_process **process);
 
 /*
- * Wait until the process has ended and its exit is published, and get that event. It takes nothing
- * away: every call gets it, and every subscription that matches. `timeout_ns` as in
- * exitbus_receive(). Non-blocking for 0.
+ * Wait until the process has ended and its exit is published, and get that event, without details.
+ * It takes nothing away: every call gets it, and every subscription that matches. `timeout_ns` as
+ * in exitbus_receive(). Non-blocking for 0.
  * Errors: -EINVAL; -ESTALE; -EAGAIN it has not ended (timeout 0); -ETIMEDOUT not in time; -EDEADLK
  * not ended, and the call is made inside a read-side section; -ESHUTDOWN the bus was destroyed
  * before the exit was collected.
@@ -878,8 +939,8 @@ EXITBUS_API int exitbus_process_pidfd(struct exitbus_process *process);
  * When the process was started: nanoseconds since the machine was booted (CLOCK_BOOTTIME), in steps
  * of a clock tick (10 ms). With the pid it names the process for as long as the machine runs. Reads
  * /proc at the first call, about 20 µs.
- * Errors: -EINVAL; -ESTALE; -ESRCH the process has ended, and nobody asked before; -ENOTSUP /proc
- * does not tell; -EMFILE, -ENFILE, -ENOMEM.
+ * Errors: -EINVAL; -ESTALE; -ESRCH the process has ended, and nobody asked before, nor has its
+ * reaper (EXITBUS_REAPER_DETAILS); -ENOTSUP /proc does not tell; -EMFILE, -ENFILE, -ENOMEM.
  */
 EXITBUS_API int exitbus_process_start_time(struct exitbus_process *process, uint64_t *boottime_ns);
 

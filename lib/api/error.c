@@ -30,6 +30,10 @@ const char *exitbus_strerror(int error)
         return "the subscription or the bus is closed";
     case EAGAIN:
         return "no event now, or a resource is short for the moment: try again";
+    case ENODATA:
+        return "there is none: no details in the event, or no further exit in the record";
+    case EBADMSG:
+        return "a part of the record is damaged, and was passed over: read on";
     case ETIMEDOUT:
         return "no event within the time given";
     case ENOMEM:

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The public calls on reapers. */
+/* The public calls on reapers, and on what they leave behind. */
 #include "process/reaper.h"
 #include "api/check.h"
 #include "base/cancel.h"
+#include "process/journal.h"
 
+#define WATCHED_FLAGS (EXITBUS_REAPER_POLLED | EXITBUS_REAPER_DETAILS | EXITBUS_REAPER_RECORD)
 #define REAPER_FLAGS                                                                               \
-    (EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_POLLED | EXITBUS_REAPER_SIGNALFD |                  \
-     EXITBUS_REAPER_ORPHANS)
+    (EXITBUS_REAPER_SUBREAPER | EXITBUS_REAPER_SIGNALFD | EXITBUS_REAPER_ORPHANS | WATCHED_FLAGS)
 
 static bool options_are_valid(const struct exitbus_reaper_options *options)
 {
@@ -14,7 +15,7 @@ static bool options_are_valid(const struct exitbus_reaper_options *options)
     case EXITBUS_REAPER_ALL:
         return (options->flags & ~REAPER_FLAGS) == 0;
     case EXITBUS_REAPER_WATCHED:
-        return (options->flags & ~EXITBUS_REAPER_POLLED) == 0;
+        return (options->flags & ~WATCHED_FLAGS) == 0;
     default:
         return false;
     }
@@ -61,4 +62,10 @@ int exitbus_reaper_poll(struct exitbus_reaper *reaper)
     CHECK_ARGUMENTS(reaper);
     CHECK_GENERATION(&reaper_bus(reaper)->core);
     return reaper_poll(reaper);
+}
+
+int exitbus_record_read(int fd, uint64_t *offset, struct exitbus_event *event)
+{
+    CHECK_ARGUMENTS(offset && event);
+    return journal_read(fd, offset, event);
 }

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The public calls that receive. */
+/* The public calls that receive, and that look at what was received. */
 #include "api/check.h"
 #include "bus/subscription.h"
+#include "event/event.h"
+
+int exitbus_event_details(const struct exitbus_event *event, struct exitbus_event_details *details)
+{
+    CHECK_ARGUMENTS(event && details);
+    return event_details(event, details);
+}
 
 int exitbus_receive(struct exitbus_subscription *sub, struct exitbus_event *event,
                     int64_t timeout_ns)

@@ -320,6 +320,35 @@ int sys_write(int fd, const void *bytes, size_t size)
     return (int)call_again(SYS_write, fd, (long)bytes, (long)size, 0, 0, 0);
 }
 
+int64_t sys_appended_size(int fd)
+{
+    struct statx status = {0};
+    long flags = call_again(SYS_fcntl, fd, F_GETFL, 0, 0, 0, 0);
+    if (flags < 0)
+        return flags;
+    if ((flags & O_ACCMODE) == O_RDONLY || !(flags & O_APPEND) || (flags & O_DIRECT))
+        return -EINVAL;
+    long result = call_again(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE,
+                             (long)&status, 0);
+    if (result < 0)
+        return result;
+    return S_ISREG(status.stx_mode) ? (int64_t)status.stx_size : -EINVAL;
+}
+
+int sys_append(int fd, const void *bytes, size_t size)
+{
+    const struct timespec now = {0};
+    sigset_t beyond, before;
+    sigemptyset(&beyond);
+    sigaddset(&beyond, SIGXFSZ);
+    pthread_sigmask(SIG_BLOCK, &beyond, &before);
+    int result = sys_write(fd, bytes, size);
+    if (result == -EFBIG) /* take the signal, which is this thread's */
+        call_again(SYS_rt_sigtimedwait, (long)&beyond, 0, (long)&now, sizeof(uint64_t), 0, 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return result;
+}
+
 int sys_epoll_add_changes(int epoll_fd, int fd, uint64_t key)
 {
     struct epoll_event event = {.events = EPOLLPRI, .data = {.u64 = key}};

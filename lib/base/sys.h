@@ -108,6 +108,13 @@ const char *sys_next_directory(const char *entries, int *at);
 int sys_read(int fd, void *bytes, size_t size);
 int sys_read_at(int fd, void *bytes, size_t size, off_t offset);
 int sys_write(int fd, const void *bytes, size_t size);
+/* Returns the size of a regular file that is open for appending; -EINVAL: it is none; or -errno. */
+int64_t sys_appended_size(int fd);
+/*
+ * Append with one write. Returns how many bytes, or -errno. A file that has reached RLIMIT_FSIZE
+ * raises no SIGXFSZ.
+ */
+int sys_append(int fd, const void *bytes, size_t size);
 /* Wait for changes of a file of the kernel's (EPOLLPRI), under the name `key`. */
 int sys_epoll_add_changes(int epoll_fd, int fd, uint64_t key);
 

@@ -16,8 +16,50 @@ int event_id_size(const char *id)
     return size <= EXITBUS_ID_MAX ? (int)size : -EINVAL;
 }
 
-int event_check_exec(const struct exitbus_event *event)
+/* ------------------------------------------------------------------------------------- details */
+
+/* What of the details is carried, and where in the container id it lies. */
+#define DETAILS_BYTES offsetof(struct exitbus_event_details, reserved)
+#define DETAILS_AT 8
+
+_Static_assert(DETAILS_BYTES <= CELL_PAYLOAD, "details fit one cell");
+_Static_assert(DETAILS_AT + DETAILS_BYTES <= EXITBUS_ID_MAX, "and the container id");
+
+void event_set_details(struct exitbus_event *event, const struct exitbus_event_details *details)
 {
+    event->flags |= EXITBUS_EVENT_DETAILS;
+    memset(event->container_id, 0, DETAILS_AT);
+    memcpy(event->container_id + DETAILS_AT, details, DETAILS_BYTES);
+    event->exec_id[0] = '\0';
+}
+
+int event_details(const struct exitbus_event *event, struct exitbus_event_details *details)
+{
+    if (event->kind != EXITBUS_EVENT_PID || !(event->flags & EXITBUS_EVENT_DETAILS) ||
+        event->container_id[0] != '\0')
+        return -ENODATA;
+    struct exitbus_event_details found = {0};
+    memcpy(&found, event->container_id + DETAILS_AT, DETAILS_BYTES);
+    if (found.start_ns == 0 || found.comm[sizeof found.comm - 1] != '\0')
+        return -ENODATA; /* not by us */
+    *details = found;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------ check, encode */
+
+/* A PID event with more flags than most. */
+static int check_pid(const struct exitbus_event *event)
+{
+    struct exitbus_event_details details;
+    bool known = (event->flags & ~EVENT_FLAGS) == EXITBUS_EVENT_DETAILS;
+    return event->pid > 0 && known && event_details(event, &details) == 0 ? 0 : -EINVAL;
+}
+
+int event_check_rest(const struct exitbus_event *event)
+{
+    if (event->kind == EXITBUS_EVENT_PID)
+        return check_pid(event);
     if (event->kind < EXITBUS_EVENT_EXEC || event->kind > EXITBUS_EVENT_OOM || event->pid < 0 ||
         event->flags & ~EVENT_FLAGS)
         return -EINVAL;
@@ -39,6 +81,13 @@ static uint64_t with_sizes(uint64_t word, size_t container_size, size_t exec_siz
     return word;
 }
 
+static void encode_details(const struct exitbus_event *event, struct record *record)
+{
+    memset(record->words + CELL_WORDS, 0, CELL_PAYLOAD);
+    memcpy(record->words + CELL_WORDS, event->container_id + DETAILS_AT, DETAILS_BYTES);
+    record->words[0] = with_sizes(record->words[0], DETAILS_BYTES, 0);
+}
+
 static void encode_ids(const struct exitbus_event *event, struct record *record)
 {
     size_t container_size = strnlen(event->container_id, EXITBUS_ID_MAX);
@@ -54,6 +103,8 @@ void event_encode_rest(const struct exitbus_event *event, struct record *record)
 {
     if (event->kind != EXITBUS_EVENT_PID)
         encode_ids(event, record);
+    else if (event->flags & EXITBUS_EVENT_DETAILS)
+        encode_details(event, record);
     if (record->words[WORD_OF(monotonic_ns)] == 0)
         record->words[WORD_OF(monotonic_ns)] = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);
     if (record->words[WORD_OF(realtime_ns)] == 0)
@@ -63,6 +114,13 @@ void event_encode_rest(const struct exitbus_event *event, struct record *record)
 void event_decode_ids(struct exitbus_event *event, const uint64_t *words)
 {
     const char *ids = (const char *)words;
+    if (event->kind == EXITBUS_EVENT_PID) {
+        event->container_id_size = event->exec_id_size = 0;
+        memset(event->container_id, 0, DETAILS_AT);
+        memcpy(event->container_id + DETAILS_AT, words, DETAILS_BYTES);
+        event->exec_id[0] = '\0';
+        return;
+    }
     memcpy(event->container_id, ids, event->container_id_size);
     event->container_id[event->container_id_size] = '\0';
     memcpy(event->exec_id, ids + event->container_id_size, event->exec_id_size);

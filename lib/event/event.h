@@ -5,6 +5,9 @@
  *     cell's tag.
  *   - The ids of an exec event follow in continuation cells: container id, then exec id, without
  *     NULs.
+ *   - The details of a PID event follow in one continuation cell. In the public struct they lie in
+ *     the container id, behind the NUL of the empty string. In the record their size stands for
+ *     that of the container id, so that only the first word tells how many cells there are.
  */
 #ifndef EXITBUS_EVENT_H
 #define EXITBUS_EVENT_H
@@ -79,21 +82,22 @@ struct record_key {
     const char *exec_id;
 };
 
+/* Of every kind. */
 #define EVENT_FLAGS                                                                                \
     (EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_STATUS_LOST | EXITBUS_EVENT_CUT_SHORT)
 
-/* event_check() for an event with ids, or of a wrong kind. */
-int event_check_exec(const struct exitbus_event *event);
+/* event_check() for an event with ids or details, or of a wrong kind. */
+int event_check_rest(const struct exitbus_event *event);
 
 /* Returns 0; or -EINVAL for an event that may not be published. */
 static inline int event_check(const struct exitbus_event *event)
 {
-    if (unlikely(event->kind != EXITBUS_EVENT_PID))
-        return event_check_exec(event);
-    return event->pid > 0 && !(event->flags & ~EVENT_FLAGS) ? 0 : -EINVAL;
+    if (unlikely(event->kind != EXITBUS_EVENT_PID || event->flags & ~EVENT_FLAGS))
+        return event_check_rest(event);
+    return event->pid > 0 ? 0 : -EINVAL;
 }
 
-/* Encode what few events have: ids, or a time that is left to us. */
+/* Encode what few events have: ids, details, or a time that is left to us. */
 void event_encode_rest(const struct exitbus_event *event, struct record *record);
 
 /* Encode an event that event_check() has passed. A time of 0 is filled in from its clock. */
@@ -105,8 +109,8 @@ static inline void event_encode(const struct exitbus_event *event, struct record
     for (unsigned w = 0; w < CELL_WORDS; w++)
         memcpy(&record->words[w], bytes + w * sizeof(uint64_t), sizeof(uint64_t));
     record->words[0] &= ~word_size_bits();
-    if (unlikely(event->kind != EXITBUS_EVENT_PID || event->monotonic_ns == 0 ||
-                 event->realtime_ns == 0))
+    if (unlikely(event->kind != EXITBUS_EVENT_PID || event->flags & EXITBUS_EVENT_DETAILS ||
+                 event->monotonic_ns == 0 || event->realtime_ns == 0))
         event_encode_rest(event, record);
 }
 
@@ -154,8 +158,15 @@ static inline struct record_key record_key(const struct record *record)
 /* Returns the bytes of an id; or -EINVAL if it is NULL or too long. */
 int event_id_size(const char *id);
 
-/* Fill in the ids from the continuation words. Context: the event's fixed part is in place. */
+/*
+ * Fill in the ids, or the details, from the continuation words. Context: the event's fixed part is
+ * in place.
+ */
 void event_decode_ids(struct exitbus_event *event, const uint64_t *words);
+
+/* Give a PID event details; and get them: returns 0, or -ENODATA if it has none. */
+void event_set_details(struct exitbus_event *event, const struct exitbus_event_details *details);
+int event_details(const struct exitbus_event *event, struct exitbus_event_details *details);
 
 /*
  * Set exit_code, status and flags of an event from what its waiter has: a code, nothing, a wait

@@ -21,6 +21,8 @@
  * It relies on watch.c for the argument why an exit is published once.
  */
 #include "process/collect.h"
+#include "process/details.h"
+#include "process/journal.h"
 #include "process/process.h"
 #include "process/remember.h"
 #include "process/task.h"
@@ -75,29 +77,35 @@ bool collect_event(struct exitbus_event *event, const siginfo_t *info, const str
 
 /* ----------------------------------------------------------------------------- lost children */
 
-/* Publish an event, and complete it: its place, and its times as every copy has them. */
-static int publish(struct watch_set *set, struct exitbus_event *event)
+/*
+ * Publish an event, and complete it: its place, and its times as every copy has them. If there is a
+ * journal, it is written there before. Returns 0 or -errno.
+ */
+static int publish(struct watch_set *set, struct journal *journal, struct exitbus_event *event)
 {
     event->monotonic_ns = (uint64_t)sys_clock_ns(CLOCK_MONOTONIC);
     event->realtime_ns = (uint64_t)sys_clock_ns(CLOCK_REALTIME);
-    return bus_publish(set->bus, event, 1, &event->seq);
+    int result = journal ? journal_write(journal, event) : 0;
+    return result < 0 ? result : bus_publish(set->bus, event, 1, &event->seq);
 }
 
-/* Publish the exit of a child that another waiter has reaped. Returns 0 or -errno. */
-static int publish_lost_of(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_event *event)
+/* The same for a reaper. */
+static int publish_collected(struct collection *collection, struct exitbus_event *event)
+{
+    int result = publish(collection->set, collection->journal, event);
+    if (result == -EBADF) /* the host has closed the journal: nothing can be collected any more */
+        collection->error = result;
+    return result;
+}
+
+/* Make the event of a child that another waiter has reaped. */
+static void lost_event(pid_t pid, int pidfd, struct exitbus_event *event)
 {
     *event = (struct exitbus_event){.kind = EXITBUS_EVENT_PID, .pid = pid};
     int status;
     if (pidfd < 0 || sys_pidfd_exit_status(pidfd, &status) != 0 ||
         !event_from_status(event, status))
         event_without_status(event);
-    return publish(set, event);
-}
-
-static int publish_lost(struct watch_set *set, const struct child_watch *watch,
-                        struct exitbus_event *event)
-{
-    return publish_lost_of(set, watch_pid(watch), watch_pidfd(watch), event);
 }
 
 /*
@@ -136,8 +144,11 @@ static void end_lost(struct watch_set *set, struct child_watch *watch, bool name
 static bool collect_lost(struct collection *collection, struct child_watch *watch, bool named)
 {
     struct exitbus_event event;
-    if (publish_lost(collection->set, watch, &event) < 0)
+    lost_event(watch_pid(watch), watch_pidfd(watch), &event);
+    if (publish_collected(collection, &event) < 0)
         return false;
+    if (collection->journal)
+        journal_reaped(collection->journal, event.pid);
     collection->published++;
     collection->ended++;
     end_lost(collection->set, watch, named, &event);
@@ -279,9 +290,11 @@ int collect_zombie(struct collection *collection, struct target target, struct e
     struct exitbus_process *remembered;
     if (!remember_prepare(collection->set, pid, watch ? watch_pidfd(watch) : -1, &remembered))
         return -ENOMEM;
+    if (collection->details)
+        details_add(collection->set, target, watch ? watch_pidfd(watch) : -1, event);
     int result = COLLECT_ANEW;
     if (mark_publishing(collection, pid, watch))
-        result = publish(collection->set, event);
+        result = publish_collected(collection, event);
     remember_exit(collection->set, remembered, result == 0 ? event : NULL);
     if (result != 0) {
         unmark_publishing(collection, pid);
@@ -293,6 +306,8 @@ int collect_zombie(struct collection *collection, struct target target, struct e
     result = reap(target);
     if (result < 0) /* the next peek would find it again, and it would be published twice */
         collection->error = result;
+    else if (collection->journal)
+        journal_reaped(collection->journal, pid);
     probe(PROBE_REAPER_REAPED);
     end_published(collection, event, watch, named, result == 0);
     return 0;
@@ -445,15 +460,17 @@ int collect_direct(struct watch_set *set, pid_t pid, int pidfd, struct exitbus_e
     struct rusage usage;
     int result = collect_peek(target, &info, &usage);
     *reaped = true;
-    if (result == -ECHILD)
-        return publish_lost_of(set, pid, pidfd, event);
+    if (result == -ECHILD) {
+        lost_event(pid, pidfd, event);
+        return publish(set, NULL, event);
+    }
     if (result < 0)
         return result;
     if (result > 0 && info.si_pid != pid)
         return -EBADF; /* the host has closed the pidfd, and its number is another process's */
     if (result == 0 || !collect_event(event, &info, &usage))
         return COLLECT_ALIVE;
-    result = publish(set, event);
+    result = publish(set, NULL, event);
     if (result == 0)
         *reaped = reap(target) == 0;
     return result;

@@ -12,9 +12,11 @@
 /* What one pass has to do with the children it collects. */
 struct collection {
     struct watch_set *set;
-    int published; /* exits, so far */
-    int ended;     /* processes whose watches have ended, so far */
-    int error;     /* negative: nothing more may be collected in this pass */
+    bool details;            /* that the events of zombies are to have */
+    struct journal *journal; /* that exits are written to; NULL: none */
+    int published;           /* exits, so far */
+    int ended;               /* processes whose watches have ended, so far */
+    int error;               /* negative: nothing more may be collected in this pass */
 };
 
 /* A child, as waitid(2) names it. */

@@ -37,7 +37,7 @@
 
 bool direct_reserve(struct exitbus_process *process)
 {
-    if (!reaper_direct_acquire())
+    if (!reaper_direct_acquire(process->bus))
         return false;
     fetch_add_relaxed(&process->set->kept, 1);
     atomic_init(&process->watch.pid, 0);

@@ -58,6 +58,7 @@ int outcome_look(const struct outcome *outcome, struct exitbus_event *event)
         for (size_t w = 0; w < OUTCOME_WORDS; w++)
             memcpy((char *)event + w * sizeof(uint64_t), &outcome->event[w], sizeof(uint64_t));
         event->container_id[0] = event->exec_id[0] = '\0';
+        event->flags &= (uint8_t)~EXITBUS_EVENT_DETAILS;
         return 0;
     default:
         return -ESHUTDOWN;

@@ -57,7 +57,7 @@ void outcome_note(struct outcome *outcome, const struct exitbus_event *event);
 /* Tell what was noted; or that there will be none. Context: the owner, once. */
 void outcome_settle(struct outcome *outcome, enum outcome_state state);
 
-/* Returns 0 with the event, its ids left empty; -ESHUTDOWN; or -EAGAIN: it is open. */
+/* Returns 0 with the event, without ids and details; -ESHUTDOWN; or -EAGAIN: it is open. */
 int outcome_look(const struct outcome *outcome, struct exitbus_event *event);
 
 /*

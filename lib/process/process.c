@@ -17,15 +17,13 @@
  *     A thread that takes handles off which still run pushes them again, in the same way.
  */
 #include "process/process.h"
+#include "process/details.h"
 #include "process/direct.h"
 #include "process/reaper.h"
 #include "process/task.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <unistd.h>
 
-#define NS_PER_S 1000000000LL
 /* Attempts to watch a pid whose processes change meanwhile. */
 #define ADOPT_TRIES 8
 #define LOWEST_FD 3
@@ -140,8 +138,11 @@ void process_unref(struct exitbus_process *process)
 
 void process_end(struct exitbus_process *process, const struct exitbus_event *event)
 {
+    struct exitbus_event_details details;
     if (event)
         outcome_note(&process->outcome, event);
+    if (event && event_details(event, &details) == 0)
+        store_relaxed(&process->start_ns, details.start_ns);
     outcome_settle(&process->outcome, event ? OUTCOME_TOLD : OUTCOME_LEFT);
     task_process_ended(process);
 }
@@ -396,30 +397,19 @@ int process_signal(struct exitbus_process *process, int signal, bool group)
     return result;
 }
 
-/* Returns the 22nd field of /proc/PID/stat, in clock ticks; 0: there is none. */
-static uint64_t start_ticks(const char *stat)
-{
-    const char *field = strrchr(stat, ')'); /* the name before it may contain anything */
-    for (int number = 2; field && number < 22; number++)
-        field = strchr(field + 1, ' ');
-    return field ? strtoull(field + 1, NULL, 10) : 0;
-}
-
 int process_start_time(struct exitbus_process *process, uint64_t *boottime_ns)
 {
     uint64_t known = load_relaxed(&process->start_ns);
     if (known == 0) {
-        char path[32], stat[1024];
-        snprintf(path, sizeof path, "/proc/%d/stat", process_pid(process));
-        int result = sys_proc_is_ours() ? sys_read_file(path, stat, sizeof stat) : -ENOTSUP;
-        uint64_t ticks = result > 0 ? start_ticks(stat) : 0;
+        struct exitbus_event_details details;
+        int result = details_of_pid(process_pid(process), &details);
         /* It was this process's file if this process has not been reaped. */
         int alive = process_signal(process, 0, false);
         if (alive < 0 && alive != -EPERM)
             return alive;
-        if (ticks == 0)
-            return result == -EMFILE || result == -ENFILE || result == -ENOMEM ? result : -ENOTSUP;
-        known = ticks * (uint64_t)(NS_PER_S / sysconf(_SC_CLK_TCK));
+        if (result < 0)
+            return result;
+        known = details.start_ns;
         store_relaxed(&process->start_ns, known);
     }
     *boottime_ns = known;

@@ -151,24 +151,26 @@ static int bus_hold(struct exitbus *bus)
     return result;
 }
 
-static int may_start(struct exitbus *bus, enum exitbus_reaper_mode mode)
+static int may_start(struct exitbus *bus, const struct exitbus_reaper_options *options)
 {
+    bool all = options->mode == EXITBUS_REAPER_ALL;
+    bool beside_none = all || (options->flags & EXITBUS_REAPER_RECORD);
     if (bus_closed(bus))
         return -ESHUTDOWN;
     if (reaper_of_all)
         return -EBUSY;
     /* Acquire; pairs with reaper_direct_release(): those were collected, or are in a set. */
-    if (mode == EXITBUS_REAPER_ALL)
-        return watched_reapers > 0 || load_acquire(&direct_processes) > 0 || !others_are_idle(bus)
-                   ? -EBUSY
-                   : 0;
+    if (beside_none && load_acquire(&direct_processes) > 0)
+        return -EBUSY;
+    if (all)
+        return watched_reapers > 0 || !others_are_idle(bus) ? -EBUSY : 0;
     return sigchld_check();
 }
 
 static int start_locked(struct exitbus *bus, const struct exitbus_reaper_options *options,
                         struct exitbus_reaper **reaper)
 {
-    int result = may_start(bus, options->mode);
+    int result = may_start(bus, options);
     if (result < 0)
         return result;
     /* Only the implicit reaper gives way. A second reaper of the user's has a set of its own. */
@@ -327,10 +329,11 @@ void reaper_drop_if_closed(struct exitbus *bus, struct watch_set *set)
     pthread_mutex_unlock(&reaper_lock);
 }
 
-bool reaper_direct_acquire(void)
+bool reaper_direct_acquire(struct exitbus *bus)
 {
     pthread_mutex_lock(&reaper_lock);
-    bool direct = !reaper_of_all;
+    bool records = bus->set_runner && (bus->set_runner->flags & EXITBUS_REAPER_RECORD);
+    bool direct = !reaper_of_all && !records;
     if (direct)
         fetch_add_relaxed(&direct_processes, 1);
     pthread_mutex_unlock(&reaper_lock);

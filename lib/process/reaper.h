@@ -60,10 +60,11 @@ void reaper_set_release(struct exitbus *bus, struct watch_set *set);
 int reaper_between_passes(struct exitbus *bus, int (*ask)(void *), void *argument);
 
 /*
- * Note that there will be a direct process, beside which no ALL reaper may start; false: one runs.
+ * Note that there will be a direct process, beside which no ALL reaper may start, and none that
+ * records; false: one runs, for which it would not be recorded.
  * Every acquire that has succeeded is to be released. Context: as reaper_set_acquire().
  */
-bool reaper_direct_acquire(void);
+bool reaper_direct_acquire(struct exitbus *bus);
 void reaper_direct_release(void);
 
 /* Drop what was handed over to a set whose bus was closed. Context: as reaper_set_release(). */

@@ -186,8 +186,7 @@ static int look_for_orphan(void *context, pid_t pid)
     if (result <= 0 || !collect_event(&event, &info, &usage))
         return result == -ECHILD ? 0 : result;
     result = orphans_is_one(pid);
-    return result <= 0 ? result
-                       : collect_zombie(&pass->collection, target, &event, NULL, false);
+    return result <= 0 ? result : collect_zombie(&pass->collection, target, &event, NULL, false);
 }
 
 /*
@@ -301,7 +300,7 @@ int reaper_loop_pass(const struct reaper_loop *loop, struct reaper_events *event
 {
     struct pass pass = {.loop = loop,
                         .set = loop->set,
-                        .collection = {.set = loop->set},
+                        .collection = {loop->set, loop->details, loop->journal, 0, 0, 0},
                         .signal = loop->all && (loop->polled || loop->signalfd)};
     struct watch_set *set = pass.set;
     handle_events(&pass, events);

@@ -16,7 +16,9 @@ struct reaper_loop {
     bool all;       /* collect children without a watch, too */
     bool polled;    /* the host makes the passes: do not rely on SIGCHLD */
     bool orphans;   /* of the children without a watch, only those that this process has adopted */
-    bool signalfd;  /* signal_fd is a signalfd: the host leaves SIGCHLD to the reaper */
+    struct journal *journal; /* that exits are written to; NULL: none */
+    bool details;            /* events of zombies have details */
+    bool signalfd;           /* signal_fd is a signalfd: the host leaves SIGCHLD to the reaper */
 };
 
 #define REAPER_EVENTS 64

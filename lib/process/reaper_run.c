@@ -253,6 +253,14 @@ static int open_view(struct exitbus_reaper *reaper)
     return sys_epoll_add(reaper->view_fd, reaper->loop.set->epoll_fd, false, 0);
 }
 
+static int open_journal(struct exitbus_reaper *reaper, int fd)
+{
+    int result = journal_open(&reaper->journal, fd);
+    if (result == 0)
+        reaper->loop.journal = &reaper->journal;
+    return result;
+}
+
 /* Open what the reaper waits at, and start its thread. Context: the gate is closed. */
 static int start_running(struct exitbus_reaper *reaper)
 {
@@ -299,7 +307,7 @@ int reaper_create(struct exitbus *bus, const struct exitbus_reaper_options *opti
     reaper->bus = bus;
     reaper->mode = options->mode;
     reaper->flags = options->flags;
-    reaper->view_fd = reaper->old_subreaper = -1;
+    reaper->view_fd = reaper->old_subreaper = reaper->journal.fd = -1;
     reaper->own_set = own_set;
     reaper->loop = (struct reaper_loop){.set = own_set ? watch_set_create(bus) : set_of_bus(bus),
                                         .wait_fd = -1,
@@ -308,6 +316,8 @@ int reaper_create(struct exitbus *bus, const struct exitbus_reaper_options *opti
                                         .all = options->mode == EXITBUS_REAPER_ALL,
                                         .polled = options->flags & EXITBUS_REAPER_POLLED,
                                         .orphans = options->flags & EXITBUS_REAPER_ORPHANS,
+                                        .details = options->flags &
+                                                   (EXITBUS_REAPER_DETAILS | EXITBUS_REAPER_RECORD),
                                         .signalfd = options->flags & EXITBUS_REAPER_SIGNALFD};
     if (!reaper->loop.set) {
         free(reaper);
@@ -315,7 +325,10 @@ int reaper_create(struct exitbus *bus, const struct exitbus_reaper_options *opti
     }
     pthread_mutex_init(&reaper->gate, NULL);
     pthread_mutex_lock(&reaper->gate);
-    int result = start_running(reaper);
+    int result =
+        options->flags & EXITBUS_REAPER_RECORD ? open_journal(reaper, options->record_fd) : 0;
+    if (result == 0)
+        result = start_running(reaper);
     if (result < 0) {
         pthread_mutex_unlock(&reaper->gate);
         /* A spawn in progress goes on to use the descriptors of a set that is needed. */
@@ -360,6 +373,7 @@ void reaper_destroy(struct exitbus_reaper *reaper)
 {
     if (sys_fd_open(reaper->view_fd))
         sys_close(reaper->view_fd);
+    journal_close(&reaper->journal);
     pthread_mutex_destroy(&reaper->gate);
     if (reaper->own_set)
         watch_set_release(reaper->loop.set);

@@ -6,6 +6,7 @@
 #ifndef EXITBUS_REAPER_RUN_H
 #define EXITBUS_REAPER_RUN_H
 
+#include "process/journal.h"
 #include "process/reaper_loop.h"
 
 #include <pthread.h>
@@ -15,7 +16,8 @@ struct exitbus_reaper {
     enum exitbus_reaper_mode mode;
     uint32_t flags;
     struct reaper_loop loop;
-    bool own_set;      /* false: the set is the bus's */
+    bool own_set; /* false: the set is the bus's */
+    struct journal journal;
     int view_fd;       /* POLLED: an epoll descriptor for the host, which contains the set's */
     int old_subreaper; /* the setting found at the start; -1: not changed */
     bool has_thread;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Exits that an exec may yet be bound to: see remember.h. */
 #include "process/remember.h"
+#include "process/details.h"
 #include "process/process.h"
 #include "process/reaper.h"
 #include "process/task.h"
@@ -9,13 +10,6 @@
 
 /* Exits that are remembered before any is looked at for being too old. */
 #define REMEMBERED_FEW 64
-
-/* Returns what tells a pidfd's process from others; 0: nothing does, as before Linux 6.9. */
-static uint64_t identity(const struct watch_set *set, int pidfd)
-{
-    uint64_t inode = sys_inode(pidfd);
-    return inode == sys_inode(set->wake_fd) ? 0 : inode; /* which is of no file of its own */
-}
 
 /* A process whose exit may be remembered. */
 struct sought {
@@ -29,7 +23,7 @@ struct sought {
 static int take_remembered(void *argument)
 {
     struct sought *sought = argument;
-    uint64_t inode = sought->pidfd < 0 ? 0 : identity(sought->set, sought->pidfd);
+    uint64_t inode = sought->pidfd < 0 ? 0 : details_inode(sought->set, sought->pidfd);
     for (struct exitbus_process **link = &sought->set->remembered; *link;
          link = &(*link)->next_withdrawn) {
         struct exitbus_process *process = *link;
@@ -86,7 +80,7 @@ bool remember_prepare(struct watch_set *set, pid_t pid, int pidfd, struct exitbu
         return false;
     int own = pidfd < 0 ? sys_pidfd_open(pid) : pidfd;
     if (own >= 0)
-        made->inode = identity(set, own);
+        made->inode = details_inode(set, own);
     if (pidfd < 0 && own >= 0)
         sys_close(own);
     store_relaxed(&made->watch.pid, pid);

@@ -265,9 +265,10 @@ TEST(reaper, bad_input)
     check_equal(exitbus_reaper_start(bus, &options, NULL), -EINVAL);
     options.mode = 0;
     check_equal(exitbus_reaper_start(bus, &options, &reaper), -EINVAL);
-    options = (struct exitbus_reaper_options){EXITBUS_REAPER_ALL, 0x40};
+    options = (struct exitbus_reaper_options){.mode = EXITBUS_REAPER_ALL, .flags = 0x40};
     check_equal(exitbus_reaper_start(bus, &options, &reaper), -EINVAL);
-    options = (struct exitbus_reaper_options){EXITBUS_REAPER_WATCHED, EXITBUS_REAPER_SUBREAPER};
+    options = (struct exitbus_reaper_options){.mode = EXITBUS_REAPER_WATCHED,
+                                              .flags = EXITBUS_REAPER_SUBREAPER};
     check_equal(exitbus_reaper_start(bus, &options, &reaper), -EINVAL);
     check_equal(exitbus_reaper_watch(NULL, 1), -EINVAL);
     check_equal(exitbus_reaper_fd(NULL), -EINVAL);

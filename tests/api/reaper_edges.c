@@ -340,7 +340,8 @@ TEST(reaper_edges, signal_not_left)
 {
     struct exitbus *bus = bus_new();
     struct exitbus_reaper *reaper = NULL;
-    struct exitbus_reaper_options options = {EXITBUS_REAPER_ALL, EXITBUS_REAPER_SIGNALFD};
+    struct exitbus_reaper_options options = {.mode = EXITBUS_REAPER_ALL,
+                                             .flags = EXITBUS_REAPER_SIGNALFD};
     unsigned fds = open_fds();
     check_equal(exitbus_reaper_start(bus, &options, &reaper), -EINVAL);
     block_sigchld();
@@ -393,8 +394,9 @@ static void run_beside_libraries(uint32_t flags)
     static _Atomic int used;
     struct exitbus *bus = bus_new();
     struct exitbus_subscription *all = subscribe(bus, exitbus_topic_any_pid());
-    struct exitbus_reaper_options options = {
-        EXITBUS_REAPER_ALL, EXITBUS_REAPER_ORPHANS | EXITBUS_REAPER_SUBREAPER | flags};
+    struct exitbus_reaper_options options = {.mode = EXITBUS_REAPER_ALL,
+                                             .flags = EXITBUS_REAPER_ORPHANS |
+                                                      EXITBUS_REAPER_SUBREAPER | flags};
     struct exitbus_reaper *reaper;
     check_ok(exitbus_reaper_start(bus, &options, &reaper));
     struct child own = child_fork(9); /* waited for at the end, and a zombie by then */
@@ -1315,7 +1317,8 @@ static void reused_under_destroy(void)
         must(open("/dev/null", O_RDWR | O_CLOEXEC) >= 3);
     int result = exitbus_destroy(bus);
     kill(pid, SIGKILL);
-#ifdef __SANITIZE_THREAD__ /* which cuts sleeps into slices, so the thread sees the close: sys.c */
+#ifdef __SANITIZE_THREAD__ /* which cuts sleeps into slices, so the thread sees the close: sys.c   \
+                            */
     must(result == 0 || result == -EBADF);
 #else
     must_equal(result, -EBADF);
@@ -1335,7 +1338,7 @@ static void at_the_lowest_numbers(void)
  * number that may be the next reaper's by then, and takes a name from it. So there is no next one.
  */
 static void (*const closed_under[])(void) = {
-    reused_under_destroy, closed_under_destroy, closed_under_polled, closed_under_all,
+    reused_under_destroy, closed_under_destroy,  closed_under_polled, closed_under_all,
 #ifndef __SANITIZE_THREAD__
     closed_under_watched, closed_under_implicit,
 #endif

@@ -12,9 +12,11 @@
 #include "support/scene.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <spawn.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -708,6 +710,10 @@ static int receive_child(struct children *children, struct exitbus_subscription 
 
 static bool signal_is_left; /* this process has SIGCHLD blocked, and leaves it to the reaper */
 
+static uint32_t more_flags; /* of the reapers */
+static int record_fd = -1;  /* and where they record exits; -1: nowhere */
+static uint64_t record_offset;
+
 static void leave_signal(void)
 {
     sigset_t child;
@@ -724,6 +730,8 @@ static void children_begin(struct children *children, struct exitbus *bus)
                                              .flags = children->polled ? EXITBUS_REAPER_POLLED : 0};
     if (signal_is_left)
         options.flags |= EXITBUS_REAPER_SIGNALFD;
+    options.flags |= more_flags;
+    options.record_fd = record_fd;
     children->bus = bus;
     children->code = 10;
     struct reader *readers[] = {&children->witness, &children->by_fd};
@@ -797,11 +805,36 @@ static void children_judge(struct children *children, const int *codes, unsigned
         must_equal(occurrences(witness, codes[i]), 1);
 }
 
+/* What the witness has got is in the record, once, in that order. */
+static void judge_record(struct children *children)
+{
+    struct reader *witness = &children->witness;
+    for (unsigned i = 0; i < atomic_load(&witness->note.taken); i++) {
+        struct exitbus_event event;
+        int result;
+        while ((result = exitbus_record_read(record_fd, &record_offset, &event)) < 0)
+            must(result == -EBADMSG || children->may_fail(-result));
+        must_equal(event.pid, witness->log[i].pid);
+        must_equal(event.exit_code, witness->log[i].exit_code);
+    }
+    int result;
+    do
+        result = exitbus_record_read(record_fd, &record_offset, &(struct exitbus_event){0});
+    while (result != -ENODATA && children->may_fail(-result));
+    must_equal(result, -ENODATA);
+    if (record_offset > 1 << 16) { /* or each life would take longer than the one before */
+        must_equal(ftruncate(record_fd, 0), 0);
+        record_offset = 0;
+    }
+}
+
 static void children_end(struct children *children)
 {
     struct reader *witness = &children->witness;
     unsigned taken = atomic_load(&witness->note.taken);
     must_equal(exitbus_reaper_stop(children->reaper), 0);
+    if (record_fd >= 0)
+        judge_record(children);
     int result;
     while ((result = exitbus_publish_pid(children->bus, 1, LAST_CODE)) == -ENOMEM)
         must(children->may_fail(ENOMEM));
@@ -1087,6 +1120,63 @@ TEST(fault_system_call, all_signalfd)
 TEST(fault_system_call, all_signalfd_polled)
 {
     fail_every_signalfd(true);
+}
+
+/* What /proc tells can't be had: the exit comes without it. */
+static void fail_every_detail(bool watched, bool polled)
+{
+    static const long numbers[] = {SYS_readlinkat, SYS_openat, SYS_read,      SYS_statx,
+                                   SYS_waitid,     SYS_close,  SYS_pidfd_open};
+    more_flags = EXITBUS_REAPER_DETAILS;
+    fail_every(watched, polled, numbers, sizeof numbers / sizeof numbers[0]);
+}
+
+TEST(fault_system_call, details_watched)
+{
+    fail_every_detail(true, false);
+}
+
+TEST(fault_system_call, details_all_polled)
+{
+    fail_every_detail(false, true);
+}
+
+/* An exit that can't be written waits until it can, and is not told before. */
+static void fail_every_write(bool watched, bool polled, const long *numbers, size_t count)
+{
+    record_fd = memfd_create("record", MFD_CLOEXEC);
+    must(record_fd >= 0 && fcntl(record_fd, F_SETFL, O_APPEND) == 0);
+    more_flags = EXITBUS_REAPER_RECORD;
+    fail_every(watched, polled, numbers, count);
+}
+
+static const long record_writes[] = {SYS_write, SYS_pread64};
+static const long record_files[] = {SYS_statx, SYS_openat};
+
+TEST(fault_system_call, record_watched)
+{
+    fail_every_write(true, false, record_writes, 2);
+}
+
+TEST(fault_system_call, record_all_polled)
+{
+    fail_every_write(false, true, record_writes, 2);
+}
+
+TEST(fault_system_call, record_files_watched)
+{
+    fail_every_write(true, false, record_files, 2);
+}
+
+TEST(fault_system_call, record_files_all_polled)
+{
+    fail_every_write(false, true, record_files, 2);
+}
+
+TEST(fault_system_call, record_start)
+{
+    static const long numbers[] = {SYS_fcntl};
+    fail_every_write(true, true, numbers, 1);
 }
 
 /* A publish lacks memory, and then the timer for the next attempt can't be set. */

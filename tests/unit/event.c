@@ -127,8 +127,41 @@ TEST(event, unknown_kinds_and_flags_are_refused)
     for (unsigned flags = 0; flags < 256; flags++) {
         struct exitbus_event event = full_event(EXITBUS_EVENT_PID);
         event.flags = (uint8_t)flags;
-        check_equal(event_check(&event), flags < 8 ? 0 : -EINVAL);
+        check_equal(event_check(&event), flags < 8 ? 0 : -EINVAL); /* no details are there */
     }
+}
+
+TEST(event, details_come_through)
+{
+    struct exitbus_event given = full_event(EXITBUS_EVENT_PID);
+    struct exitbus_event_details details = {.start_ns = 1, .inode = UINT64_MAX, .comm = "a (b) c"};
+    struct exitbus_event_details received_details;
+    check_equal(event_details(&given, &received_details), -ENODATA);
+    event_set_details(&given, &details);
+    for (unsigned flags = 0; flags < 256; flags++) {
+        given.flags = (uint8_t)flags;
+        check_equal(event_check(&given), flags < 16 ? 0 : -EINVAL);
+    }
+    given.flags = EXITBUS_EVENT_CORE_DUMPED | EXITBUS_EVENT_DETAILS;
+    for (int filled = 0; filled < 2; filled++) {
+        struct record record;
+        event_encode(&given, &record);
+        check_equal(record_cells(record.words[0]), 2);
+        check(record_is_pid(&record) && record_is_exit(&record));
+        struct exitbus_event received = decode(&record);
+        check(event_carries(&received, &given) || filled);
+        check_equal(event_details(&received, &received_details), 0);
+        check(memcmp(&details, &received_details, sizeof details) == 0);
+        given.monotonic_ns = 0; /* a time is filled in beside them */
+    }
+    given.monotonic_ns = 1;
+    details.start_ns = 0;
+    event_set_details(&given, &details);
+    check_equal(event_check(&given), -EINVAL);
+    details = (struct exitbus_event_details){.start_ns = 1};
+    memset(details.comm, 'x', sizeof details.comm);
+    event_set_details(&given, &details);
+    check_equal(event_check(&given), -EINVAL);
 }
 
 TEST(event, pid_limits)

@@ -413,8 +413,9 @@ void watch_set_release(struct watch_set *set)
     (void)set;
 }
 
-bool reaper_direct_acquire(void)
+bool reaper_direct_acquire(struct exitbus *bus)
 {
+    (void)bus;
     return true;
 }
 
@@ -475,8 +476,7 @@ NOT_HERE(int, sys_pidfd_open, pid_t pid)
 NOT_HERE(pid_t, sys_pidfd_pid, int pidfd)
 NOT_HERE(int, sys_pidfd_signal, int pidfd, int signal, bool group)
 NOT_HERE(int, sys_kill, pid_t pid, int signal)
-NOT_HERE(int, sys_read_file, const char *path, char *text, size_t size)
-NOT_HERE(bool, sys_proc_is_ours, void)
+NOT_HERE(int, details_of_pid, pid_t pid, struct exitbus_event_details *details)
 
 int reaper_bus_close(struct exitbus *bus, int *lost)
 {

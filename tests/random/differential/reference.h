@@ -77,9 +77,19 @@ static inline bool reference_id_good(const char *id, size_t room, bool may_be_em
     return false;
 }
 
+/* 32 bytes from the ninth byte of the container id on: two words, and a name of at most 15 bytes.
+ */
+static inline bool reference_details_good(const struct exitbus_event *event)
+{
+    uint64_t start_ns;
+    memcpy(&start_ns, event->container_id + 8, sizeof start_ns);
+    return event->kind == EXITBUS_EVENT_PID && event->container_id[0] == '\0' && start_ns > 0 &&
+           event->container_id[39] == '\0';
+}
+
 static inline bool reference_event_good(const struct exitbus_event *event)
 {
-    if ((event->flags | 7) != 7)
+    if ((event->flags | 15) != 15 || (event->flags & 8 && !reference_details_good(event)))
         return false;
     switch (event->kind) {
     case EXITBUS_EVENT_PID:
@@ -320,6 +330,8 @@ static inline const char *reference_differs(struct reference *bus, uint64_t seq,
     REFERENCE_FIELD(system_us);
     REFERENCE_FIELD(max_rss_kib);
 #undef REFERENCE_FIELD
+    if (event->flags & 8 && memcmp(got->container_id + 8, event->container_id + 8, 32) != 0)
+        return "details";
     if (memcmp(got->container_id, event->container_id, event->container_id_size + 1u) != 0)
         return "container_id";
     if (memcmp(got->exec_id, event->exec_id, event->exec_id_size + 1u) != 0)

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <exitbus/exitbus.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ void handle(const struct exitbus_event *event);
 void *my_allocate(void *context, size_t size, size_t alignment);
 void my_release(void *context, void *address, size_t size);
 pid_t start_process(const char *name);
+void note_exit(pid_t pid, uint64_t start_ns, const struct exitbus_event *event);
 void fragment(struct exitbus *bus, struct exitbus_subscription *sub);
 
 void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
@@ -32,10 +34,10 @@ void fragment(struct exitbus *bus, struct exitbus_subscription *sub)
     struct exitbus_event event;
     struct rusage usage;
     pid_t pid;
-    int status, pidfd = -1, cgroup_fd = -1;
+    int status, pidfd = -1, cgroup_fd = -1, record_fd = -1;
     (void)argv, (void)subscription, (void)bus, (void)sub, (void)reaper, (void)event, (void)usage;
     (void)pid, (void)status, (void)process, (void)pidfd, (void)group;
-    (void)cgroup_fd, (void)task, (void)exec, (void)leader;
+    (void)cgroup_fd, (void)task, (void)exec, (void)leader, (void)record_fd;
     {
 FRAGMENT
     }

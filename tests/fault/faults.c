@@ -886,6 +886,114 @@ static void children_live(struct children *children, struct exitbus *bus)
     children_end(children);
 }
 
+/* ---------------------------------------------------------------------------- tasks, groups */
+
+/* An exec whose program exits at once: before it is bound (`late`), or at any time. */
+static struct exitbus_exec *run_in(struct children *children, struct exitbus_task *task,
+                                   const char *id, bool late)
+{
+    struct exitbus_exec *exec;
+    attempt(children, exitbus_exec_reserve(task, id, &exec));
+    pid_t pid = start_child(++children->code);
+    /* An ALL reaper takes it, and remembers it. Else it is a zombie until it is bound. */
+    siginfo_t info = {0};
+    while (late && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           (info.si_pid == 0 || !children->watched))
+        sched_yield();
+    attempt(children, exitbus_exec_started(exec, pid, -1));
+    return exec;
+}
+
+static void judge_exec(struct children *children, struct exitbus_exec *exec, int code)
+{
+    struct exitbus_event event;
+    int fd;
+    must_equal(exitbus_exec_wait(exec, &event, PATIENCE_NS), 0);
+    must_equal(event.exit_code, code);
+    attempt(children, fd = exitbus_exec_fd(exec));
+    must_equal(exitbus_exec_signal(exec, SIGKILL), -ESRCH);
+    must_equal(exitbus_exec_unref(exec), 0);
+}
+
+static void next_of_task(struct exitbus_subscription *events, enum exitbus_event_kind kind,
+                         const char *id)
+{
+    struct exitbus_event event;
+    int result;
+    while ((result = exitbus_receive(events, &event, PATIENCE_NS)) == -ENOMEM)
+        sched_yield();
+    must_equal(result, 0);
+    must_equal(event.kind, kind);
+    must(strcmp(event.exec_id, id) == 0);
+}
+
+/* Two that wait for a signal are ended together. */
+static void end_a_set(struct children *children)
+{
+    struct exitbus_group_options options = {.kind = EXITBUS_GROUP_SET, .name = "set"};
+    struct exitbus_group *group;
+    struct exitbus_event event;
+    int fd;
+    attempt(children, exitbus_group_create(children->bus, &options, &group));
+    for (int i = 0; i < 2; i++) {
+        char *argv[] = {TINY_CHILD, "p", NULL};
+        char *envp[] = {NULL};
+        struct exitbus_spawn_options child = {.argv = argv, .envp = envp};
+        struct exitbus_process *process;
+        attempt(children, exitbus_process_spawn(children->bus, &child, &process));
+        attempt(children, exitbus_group_add(group, process));
+        must_equal(exitbus_process_unref(process), 0);
+    }
+    attempt(children, exitbus_group_end(group, SIGTERM, 0));
+    must_equal(exitbus_group_wait(group, &event, PATIENCE_NS), 0);
+    must_equal(event.kind, EXITBUS_EVENT_EMPTY);
+    attempt(children, fd = exitbus_group_fd(group));
+    must_equal(exitbus_group_unref(group), 0);
+}
+
+/* A container, and a set of processes: all of it under faults. */
+static void task_live(struct children *children, struct exitbus *bus)
+{
+    struct exitbus_reaper_options options = {.mode = children->watched ? EXITBUS_REAPER_WATCHED
+                                                                       : EXITBUS_REAPER_ALL};
+    struct exitbus_subscription *events;
+    struct exitbus_exec *leader, *late, *cancelled;
+    struct exitbus_task *task;
+    struct exitbus_event event;
+    children->bus = bus;
+    children->code = 10;
+    attempt(children, exitbus_subscribe(bus, exitbus_topic_container("c"), 0, &events));
+    attempt(children, exitbus_reaper_start(bus, &options, &children->reaper));
+    attempt(children, exitbus_task_create(bus, "c", NULL, &task));
+    attempt(children, exitbus_exec_reserve(task, "cancelled", &cancelled));
+    attempt(children, exitbus_exec_reserve(task, "", &leader));
+    late = run_in(children, task, "late", true);
+    int late_code = children->code;
+    next_of_task(events, EXITBUS_EVENT_STARTED, "late");
+    next_of_task(events, EXITBUS_EVENT_EXEC, "late");
+    int leader_code = ++children->code;
+    pid_t pid = start_child(leader_code);
+    attempt(children, exitbus_exec_started(leader, pid, -1));
+    next_of_task(events, EXITBUS_EVENT_STARTED, "");
+    next_of_task(events, EXITBUS_EVENT_LEADER_DIED, "");
+    must_equal(exitbus_exec_cancel(cancelled), 0);
+    next_of_task(events, EXITBUS_EVENT_EXEC, "");
+    must_equal(exitbus_exec_wait(cancelled, &event, PATIENCE_NS), -ECANCELED);
+    must_equal(exitbus_exec_unref(cancelled), 0);
+    judge_exec(children, late, late_code);
+    judge_exec(children, leader, leader_code);
+    must_equal(exitbus_task_end(task, SIGKILL, 0), -ESRCH);
+    must_equal(exitbus_task_unref(task), 0);
+    end_a_set(children);
+    must_equal(exitbus_receive(events, &event, 0), -EAGAIN); /* nothing else */
+    must_equal(exitbus_unsubscribe(events), 0);
+    must_equal(exitbus_reaper_stop(children->reaper), 0);
+    must(!has_children());
+}
+
+/* What is lived through under faults. */
+static void (*life_lived)(struct children *children, struct exitbus *bus) = children_live;
+
 static bool memory_may_fail(int error)
 {
     return error == ENOMEM;
@@ -901,7 +1009,7 @@ static bool children_without_memory(unsigned long nth, unsigned long length, boo
     heap_fail(nth, length);
     while (exitbus_create(&bus, &heap_options) == -ENOMEM)
         continue;
-    children_live(&children, bus);
+    life_lived(&children, bus);
     must_equal(exitbus_destroy(bus), 0);
     heap_check_balance();
     return atomic_load(&heap.failed) > 0;
@@ -935,6 +1043,18 @@ TEST(fault_memory, children_watched_polled)
 TEST(fault_memory, children_all_polled)
 {
     children_without_memory_every(false, true);
+}
+
+TEST(fault_memory, tasks_watched)
+{
+    life_lived = task_live;
+    children_without_memory_every(true, false);
+}
+
+TEST(fault_memory, tasks_all)
+{
+    life_lived = task_live;
+    children_without_memory_every(false, false);
 }
 
 TEST(fault_memory, children_all_signalfd)
@@ -1042,7 +1162,7 @@ static void fail_every_call(struct exitbus *bus, long number, bool watched, bool
             struct children children = {
                 .watched = watched, .polled = polled, .may_fail = fault_may_fail};
             fault_set(number, nth, 1, errors[e]);
-            children_live(&children, bus);
+            life_lived(&children, bus);
             must(children.failures <= atomic_load(&fault.fired));
             if (atomic_load(&fault.fired) > 0)
                 continue;
@@ -1103,6 +1223,28 @@ FAULTS_IN(watched_polled, true, true, POLLED_CALLS, SYS_pidfd_open)
 FAULTS_IN(watched_polled_wait, true, true, SYS_waitid)
 FAULTS_IN(all_polled, false, true, POLLED_CALLS)
 FAULTS_IN(all_polled_wait, false, true, SYS_waitid)
+
+#define TASK_CALLS                                                                                 \
+    SYS_eventfd2, SYS_epoll_ctl, SYS_read, SYS_write, SYS_statx, SYS_pidfd_send_signal
+
+/* The same of tasks and groups. */
+static void fail_every_of_tasks(bool watched, const long *numbers, size_t count)
+{
+    life_lived = task_live;
+    fail_every(watched, false, numbers, count);
+}
+
+#define TASK_FAULTS_IN(name, watched, ...)                                                         \
+    TEST(fault_system_call, name)                                                                  \
+    {                                                                                              \
+        static const long numbers[] = {__VA_ARGS__};                                               \
+        fail_every_of_tasks(watched, numbers, sizeof numbers / sizeof numbers[0]);                 \
+    }
+
+TASK_FAULTS_IN(tasks_watched, true, TASK_CALLS, SYS_pidfd_open)
+TASK_FAULTS_IN(tasks_watched_wait, true, SYS_waitid, SYS_futex)
+TASK_FAULTS_IN(tasks_all, false, TASK_CALLS)
+TASK_FAULTS_IN(tasks_all_wait, false, SYS_waitid, SYS_futex)
 
 /* The calls that are other ones, or matter more, where the signal is left to the reaper. */
 static void fail_every_signalfd(bool polled)

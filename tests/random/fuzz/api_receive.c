@@ -22,11 +22,17 @@ static ssize_t with_timeout(ssize_t result, int64_t timeout_ns)
     return scene.sections > 0 ? -EDEADLK : -ETIMEDOUT;
 }
 
-/* An event that is ordered may be waiting for memory: a try says so, and a wait ends without. */
+/*
+ * An event that is ordered may be waiting for memory: a try says so, and a wait ends without. So
+ * may a short wait when the memory is there again, since waits try at most each 200 ms.
+ */
 static bool excused(ssize_t result, int64_t timeout_ns)
 {
-    return result == (timeout_ns == 0 ? -ENOMEM : with_timeout(-EAGAIN, timeout_ns)) &&
-           scene.stalled && refusing();
+    if (!scene.stalled)
+        return false;
+    return result == -ETIMEDOUT ||
+           (refusing() &&
+            result == (timeout_ns == 0 ? -ENOMEM : with_timeout(-EAGAIN, timeout_ns)));
 }
 
 static void received(uint64_t seq, const struct exitbus_event *event)
@@ -112,7 +118,7 @@ void do_wait_pid(void)
         return;
     }
     /* How many it has dropped before can't be known then. */
-    if (excused(result, timeout_ns) || (scene.stalled && result == -ETIMEDOUT)) {
+    if (excused(result, timeout_ns)) {
         unsubscribe(subscriber);
         return;
     }

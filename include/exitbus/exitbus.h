@@ -336,11 +336,12 @@ EXITBUS_API struct exitbus_topic exitbus_topic_exec(const char *container_id, co
  * Subscribe to a topic. The subscription receives every matching event whose publish begins after
  * this has returned. Of those whose publish is in progress it receives some or none, but none twice
  * and none out of order. Non-blocking. Costs about 0.3 µs, and 256 bytes (576 for topics with ids;
- * 128 for all, any pid and any exec, without ONE_SHOT, which share one copy of each event).
+ * 128 for all, any pid and any exec, without a flag, which share one copy of each event).
  *
  * ONE_SHOT and STICKY, of which one may be given, take the first exit that matches, and no other
  * events. A sticky subscription answers until it is closed, and its descriptor stays readable: ask
- * it once, and not until -EAGAIN. The event counts once as delivered.
+ * it once, not until -EAGAIN, and take it out of the loop. The event counts once as delivered, and
+ * goes on to count as pending.
  * Errors: -EINVAL also for a topic that is not valid; -ESTALE; -ENOMEM; -ESHUTDOWN the bus was
  * destroyed.
  */
@@ -443,7 +444,8 @@ EXITBUS_API int exitbus_receive_pid(struct exitbus_subscription *subscription, p
  *
  * A thread with a descriptor table of its own (unshare or clone without CLONE_FILES) can't signal
  * descriptors that its table lacks. What it publishes is queued all the same, and the next publish
- * of a thread that has the descriptor wakes the loop for all of it: let such a thread not publish.
+ * of a thread that has the descriptor wakes the loop for all of it. A one-shot or sticky
+ * subscription has no next one. So let such a thread not publish, nor receive from those.
  *
  * Costs nothing until it is armed; a burst costs its publishers one system call. Non-blocking.
  * Returns the descriptor. Errors: -EINVAL, -ESTALE, -EMFILE, -ENFILE, -ENOMEM.

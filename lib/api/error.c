@@ -30,6 +30,8 @@ const char *exitbus_strerror(int error)
         return "the subscription or the bus is closed";
     case EAGAIN:
         return "no event now, or a resource is short for the moment: try again";
+    case ESRCH:
+        return "there is no such process or group any more, or its exit can't come here";
     case ENODATA:
         return "there is none: no details in the event, or no further exit in the record";
     case EBADMSG:

@@ -65,14 +65,16 @@ static ssize_t read_sticky(struct exitbus_subscription *sub, struct exitbus_even
                            bool counted)
 {
     ssize_t count = queue_read(&sub->head, event);
-    if (count <= 0 || queue_seen(&sub->head))
+    if (count <= 0)
         return count;
-    one_shot_wake(sub, counted);
-    if (queue_set_seen(&sub->head)) {
+    if (!queue_seen(&sub->head))
+        one_shot_wake(sub, counted);
+    int first = queue_see(&sub->head);
+    if (first == 1) {
         fetch_add_relaxed(&sub->core->delivered, 1);
         subscription_unlink(sub);
     }
-    return count;
+    return first < 0 ? first : 1;
 }
 
 /* Take what is there. Returns how many, -EAGAIN or -ESHUTDOWN. Context: in a section. */
@@ -296,8 +298,9 @@ ssize_t subscription_receive(struct exitbus_subscription *sub, struct exitbus_ev
     return receive_until(sub, events, capacity, deadline_after(timeout_ns), timeout_ns != 0);
 }
 
-int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
-                             struct exitbus_event *event, uint64_t *discarded, int64_t timeout_ns)
+/* Context: with a reference, if the call may wait. */
+static int receive_pid(struct exitbus_subscription *sub, pid_t pid, struct exitbus_event *event,
+                       uint64_t *discarded, int64_t timeout_ns)
 {
     int64_t deadline = deadline_after(timeout_ns);
     /* A call that does not wait looks at what was there when it began, and no further. A turn that
@@ -329,6 +332,22 @@ int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
         if (timeout_ns > 0 && too_late(deadline))
             return -ETIMEDOUT;
     }
+}
+
+int subscription_receive_pid(struct exitbus_subscription *sub, pid_t pid,
+                             struct exitbus_event *event, uint64_t *discarded, int64_t timeout_ns)
+{
+    if (timeout_ns == 0)
+        return receive_pid(sub, pid, event, discarded, 0);
+    /* Between two waits, too: the caller's own may be given up while this waits. */
+    reclaim_enter();
+    bool retained = subscription_retain(sub);
+    reclaim_leave();
+    if (!retained)
+        return -ESHUTDOWN;
+    int result = receive_pid(sub, pid, event, discarded, timeout_ns);
+    subscription_release(sub);
+    return result;
 }
 
 int subscription_fd(struct exitbus_subscription *sub)

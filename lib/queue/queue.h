@@ -77,13 +77,18 @@ ssize_t queue_take(struct queue_tail *tail, struct queue_head *head, struct memo
                    struct exitbus_event *events, size_t capacity);
 
 /*
- * Copy the event of a sticky queue, which stays. Returns 1; -EAGAIN: there is none yet; -ESHUTDOWN.
- * Context: lock-free.
+ * Copy the event of a sticky queue, which stays. It is received by queue_see() alone. Returns 1;
+ * -EAGAIN: there is none yet; -ESHUTDOWN. Context: lock-free.
  */
 ssize_t queue_read(const struct queue_head *head, struct exitbus_event *event);
 
-/* Note that the event of a sticky queue was received. Returns true for the first caller. */
-bool queue_set_seen(struct queue_head *head);
+/*
+ * Receive what queue_read() has copied. Returns 1 for the first receipt, 0 for later ones, or
+ * -ESHUTDOWN: the queue was closed before. Context: lock-free.
+ */
+int queue_see(struct queue_head *head);
+
+/* Returns whether it was received. */
 bool queue_seen(const struct queue_head *head);
 
 /* Close: no take succeeds from here on (G3). Returns true for the first caller. */

@@ -127,9 +127,16 @@ bool queue_sticky(const struct queue_head *head)
     return load_relaxed(&head->position) & POSITION_STICKY;
 }
 
-bool queue_set_seen(struct queue_head *head)
+int queue_see(struct queue_head *head)
 {
-    return !(fetch_or_relaxed(&head->position, POSITION_SEEN) & POSITION_SEEN);
+    /* This load, or the CAS, is the moment of receive, and lies behind the load of the event's tag.
+     * So if the close happens before the append (G3), the close is what is read here.
+     * Acquire; pairs with queue_close(). */
+    uint64_t position = load_acquire(&head->position);
+    while (!(position & (POSITION_CLOSED | POSITION_SEEN)))
+        if (cas_release_else_acquire(&head->position, &position, position | POSITION_SEEN))
+            return 1;
+    return position & POSITION_CLOSED ? -ESHUTDOWN : 0;
 }
 
 bool queue_seen(const struct queue_head *head)
@@ -145,10 +152,7 @@ ssize_t queue_read(const struct queue_head *head, struct exitbus_event *event)
     while (!(position & POSITION_CLOSED)) {
         if (copy_run(segment, &index, event, 1) == 1) {
             probe(PROBE_RECEIVE_COPIED);
-            /* This load is the moment of receive, and lies behind the load of the event's tag. So
-             * if the close happens before the append (G3), the close is what is read here.
-             * Acquire; pairs with queue_close(). */
-            return load_acquire(&head->position) & POSITION_CLOSED ? -ESHUTDOWN : 1;
+            return 1;
         }
         probe(PROBE_RECEIVE_FOUND_NONE);
         /* As in queue_take(); a wide event may lie behind a gap. */

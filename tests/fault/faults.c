@@ -8,6 +8,7 @@
  * gone.
  */
 #include "base/sys.h"
+#include "support/cgroups.h"
 #include "support/harness.h"
 #include "support/scene.h"
 
@@ -927,26 +928,48 @@ static void next_of_task(struct exitbus_subscription *events, enum exitbus_event
     must(strcmp(event.exec_id, id) == 0);
 }
 
-/* Two that wait for a signal are ended together. */
-static void end_a_set(struct children *children)
+static int cgroup_fd = -1; /* a cgroup for the next two, or none */
+
+static struct exitbus_process *spawn_member(struct children *children, int cgroup)
 {
-    struct exitbus_group_options options = {.kind = EXITBUS_GROUP_SET, .name = "set"};
+    char *argv[] = {TINY_CHILD, "p", NULL};
+    char *envp[] = {NULL};
+    struct exitbus_spawn_attributes attributes = {.set = EXITBUS_ATTRIBUTE_CGROUP,
+                                                  .cgroup_fd = cgroup};
+    struct exitbus_spawn_options child = {.argv = argv, .envp = envp};
+    struct exitbus_process *process;
+    if (cgroup >= 0) {
+        child.flags = EXITBUS_SPAWN_ATTRIBUTES;
+        child.attributes = &attributes;
+    }
+    attempt(children, exitbus_process_spawn(children->bus, &child, &process));
+    return process;
+}
+
+/* Two that wait for a signal are ended together: a set, or a cgroup. */
+static void end_a_group(struct children *children, int cgroup)
+{
+    struct exitbus_group_options options = {
+        .kind = EXITBUS_GROUP_SET, .name = "group", .cgroup_fd = cgroup};
+    struct exitbus_process *members[2];
     struct exitbus_group *group;
     struct exitbus_event event;
     int fd;
+    if (cgroup >= 0)
+        options.kind = EXITBUS_GROUP_CGROUP;
     attempt(children, exitbus_group_create(children->bus, &options, &group));
     for (int i = 0; i < 2; i++) {
-        char *argv[] = {TINY_CHILD, "p", NULL};
-        char *envp[] = {NULL};
-        struct exitbus_spawn_options child = {.argv = argv, .envp = envp};
-        struct exitbus_process *process;
-        attempt(children, exitbus_process_spawn(children->bus, &child, &process));
-        attempt(children, exitbus_group_add(group, process));
-        must_equal(exitbus_process_unref(process), 0);
+        members[i] = spawn_member(children, cgroup);
+        if (cgroup < 0)
+            attempt(children, exitbus_group_add(group, members[i]));
     }
     attempt(children, exitbus_group_end(group, SIGTERM, 0));
     must_equal(exitbus_group_wait(group, &event, PATIENCE_NS), 0);
     must_equal(event.kind, EXITBUS_EVENT_EMPTY);
+    for (int i = 0; i < 2; i++) { /* those of a cgroup may be zombies yet */
+        must_equal(exitbus_process_wait(members[i], &event, PATIENCE_NS), 0);
+        must_equal(exitbus_process_unref(members[i]), 0);
+    }
     attempt(children, fd = exitbus_group_fd(group));
     must_equal(exitbus_group_unref(group), 0);
 }
@@ -956,6 +979,7 @@ static void task_live(struct children *children, struct exitbus *bus)
 {
     struct exitbus_reaper_options options = {.mode = children->watched ? EXITBUS_REAPER_WATCHED
                                                                        : EXITBUS_REAPER_ALL};
+    struct exitbus_task_options in_cgroup = {.flags = EXITBUS_TASK_CGROUP, .cgroup_fd = cgroup_fd};
     struct exitbus_subscription *events;
     struct exitbus_exec *leader, *late, *cancelled;
     struct exitbus_task *task;
@@ -964,7 +988,7 @@ static void task_live(struct children *children, struct exitbus *bus)
     children->code = 10;
     attempt(children, exitbus_subscribe(bus, exitbus_topic_container("c"), 0, &events));
     attempt(children, exitbus_reaper_start(bus, &options, &children->reaper));
-    attempt(children, exitbus_task_create(bus, "c", NULL, &task));
+    attempt(children, exitbus_task_create(bus, "c", cgroup_fd >= 0 ? &in_cgroup : NULL, &task));
     attempt(children, exitbus_exec_reserve(task, "cancelled", &cancelled));
     attempt(children, exitbus_exec_reserve(task, "", &leader));
     late = run_in(children, task, "late", true);
@@ -984,7 +1008,9 @@ static void task_live(struct children *children, struct exitbus *bus)
     judge_exec(children, leader, leader_code);
     must_equal(exitbus_task_end(task, SIGKILL, 0), -ESRCH);
     must_equal(exitbus_task_unref(task), 0);
-    end_a_set(children);
+    end_a_group(children, -1);
+    if (cgroup_fd >= 0)
+        end_a_group(children, cgroup_fd);
     must_equal(exitbus_receive(events, &event, 0), -EAGAIN); /* nothing else */
     must_equal(exitbus_unsubscribe(events), 0);
     must_equal(exitbus_reaper_stop(children->reaper), 0);
@@ -1230,8 +1256,14 @@ FAULTS_IN(all_polled_wait, false, true, SYS_waitid)
 /* The same of tasks and groups. */
 static void fail_every_of_tasks(bool watched, const long *numbers, size_t count)
 {
+    char path[128];
     life_lived = task_live;
+    cgroup_fd = cgroup_new(path, sizeof path);
     fail_every(watched, false, numbers, count);
+    if (cgroup_fd >= 0) {
+        close(cgroup_fd);
+        await(rmdir(path) == 0);
+    }
 }
 
 #define TASK_FAULTS_IN(name, watched, ...)                                                         \

@@ -76,6 +76,10 @@ one_shot_fd 1 3
 one_shot_stop 1 2
 helped_stop 1 2
 one_shot 1 3
+wait_pid 2 1
+sticky_told 1 2
+sticky_count 2 2
+sticky_wide 1 3
 sticky_close 2 2
 sticky_stop 1 2
 sticky 1 1

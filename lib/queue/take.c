@@ -131,10 +131,10 @@ int queue_see(struct queue_head *head)
 {
     /* This load, or the CAS, is the moment of receive, and lies behind the load of the event's tag.
      * So if the close happens before the append (G3), the close is what is read here.
-     * Acquire; pairs with queue_close(). */
+     * Acquire, and so where the CAS fails; pairs with queue_close(). */
     uint64_t position = load_acquire(&head->position);
     while (!(position & (POSITION_CLOSED | POSITION_SEEN)))
-        if (cas_release_else_acquire(&head->position, &position, position | POSITION_SEEN))
+        if (cas_acquire_else_acquire(&head->position, &position, position | POSITION_SEEN))
             return 1;
     return position & POSITION_CLOSED ? -ESHUTDOWN : 0;
 }

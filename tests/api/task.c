@@ -528,7 +528,7 @@ static void note_event(struct life *life, const struct exitbus_event *event)
         life->died = true;
         break;
     default:
-        must(!"an event of a kind that was not asked for");
+        must(false); /* an event of a kind that was not asked for */
     }
 }
 

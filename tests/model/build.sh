@@ -77,7 +77,7 @@ one_shot_stop 1 2
 helped_stop 1 2
 one_shot 1 3
 wait_pid 2 1
-sticky_told 1 2
+sticky_told 2 2
 sticky_count 2 2
 sticky_wide 1 3
 sticky_close 2 2

@@ -17,7 +17,7 @@
 #define NAP_NS 400000
 #define EXECS 3 /* of each thread, at the same time */
 /* What a subject does not promise is not waited for as long. */
-#define UNCLAIMED_NS 200000000
+#define UNCLAIMED_NS 20000000
 
 static struct {
     void *task, *leader, *execs[1 + THREADS * EXECS];

@@ -43,6 +43,7 @@
 #define CONTAINERS 64
 #define EXECS 64
 #define WORDS 32
+#define SPACES " \t\v\f\r" /* between words, so that a line of the list has none within */
 
 struct process {
     char id[EXITBUS_ID_MAX + 1];
@@ -129,12 +130,12 @@ static void save(void)
                         containers[i].cgroup_path, process->id[0] ? process->id : "-", process->pid,
                         process->start_ns, process->ended, process->exit_code);
         }
-    if (list && fclose(list) == 0)
-        rename(new_path, path);
+    bool written = list && !ferror(list);
+    if ((list && fclose(list) != 0) || !written || rename(new_path, path) != 0)
+        fprintf(stderr, "shim: %s is not written: a restart will not know of this\n", path);
 }
 
-/* ------------------------------------------------------------------------------------- processes
- */
+/* ------------------------------------------------------------------------------------ processes */
 
 /* Start a child in the container's cgroup. Returns its pid, or -errno. */
 static pid_t run(const struct container *container, char **argv, int gate, bool new_namespace)
@@ -182,8 +183,8 @@ static pid_t run_named(struct container *container, const char *id, char **argv,
         struct exitbus_process *handle;
         snprintf(process->id, sizeof process->id, "%s", id);
         process->pid = pid;
-        if (exitbus_process_adopt(bus, pid, 0, &handle) ==
-            0) { /* not reaped before the next poll */
+        /* It is not reaped before the next poll. */
+        if (exitbus_process_adopt(bus, pid, 0, &handle) == 0) {
             process->start_ns = start_time(handle);
             exitbus_process_unref(handle);
         }
@@ -246,6 +247,8 @@ static int create(char **words, size_t count)
     int gates[2], result = begin(words[1], words[2], &container);
     if (result < 0)
         return result;
+    if (container->cgroup < 0 && strcmp(words[2], "-") != 0)
+        return forget(container), -ENOENT;
     if (pipe2(gates, O_CLOEXEC) < 0)
         return forget(container), -EMFILE;
     container->gate = gates[1];
@@ -309,8 +312,8 @@ static void command(struct client *client, char *line)
 {
     char *words[WORDS + 1] = {NULL}, *rest;
     size_t count = 0;
-    for (char *word = strtok_r(line, " ", &rest); word && count < WORDS;
-         word = strtok_r(NULL, " ", &rest))
+    for (char *word = strtok_r(line, SPACES, &rest); word && count < WORDS;
+         word = strtok_r(NULL, SPACES, &rest))
         words[count++] = word;
     const char *name = count > 0 ? words[0] : "";
     if (strcmp(name, "events") == 0) {
@@ -343,8 +346,7 @@ static void command(struct client *client, char *line)
         say(client, "error no such process, or command\n");
 }
 
-/* ------------------------------------------------------------------------------------- a restart
- */
+/* ------------------------------------------------------------------------------------ a restart */
 
 /* Look for an exit that a shim before this one has collected. */
 static bool is_recorded(const struct process *process, int *exit_code)
@@ -369,7 +371,8 @@ static bool take_over(struct container *container, struct process *process)
     int pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
     bool is_it = pidfd >= 0 && exitbus_process_adopt_pidfd(bus, pidfd, 0, &handle) == 0;
     if (is_it) {
-        is_it = start_time(handle) == process->start_ns; /* and not another of that pid */
+        /* And not another of that pid. */
+        is_it = process->start_ns > 0 && start_time(handle) == process->start_ns;
         exitbus_process_unref(handle);
     }
     if (is_it && exitbus_exec_reserve(container->task, process->id, &process->exec) == 0 &&
@@ -397,8 +400,10 @@ static void restore(char *line)
     if (strcmp(read.id, "-") == 0)
         read.id[0] = '\0';
     struct process *process = container->processes;
-    while (process->pid > 0)
+    while (process < container->processes + EXECS && process->pid > 0)
         process++;
+    if (process == container->processes + EXECS)
+        return;
     *process = read;
     process->ended = true;
     if (ended || is_recorded(process, &process->exit_code))
@@ -422,8 +427,7 @@ static bool restart(void)
     return record >= 0;
 }
 
-/* ---------------------------------------------------------------------------------- the one loop
- */
+/* --------------------------------------------------------------------------------- the one loop */
 
 static void read_lines(struct client *client)
 {

@@ -260,9 +260,9 @@ EXITBUS_API int exitbus_thread_prepare(void);
 /*
  * Publish one event. `event->kind` chooses what must be valid: EXITBUS_EVENT_PID wants pid > 0,
  * the others want terminated ids, of which the first is not empty, and pid >= 0. Times that are 0
- * are filled in. EXITBUS_EVENT_DETAILS is for events that have been received with it. seq and the
- * id sizes are ignored. Everything else is carried as given. Errors: see above; -EINVAL for an
- * event that is not valid.
+ * are filled in. EXITBUS_EVENT_DETAILS is for events that have been received with it; take it out
+ * where the kind of such an event is changed. seq and the id sizes are ignored. Everything else is
+ * carried as given. Errors: see above; -EINVAL for an event that is not valid.
  */
 EXITBUS_API int exitbus_publish(struct exitbus *bus, const struct exitbus_event *event,
                                 uint64_t *seq);
@@ -533,10 +533,12 @@ struct exitbus_reaper_options {
  * were told is in the file. An exit that can't be written (no room, RLIMIT_FSIZE, an error of the
  * file) is not told: as one that can't be published, the child stays a zombie, and is tried again
  * by a timer, up to once a second. So let the file lie on a tmpfs that has room, since a disk would
- * hold the reaper up. Nothing is synced. Several reapers and processes may append to one file;
- * nobody may change it otherwise, or take O_APPEND from it. It grows until a new one is begun.
- * It tells of children; EXITBUS_SPAWN_DIRECT means nothing beside such a reaper. Events have
- * details, too. From the stop on nothing is recorded.
+ * hold the reaper up. Nothing is synced. Several reapers and processes may append to one file,
+ * which makes it slower to read. Nobody may change it otherwise. If O_APPEND is taken from it, or
+ * the number of the reaper's copy is another file's, nothing is written, and the reaper ends by
+ * -EBADF. The file grows: see exitbus_reaper_record(). It tells of children; EXITBUS_SPAWN_DIRECT
+ * means nothing beside such a reaper. Events have details, too. From the stop on nothing is
+ * recorded.
  *
  * WATCHED uses pidfds and no signal. A WATCHED reaper takes the place of the one that
  * exitbus_spawn() may have started. Of several WATCHED reapers on one bus each publishes what was
@@ -597,6 +599,17 @@ EXITBUS_API int exitbus_reaper_stop(struct exitbus_reaper *reaper);
 EXITBUS_API int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid);
 
 /*
+ * RECORD: go on with another file, of the same kind as `record_fd` at the start. From the return on
+ * what is told is in the new file. All that was told before is in the old one. An exit that was
+ * written there and is not told yet is in both. Waits for the end of a pass in progress. Where the
+ * old file has no room, exits that wait for it go to the new one.
+ * Errors: -EINVAL, also if the new file is no regular one, or not open for appending; -EBADF it is
+ * not open, or the host has closed the reaper's descriptors; -ESTALE; -ENOTSUP the reaper does not
+ * record; -EMFILE, -ENFILE, -ENOMEM. After an error the reaper goes on with the old file.
+ */
+EXITBUS_API int exitbus_reaper_record(struct exitbus_reaper *reaper, int record_fd);
+
+/*
  * POLLED: the descriptor to poll for input. In an edge-triggered loop (EPOLLET) one
  * exitbus_reaper_poll() for each edge is enough: a pass that stops early makes another edge. Owned
  * by the reaper and closed with it: take it out of the loop before you stop the reaper.
@@ -619,12 +632,16 @@ EXITBUS_API int exitbus_reaper_poll(struct exitbus_reaper *reaper);
  * write. `*offset` is where to begin, 0 at first, and is moved on. The event is that which was
  * published, or was about to be: its seq is 0, and it has details if they were known. Compare pid
  * and start time, or the inode, with the children that are sought. An exit that was written twice
- * is given once, and exits of an earlier boot not at all. Pids are those of the pid namespace that
- * the reaper was in. Blocks as long as the file does, which must allow pread(); costs about 15 µs.
- * A few exits, of processes older than their reaper, take a look at all before them.
- * Errors: -EINVAL; -ENODATA no further exit now, and *offset stays for a later call; -EBADMSG a
- * part is damaged, as by a write that did not succeed, and *offset is behind it: read on;
- * otherwise what pread says, as -EBADF and -ESPIPE.
+ * is given once, if it has details, and exits of an earlier boot not at all, if /proc tells which
+ * boot this is. Pids are those of the pid namespace that the reaper was in. Blocks as long as the
+ * file does; costs about 15 µs. Some exits take a look at all before them: of processes that are
+ * older than a reaper that goes on with a file, than another writer's exit behind which theirs was
+ * written, or than a write that did not succeed.
+ * Errors: -EINVAL, also if `fd` is of no regular file; -ENODATA no further exit now: call again
+ * later; -EBADMSG a part is damaged, as by a write that did not succeed, or no exit begins within
+ * 1 MiB: read on; -EMFILE, -ENFILE, -ENOMEM which boot this is can't be told now: try again;
+ * otherwise what pread says, as -EBADF. *offset is always where to go on: an error may have moved
+ * it past exits that are not given.
  */
 EXITBUS_API int exitbus_record_read(int fd, uint64_t *offset, struct exitbus_event *event);
 

@@ -50,6 +50,13 @@ int exitbus_reaper_watch(struct exitbus_reaper *reaper, pid_t pid)
     return reaper_watch(reaper, pid);
 }
 
+int exitbus_reaper_record(struct exitbus_reaper *reaper, int record_fd)
+{
+    CHECK_ARGUMENTS(reaper);
+    CHECK_GENERATION(&reaper_bus(reaper)->core);
+    return reaper_record(reaper, record_fd);
+}
+
 int exitbus_reaper_fd(struct exitbus_reaper *reaper)
 {
     CHECK_ARGUMENTS(reaper);

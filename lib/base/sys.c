@@ -320,31 +320,40 @@ int sys_write(int fd, const void *bytes, size_t size)
     return (int)call_again(SYS_write, fd, (long)bytes, (long)size, 0, 0, 0);
 }
 
-int64_t sys_appended_size(int fd)
+int sys_file(int fd, struct sys_file *file)
 {
     struct statx status = {0};
     long flags = call_again(SYS_fcntl, fd, F_GETFL, 0, 0, 0, 0);
     if (flags < 0)
-        return flags;
-    if ((flags & O_ACCMODE) == O_RDONLY || !(flags & O_APPEND) || (flags & O_DIRECT))
-        return -EINVAL;
-    long result = call_again(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE,
-                             (long)&status, 0);
-    if (result < 0)
-        return result;
-    return S_ISREG(status.stx_mode) ? (int64_t)status.stx_size : -EINVAL;
+        return (int)flags;
+    long result = call_again(SYS_statx, fd, (long)"", AT_EMPTY_PATH,
+                             STATX_TYPE | STATX_INO | STATX_SIZE, (long)&status, 0);
+    bool writable = (flags & O_ACCMODE) != O_RDONLY;
+    *file = (struct sys_file){.device = (uint64_t)status.stx_dev_major << 32 | status.stx_dev_minor,
+                              .inode = status.stx_ino,
+                              .size = status.stx_size,
+                              .regular = S_ISREG(status.stx_mode),
+                              .appends = writable && (flags & O_APPEND) && !(flags & O_DIRECT)};
+    return (int)result;
 }
 
 int sys_append(int fd, const void *bytes, size_t size)
 {
     const struct timespec now = {0};
-    sigset_t beyond, before;
-    sigemptyset(&beyond);
-    sigaddset(&beyond, SIGXFSZ);
-    pthread_sigmask(SIG_BLOCK, &beyond, &before);
+    sigset_t raised, before, pending;
+    sigemptyset(&raised);
+    sigemptyset(&pending);
+    sigaddset(&raised, SIGXFSZ);
+    sigaddset(&raised, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &raised, &before);
+    call_again(SYS_rt_sigpending, (long)&pending, sizeof(uint64_t), 0, 0, 0, 0);
     int result = sys_write(fd, bytes, size);
-    if (result == -EFBIG) /* take the signal, which is this thread's */
-        call_again(SYS_rt_sigtimedwait, (long)&beyond, 0, (long)&now, sizeof(uint64_t), 0, 0);
+    int signal = result == -EFBIG ? SIGXFSZ : result == -EPIPE ? SIGPIPE : 0;
+    if (signal > 0 && !sigismember(&pending, signal)) { /* else it is the host's own */
+        sigemptyset(&raised);
+        sigaddset(&raised, signal);
+        call_again(SYS_rt_sigtimedwait, (long)&raised, 0, (long)&now, sizeof(uint64_t), 0, 0);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return result;
 }

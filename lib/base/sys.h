@@ -108,11 +108,19 @@ const char *sys_next_directory(const char *entries, int *at);
 int sys_read(int fd, void *bytes, size_t size);
 int sys_read_at(int fd, void *bytes, size_t size, off_t offset);
 int sys_write(int fd, const void *bytes, size_t size);
-/* Returns the size of a regular file that is open for appending; -EINVAL: it is none; or -errno. */
-int64_t sys_appended_size(int fd);
+/* What a descriptor is of. */
+struct sys_file {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t size;
+    bool regular;
+    bool appends; /* it is open for writing, and each write appends */
+};
+/* Returns 0 or -errno. */
+int sys_file(int fd, struct sys_file *file);
 /*
  * Append with one write. Returns how many bytes, or -errno. A file that has reached RLIMIT_FSIZE
- * raises no SIGXFSZ.
+ * raises no SIGXFSZ, and a pipe without a reader no SIGPIPE.
  */
 int sys_append(int fd, const void *bytes, size_t size);
 /* Wait for changes of a file of the kernel's (EPOLLPRI), under the name `key`. */

@@ -145,6 +145,8 @@ static bool collect_lost(struct collection *collection, struct child_watch *watc
 {
     struct exitbus_event event;
     lost_event(watch_pid(watch), watch_pidfd(watch), &event);
+    if (collection->journal)
+        journal_lost(collection->journal, event.pid);
     if (publish_collected(collection, &event) < 0)
         return false;
     if (collection->journal)
@@ -426,8 +428,13 @@ static int collect_once(struct collection *collection, pid_t pid, struct child_w
         return asked;
     if (asked)
         result = collect_peek(target, &info, &usage);
+    if (result == -ECHILD && !watch) {
+        if (collection->journal)
+            journal_reaped(collection->journal, pid);
+        return 0;
+    }
     if (result == -ECHILD)
-        return !watch || collect_lost(collection, watch, *named) ? 0 : -ENOMEM;
+        return collect_lost(collection, watch, *named) ? 0 : -ENOMEM;
     if (result < 0)
         return result;
     if (result == 0 || !collect_event(&event, &info, &usage))

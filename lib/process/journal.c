@@ -8,15 +8,23 @@
  *     what another process has appended behind it. A reader that finds no entry where one should
  *     begin looks for the next one byte by byte.
  *   - The order is: write, publish, reap. So what subscribers were told is in the file.
+ *   - The host may have closed our descriptor, and have another file under its number. So each
+ *     write looks first whether that is the file which was opened.
  *
  * Why an exit is told once
  *  1. A publish may fail after the write. The journal keeps the names of those that it has written
  *     and that were not reaped, and does not write them again.
- *  2. That forgets some in a crowd. And a process that was killed between its write and its reap
- *     may be followed by one that has the same children (by exec). Entries of which either may be
- *     true are marked, and for these the reader looks for an earlier entry of that process. Entries
- *     of processes that have started behind the opening can't have one, so few are marked.
- *  3. An exit without a start time is known by its pid, and to its own journal alone.
+ *  2. An exit that the file may have already is marked, and for it the reader looks for an earlier
+ *     entry of that process. There are three cases. The file has grown by what is not ours: by an
+ *     earlier life of this program, by another writer whose children have come here, or by a write
+ *     of ours that was said to have failed. Or a name had no place in a crowd. Or names were
+ *     forgotten, see 4. Each is seen before the exit is written. A process that starts behind that
+ *     moment can't be in the file, so the mark is for processes that are older.
+ *  3. A child passes to another writer when its parent has died, has replaced itself (exec) or has
+ *     stopped its reaper. All that the parent has written is in the file by then.
+ *  4. A name is forgotten when its process is reaped, or no child is a zombie. So it does not stay
+ *     for a later process of that pid.
+ *  5. An exit without a start time is known by its pid, and to its own journal alone.
  */
 #include "process/journal.h"
 #include "base/sys.h"
@@ -26,7 +34,8 @@
 
 #define MARK "exitbus\1" /* the last byte is the version */
 #define LOWEST_FD 3
-#define BLOCK 4096 /* of a file, to be looked through */
+#define BLOCK 4096             /* of a file, to be looked through */
+#define SEARCH_MOST (1u << 20) /* bytes without an entry that one call looks through */
 
 /* entry.flags */
 #define ENTRY_AGAIN 0x01u /* there may be an earlier entry of this exit */
@@ -59,34 +68,67 @@ static uint64_t checksum(const struct entry *entry)
     return hash(&entry->boot, sizeof *entry - offsetof(struct entry, boot));
 }
 
-static uint64_t this_boot(void)
+/* Get what names this boot; 0: /proc does not tell. Returns 0, -EMFILE, -ENFILE or -ENOMEM. */
+static int this_boot(uint64_t *boot)
 {
     char text[64];
     int size = sys_read_file("/proc/sys/kernel/random/boot_id", text, sizeof text);
-    return size > 0 ? hash(text, (size_t)size) : 0;
+    *boot = size > 0 ? hash(text, (size_t)size) : 0;
+    return size == -EMFILE || size == -ENFILE || size == -ENOMEM ? size : 0;
 }
 
 /* --------------------------------------------------------------------------------------- write */
 
+/* From here on, the file may have exits of all processes that have started. */
+static void doubt(struct journal *journal)
+{
+    journal->doubted_ns = (uint64_t)sys_clock_ns(CLOCK_BOOTTIME);
+}
+
 int journal_open(struct journal *journal, int fd)
 {
-    int64_t size = sys_appended_size(fd);
-    if (size < 0)
-        return (int)size;
+    *journal = (struct journal){.fd = -1};
+    int result = sys_file(fd, &journal->file);
+    if (result == 0 && !(journal->file.regular && journal->file.appends))
+        result = -EINVAL;
+    if (result == 0)
+        result = this_boot(&journal->boot);
+    if (result < 0)
+        return result;
     journal->fd = sys_duplicate(fd, LOWEST_FD);
-    if (journal->fd < 0)
-        return journal->fd;
-    journal->boot = this_boot();
-    journal->opened_ns = (uint64_t)sys_clock_ns(CLOCK_BOOTTIME);
-    journal->continued = size > 0;
-    return 0;
+    if (journal->file.size > 0)
+        doubt(journal);
+    return journal->fd < 0 ? journal->fd : 0;
+}
+
+static bool is_same_file(const struct sys_file *file, const struct sys_file *other)
+{
+    return file->device == other->device && file->inode == other->inode;
 }
 
 void journal_close(struct journal *journal)
 {
-    if (sys_fd_open(journal->fd))
+    struct sys_file now;
+    int result = journal->fd < 0 ? -EBADF : sys_file(journal->fd, &now);
+    if (result != -EBADF && (result < 0 || is_same_file(&now, &journal->file)))
         sys_close(journal->fd);
     journal->fd = -1;
+}
+
+/* Look whether our number is our file still, and how large that is. Returns 0 or -errno. */
+static int look_at_file(struct journal *journal)
+{
+    struct sys_file now;
+    int result = sys_file(journal->fd, &now);
+    if (result < 0)
+        return result;
+    if (!is_same_file(&now, &journal->file) || !now.appends)
+        return -EBADF;
+    /* It has grown by what is not ours, or by a write of ours that was said to have failed. */
+    if (now.size != journal->file.size)
+        doubt(journal);
+    journal->file.size = now.size;
+    return 0;
 }
 
 /* Returns the place of a name; or, if it has none, of a free one; NULL: there is no place. */
@@ -113,32 +155,35 @@ static struct entry entry_of(const struct journal *journal, const struct exitbus
     }
     memcpy(entry.mark, MARK, sizeof entry.mark);
     memcpy(entry.words, (const char *)event + sizeof event->seq, sizeof entry.words);
-    if (journal->crowded || (journal->continued && entry.start_ns <= journal->opened_ns))
+    if (entry.start_ns <= journal->doubted_ns)
         entry.flags = ENTRY_AGAIN;
     entry.checksum = checksum(&entry);
     return entry;
 }
 
-/* Returns whether it names that exit. A start time that could not be had once tells nothing. */
+/* Returns whether it names that exit. A start time that could not be had before tells nothing. */
 static bool is_of(const struct journal_name *name, const struct entry *entry)
 {
-    bool both = name->start_ns > 0 && entry->start_ns > 0;
-    return name->pid != 0 && (!both || name->start_ns == entry->start_ns);
+    return name->pid != 0 && (name->start_ns == 0 || name->start_ns == entry->start_ns);
 }
 
 int journal_write(struct journal *journal, const struct exitbus_event *event)
 {
+    int result = look_at_file(journal);
+    if (result < 0)
+        return result;
     struct entry entry = entry_of(journal, event);
     struct journal_name *name = find_name(journal, event->pid);
     if (name && is_of(name, &entry))
         return 0;
-    int result = sys_append(journal->fd, &entry, sizeof entry);
+    result = sys_append(journal->fd, &entry, sizeof entry);
     if (result != (int)sizeof entry)
         return result < 0 ? result : -ENOSPC;
+    journal->file.size += sizeof entry;
     if (name)
         *name = (struct journal_name){event->pid, entry.start_ns};
     else
-        journal->crowded = true;
+        doubt(journal);
     return 0;
 }
 
@@ -147,6 +192,22 @@ void journal_reaped(struct journal *journal, pid_t pid)
     struct journal_name *name = find_name(journal, pid);
     if (name)
         name->pid = 0;
+}
+
+void journal_lost(struct journal *journal, pid_t pid)
+{
+    struct journal_name *name = find_name(journal, pid);
+    if (name)
+        name->start_ns = 0;
+}
+
+void journal_all_reaped(struct journal *journal)
+{
+    for (size_t i = 0; i < JOURNAL_WRITTEN; i++)
+        if (journal->written[i].pid != 0) {
+            journal->written[i].pid = 0;
+            doubt(journal); /* one that only __WALL finds may be a zombie still */
+        }
 }
 
 /* ---------------------------------------------------------------------------------------- read */
@@ -200,16 +261,17 @@ static int fill_block(struct reading *reading)
 }
 
 /*
- * Find the first entry from `at` on, and move that there. Returns 1; 0: there is none, and the rest
- * is too short for one; or -errno.
+ * Find the first entry from `at` on that begins before `end`, and move `at` there. Returns 1; 0:
+ * there is none, or the rest is too short for one; or -errno.
  */
-static int find_entry(struct reading *reading, struct entry *entry)
+static int find_entry(struct reading *reading, uint64_t end, struct entry *entry)
 {
-    for (;; reading->at++) {
+    for (; reading->at < end; reading->at++) {
         int result = fill_block(reading);
         if (result <= 0 || take_entry(reading->block + (reading->at - reading->begin), entry))
             return result;
     }
+    return 0;
 }
 
 static int32_t pid_of(const struct entry *entry)
@@ -219,35 +281,57 @@ static int32_t pid_of(const struct entry *entry)
     return pid;
 }
 
-/* Returns whether an entry before `end` is of the same exit. */
-static bool is_told(int fd, uint64_t end, const struct entry *entry)
+static bool is_same_exit(const struct entry *entry, const struct entry *other)
+{
+    return entry->boot == other->boot && entry->start_ns == other->start_ns &&
+           pid_of(entry) == pid_of(other) &&
+           (entry->inode == other->inode || entry->inode == 0 || other->inode == 0);
+}
+
+/* Returns whether an entry before `end` is of the same exit; or -errno. */
+static int is_told(int fd, uint64_t end, const struct entry *entry)
 {
     struct reading reading = {.fd = fd};
     struct entry other;
-    for (; find_entry(&reading, &other) > 0 && reading.at < end; reading.at += sizeof other)
-        if (other.boot == entry->boot && other.start_ns == entry->start_ns &&
-            pid_of(&other) == pid_of(entry))
-            return true;
-    return false;
+    int found;
+    while ((found = find_entry(&reading, end, &other)) > 0 && !is_same_exit(&other, entry))
+        reading.at += sizeof other;
+    return found;
+}
+
+/* Returns 0 if it is of a file that can be read; or -errno. */
+static int check_readable(int fd, uint64_t offset)
+{
+    struct sys_file file;
+    int result = sys_file(fd, &file);
+    return result == 0 && (!file.regular || offset > INT64_MAX) ? -EINVAL : result;
 }
 
 int journal_read(int fd, uint64_t *offset, struct exitbus_event *event)
 {
-    uint64_t boot = this_boot();
+    uint64_t boot = 0;
+    int result = check_readable(fd, *offset);
+    if (result == 0)
+        result = this_boot(&boot);
+    if (result < 0)
+        return result;
     struct reading reading = {.fd = fd, .at = *offset};
     for (;;) {
         struct entry entry;
-        int found = find_entry(&reading, &entry);
+        int found = find_entry(&reading, *offset + SEARCH_MOST, &entry);
         if (found < 0)
             return found;
         bool damaged = reading.at != *offset;
         *offset = reading.at;
         if (damaged || !found)
             return damaged ? -EBADMSG : -ENODATA;
-        *offset = reading.at += sizeof entry;
-        bool earlier = boot != 0 && entry.boot != 0 && entry.boot != boot;
         bool again = (entry.flags & ENTRY_AGAIN) && entry.start_ns > 0;
-        if (!earlier && !(again && is_told(fd, *offset - sizeof entry, &entry))) {
+        bool earlier = boot != 0 && entry.boot != 0 && entry.boot != boot;
+        int told = again && !earlier ? is_told(fd, *offset, &entry) : 0;
+        if (told < 0)
+            return told;
+        *offset = reading.at += sizeof entry;
+        if (!earlier && !told) {
             fill_event(event, &entry);
             return 0;
         }

@@ -410,6 +410,25 @@ int reaper_watch(struct exitbus_reaper *reaper, pid_t pid)
     return result == 1 ? -EAGAIN : result;
 }
 
+/* An exit that the old file has, and that is not told yet, is written to the new one as well. */
+int reaper_record(struct exitbus_reaper *reaper, int record_fd)
+{
+    struct journal fresh;
+    if (!(reaper->flags & EXITBUS_REAPER_RECORD))
+        return -ENOTSUP;
+    int result = reaper_usable(reaper);
+    if (result == 0)
+        result = journal_open(&fresh, record_fd);
+    if (result < 0)
+        return result;
+    pthread_mutex_lock(&reaper->gate);
+    struct journal old = reaper->journal;
+    reaper->journal = fresh;
+    pthread_mutex_unlock(&reaper->gate);
+    journal_close(&old);
+    return 0;
+}
+
 int reaper_fd(const struct exitbus_reaper *reaper)
 {
     return reaper->flags & EXITBUS_REAPER_POLLED ? reaper->view_fd : -ENOTSUP;

@@ -30,6 +30,12 @@ struct exitbus *reaper_bus(const struct exitbus_reaper *reaper);
 /* Watch one child. Returns 0, or an error of exitbus_reaper_watch(). Context: lock-free. */
 int reaper_watch(struct exitbus_reaper *reaper, pid_t pid);
 
+/*
+ * Go on with another record. Returns 0, or an error of exitbus_reaper_record(). Context: waits for
+ * the end of a pass.
+ */
+int reaper_record(struct exitbus_reaper *reaper, int record_fd);
+
 /* Returns the descriptor of a POLLED reaper, or -ENOTSUP. */
 int reaper_fd(const struct exitbus_reaper *reaper);
 

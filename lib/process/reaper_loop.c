@@ -18,6 +18,7 @@
 #include "process/reaper_loop.h"
 #include "process/collect.h"
 #include "process/group.h"
+#include "process/journal.h"
 #include "process/orphans.h"
 #include "process/task.h"
 
@@ -200,6 +201,8 @@ static int collect_any(struct pass *pass, struct named *named)
     struct rusage usage;
     struct exitbus_event event;
     int result = collect_peek(any, &info, &usage);
+    if ((result == 0 || result == -ECHILD) && pass->collection.journal)
+        journal_all_reaped(pass->collection.journal);
     if (result <= 0)
         return result == -ECHILD ? 0 : result;
     pid_t pid = info.si_pid;

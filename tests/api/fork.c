@@ -58,6 +58,7 @@ static int all_stale(const struct handles *h)
         exitbus_reaper_watch(h->reaper, 1),
         exitbus_reaper_fd(h->reaper),
         exitbus_reaper_poll(h->reaper),
+        exitbus_reaper_record(h->reaper, 0),
         exitbus_spawn(h->bus, &spawn, &pid, NULL),
     };
     for (size_t i = 0; i < sizeof results / sizeof results[0]; i++)

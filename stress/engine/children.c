@@ -158,6 +158,18 @@ void child_let_go(int gate)
     close(gate);
 }
 
+void child_wish_pid(pid_t pid)
+{
+    char text[16];
+    int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    int size = snprintf(text, sizeof text, "%d", pid - 1);
+    if (fd < 0)
+        return;
+    ssize_t written = write(fd, text, (size_t)size);
+    (void)written;
+    close(fd);
+}
+
 int child_fork(struct child *child, int (*body)(void *), void *argument)
 {
     int gate[2];

@@ -33,6 +33,13 @@ unsigned child_foreign_together(unsigned how_many);
 int child_past(pid_t *pid, const char *what, bool deaf, int *gate);
 void child_let_go(int gate);
 
+/*
+ * Have the kernel give out that pid next, if it lets us. By itself none does so within
+ * microseconds.
+ * Context: in a pid namespace where that concerns nobody else.
+ */
+void child_wish_pid(pid_t pid);
+
 /* Fork; in the child, run body(argument) and exit with what it returns. The parent, subscribed to
  * the child's exit, gets its pid, or a negative errno value. */
 int child_fork(struct child *child, int (*body)(void *), void *argument);

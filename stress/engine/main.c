@@ -81,8 +81,7 @@ static bool ends_by_itself(void)
         return true;
     if (bad_ns == 0)
         bad_ns = now_ns();
-    uint64_t patience_ns = (uint64_t)world->options.patience * 1000000000;
-    return now_ns() < bad_ns + FINISH_NS + (keeps_going ? patience_ns : 0);
+    return now_ns() < bad_ns + FINISH_NS + (keeps_going ? (uint64_t)patience_ns() : 0);
 }
 
 /* What hangs can't be joined: end. */

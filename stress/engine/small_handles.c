@@ -10,9 +10,7 @@
 #include "worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,25 +32,10 @@ static void run_child(struct round_of *round_)
     must(call_adopt(box.pid, &box.process), "process_adopt");
 }
 
-/* Have the kernel give out that pid next: no kernel does so within microseconds by itself. */
-static void wish_for(pid_t pid)
-{
-    char text[16];
-    if (getpid() > EARLY_PID)
-        return;
-    int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
-    int size = snprintf(text, sizeof text, "%d", pid - 1);
-    if (fd < 0)
-        return;
-    ssize_t written = write(fd, text, (size_t)size);
-    (void)written;
-    close(fd);
-}
-
 static int status_of(void *process)
 {
     int status = -1;
-    int result = call_process_wait(process, &status, (int64_t)world->options.patience * 1000000000);
+    int result = call_process_wait(process, &status, patience_ns());
     if (result < 0)
         verdict_violated(WAITS_END, "process_wait: %s", strerror(-result));
     return status;
@@ -65,7 +48,8 @@ static void make_a_stranger(struct round_of *round_)
     nap(random_below(&self->random, NAP_NS), NULL);
     child_let_go(box.gate);
     status_of(box.process);
-    wish_for(box.pid);
+    if (getpid() <= EARLY_PID)
+        child_wish_pid(box.pid);
     must(child_past(&box.stranger, "0", false, &box.stranger_gate), "start a child");
 }
 

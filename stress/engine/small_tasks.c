@@ -123,8 +123,7 @@ static void note_event(char *found, const struct subject_event *event)
  * come. */
 static bool follow(struct round_of *round_, char *found, bool with_leader)
 {
-    int64_t timeout_ns =
-        verdict_claimed(WAITS_END) ? (int64_t)world->options.patience * 1000000000 : UNCLAIMED_NS;
+    int64_t timeout_ns = verdict_claimed(WAITS_END) ? patience_ns() : UNCLAIMED_NS;
     while (box.exits < box.expected || (with_leader && !box.leader_exited)) {
         struct subject_event event;
         ssize_t got = call_receive(round_->subscriptions[0], &event, 1, timeout_ns);

@@ -82,7 +82,7 @@ static void end_children(void)
 static bool stands_still(void)
 {
     uint64_t beat_ns = atomic_load(&world->beat_ns);
-    uint64_t most_ns = BEAT_NS_MAX + (uint64_t)world->options.patience * 1000000000;
+    uint64_t most_ns = BEAT_NS_MAX + (uint64_t)patience_ns();
     return beat_ns != 0 && now_ns() > beat_ns + most_ns;
 }
 

@@ -291,7 +291,7 @@ void call_begin(enum operation operation, void *object, uint64_t limit_ns)
     if (!worker)
         return;
     uint64_t now = now_ns();
-    uint64_t patience = (uint64_t)world->options.patience * 1000000000;
+    uint64_t patience = (uint64_t)patience_ns();
     atomic_store_explicit(&worker->operation, operation, memory_order_relaxed);
     atomic_store_explicit(&worker->object, object, memory_order_relaxed);
     atomic_store_explicit(&worker->since_ns, now, memory_order_relaxed);

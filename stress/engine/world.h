@@ -160,9 +160,15 @@ uint64_t now_ns(void);
 /* Sleep, though not beyond `until` turning true by more than a millisecond. */
 void nap(uint64_t ns, const _Atomic bool *until);
 
+/* How long an answer may take. */
+static inline int64_t patience_ns(void)
+{
+    return (int64_t)world->options.patience * 1000000000;
+}
+
 /* Wait for a condition as long as patience allows. */
 #define await(condition)                                                                           \
-    for (uint64_t until = now_ns() + (uint64_t)world->options.patience * 1000000000;               \
+    for (uint64_t until = now_ns() + (uint64_t)patience_ns();                                      \
          !(condition) && now_ns() < until;)                                                        \
     nap(1000000, NULL)
 

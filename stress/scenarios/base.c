@@ -143,7 +143,7 @@ static void brake(void)
             before = slowest;
             since_ns = now_ns();
         }
-        if (now_ns() > since_ns + (uint64_t)world->options.patience * 1000000000) {
+        if (now_ns() > since_ns + (uint64_t)patience_ns()) {
             verdict_violated(NO_LOSS,
                              "a subscriber to everything has received nothing for %u s, of %" PRIu64
                              " events",

@@ -203,7 +203,7 @@ static bool party_end(struct party *party, struct worker *const *members, unsign
     call_unsubscribe(party->subscription);
     atomic_store(&party->unsubscribed_ns, now_ns());
     atomic_store(&party->over, true);
-    uint64_t until = now_ns() + (uint64_t)world->options.patience * 1000000000;
+    uint64_t until = now_ns() + (uint64_t)patience_ns();
     while (atomic_load(&party->left) < count_ && now_ns() < until)
         nap(50000, NULL);
     if (atomic_load(&party->left) < count_) {

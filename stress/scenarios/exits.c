@@ -76,7 +76,7 @@ static void check_status(pid_t pid, int expected, const struct subject_event *ev
 /* By waiting, or by descriptor. */
 static ssize_t receive_exit(void *subscription, struct subject_event *event)
 {
-    int64_t patience = (int64_t)world->options.patience * 1000000000;
+    int64_t patience = patience_ns();
     uint64_t end = now_ns() + (uint64_t)patience;
     struct plenty before = plenty_now();
     ssize_t got;

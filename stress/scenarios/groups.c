@@ -50,11 +50,6 @@ struct set {
 static struct set sets[GROUPERS];
 static _Atomic unsigned groupers; /* that have not ended */
 
-static int64_t patience_ns(void)
-{
-    return (int64_t)world->options.patience * 1000000000;
-}
-
 /* Make a call that may fail for want of memory or descriptors until it does not. */
 #define SURELY(result, call)                                                                       \
     for (struct plenty before_ = plenty_now();                                                     \

@@ -11,12 +11,10 @@
 #include "scenarios.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define OWNERS 2
 #define SENDERS 2
@@ -96,23 +94,14 @@ static void keep(struct kept *place, void *process, pid_t pid)
 /* ------------------------------------------------------------------------------------- owners */
 
 /*
- * Have the kernel give out that pid next. Only where that concerns nobody else, not even other
- * scenarios: no kernel gives a pid out again within microseconds by itself, and children that are
- * spawned beside would meet that.
+ * The next child is to have that pid. Only where that concerns nobody else, not even other
+ * scenarios: children that are spawned beside would meet pids that come back at once.
  */
 static void wish_for(pid_t pid)
 {
-    char text[16];
     bool alone = world->options.inside && !strchr(world->options.scenarios, ',');
-    if (!alone || pid <= 1)
-        return;
-    int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
-    int size = snprintf(text, sizeof text, "%d", pid - 1);
-    if (fd < 0)
-        return;
-    ssize_t written = write(fd, text, (size_t)size);
-    (void)written;
-    close(fd);
+    if (alone && pid > 1)
+        child_wish_pid(pid);
 }
 
 /* Does a handle go on being signalled that had this pid? */
@@ -154,7 +143,7 @@ static bool begin(pid_t *pid, int *gate, void **process, int code)
 static int await_end(void *process, pid_t pid)
 {
     int status = -1;
-    int result = call_process_wait(process, &status, (int64_t)world->options.patience * 1000000000);
+    int result = call_process_wait(process, &status, patience_ns());
     if (result < 0)
         verdict_violated(WAITS_END, "a wait for child %d says: %s", pid, strerror(-result));
     verdict_checked(WAITS_END, 1);

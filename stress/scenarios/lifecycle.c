@@ -59,8 +59,7 @@ static struct life lives[LIVES];
 
 static int64_t wait_ns(void)
 {
-    return verdict_claimed(WAITS_END) ? (int64_t)world->options.patience * 1000000000
-                                      : UNCLAIMED_NS;
+    return verdict_claimed(WAITS_END) ? patience_ns() : UNCLAIMED_NS;
 }
 
 static struct life *life_of(void *number, unsigned each)
@@ -198,7 +197,7 @@ static void judge(struct life *life)
 /* Say that it has started, until that can be said. Returns 0 or a negative errno value. */
 static int started_surely(void *exec, pid_t pid)
 {
-    uint64_t end = now_ns() + (uint64_t)world->options.patience * 1000000000;
+    uint64_t end = now_ns() + (uint64_t)patience_ns();
     for (;;) {
         struct plenty before = plenty_now();
         int result = call_exec_started(exec, pid);

@@ -237,8 +237,7 @@ static bool is_over(const struct loop *loop)
 static bool sleeps_well(struct loop *loop)
 {
     uint64_t due = atomic_load(&loop->published), since_ns = now_ns();
-    uint64_t patience_ns = (uint64_t)world->options.patience * 1000000000;
-    while (now_ns() < since_ns + patience_ns) {
+    while (now_ns() < since_ns + (uint64_t)patience_ns()) {
         call_begin(OPERATION_DESCRIPTOR, loop->subscription, LONG_MS * 1000000);
         int result = loop->waiter->wait(loop, LONG_MS);
         int error = errno;

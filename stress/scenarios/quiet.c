@@ -108,7 +108,7 @@ static void spin(void)
 
 static ssize_t wait_for_echo(const struct half *half, struct subject_event *event)
 {
-    int64_t patience = (int64_t)world->options.patience * 1000000000;
+    int64_t patience = patience_ns();
     uint64_t end = now_ns() + (uint64_t)patience;
     ssize_t got;
     if (!world->subject->fd || half - halves >= 2)

@@ -2,6 +2,7 @@
 /* Reapers: modes, the SIGCHLD handler, what is an exit and what is not, and failing publishes. */
 #include "support/children.h"
 #include "support/harness.h"
+#include "support/starve.h"
 
 #include <poll.h>
 #include <stdatomic.h>
@@ -328,44 +329,15 @@ TEST(reaper, out_of_descriptors)
 /* ----------------------------------------------------------------------------- failing publishes
  */
 
-static _Atomic bool no_memory;
-
-static void *allocate(void *context, size_t size, size_t alignment)
-{
-    (void)context;
-    return atomic_load(&no_memory) ? NULL : aligned_alloc(alignment, size);
-}
-
-static void release(void *context, void *memory, size_t size)
-{
-    (void)context;
-    (void)size;
-    free(memory);
-}
-
-/* Publish until there is no memory for another. */
-static uint64_t fill(struct exitbus *bus)
-{
-    atomic_store(&no_memory, true);
-    uint64_t count = 0;
-    while (exitbus_publish_pid(bus, 1, 0) == 0)
-        count++;
-    return count;
-}
-
 static void stays_a_zombie(enum exitbus_reaper_mode mode, uint32_t flags)
 {
-    struct exitbus_allocator allocator = {.allocate = allocate, .release = release};
-    struct exitbus_options options = {.allocator = &allocator};
-    struct exitbus *bus;
-    atomic_store(&no_memory, false);
-    check_ok(exitbus_create(&bus, &options));
+    struct exitbus *bus = bus_that_starves();
     struct exitbus_subscription *all = subscribe(bus, exitbus_topic_all());
     struct exitbus_reaper *reaper = reaper_of(bus, mode, flags);
     struct child child = child_fork(66);
     if (mode == EXITBUS_REAPER_WATCHED)
         check_ok(exitbus_reaper_watch(reaper, child.pid));
-    uint64_t filled = fill(bus);
+    uint64_t filled = starve(bus);
     child_end(child);
     await(is_zombie(child.pid));
     struct pollfd fd = {flags ? exitbus_reaper_fd(reaper) : -1, POLLIN, 0};

@@ -8,6 +8,7 @@
 #include "support/children.h"
 #include "support/harness.h"
 #include "support/refuse.h"
+#include "support/starve.h"
 
 #include <poll.h>
 #include <stdatomic.h>
@@ -194,37 +195,11 @@ TEST(record, killed_behind_the_publish)
 
 /* --------------------------------------------------------------------- once, and not twice */
 
-static _Atomic bool no_memory;
-
-static void *allocate(void *context, size_t size, size_t alignment)
-{
-    (void)context;
-    return atomic_load(&no_memory) ? NULL : aligned_alloc(alignment, size);
-}
-
-static void release(void *context, void *memory, size_t size)
-{
-    (void)context;
-    (void)size;
-    free(memory);
-}
-
 static struct exitbus *bus_without_memory(struct exitbus_subscription **all)
 {
-    struct exitbus_allocator allocator = {.allocate = allocate, .release = release};
-    struct exitbus_options options = {.allocator = &allocator};
-    struct exitbus *bus;
-    atomic_store(&no_memory, false);
-    must_equal(exitbus_create(&bus, &options), 0);
+    struct exitbus *bus = bus_that_starves();
     *all = subscribe(bus, exitbus_topic_any_pid());
     return bus;
-}
-
-static void fill(struct exitbus *bus)
-{
-    atomic_store(&no_memory, true);
-    while (exitbus_publish_pid(bus, 1, 0) == 0)
-        continue;
 }
 
 /* Look five times, and once more when the timer asks for it. */
@@ -261,7 +236,7 @@ static void once(enum exitbus_reaper_mode mode, bool other_reaper)
     uint64_t offset = 0;
     if (mode == EXITBUS_REAPER_WATCHED)
         check_ok(exitbus_reaper_watch(reaper, child.pid));
-    fill(bus);
+    starve(bus);
     child_end(child);
     await(is_zombie(child.pid));
     try_in_vain(reaper, child.pid);
@@ -296,7 +271,7 @@ TEST(record, told_once_where_two_have_written)
     once(EXITBUS_REAPER_ALL, true);
 }
 
-#define TICK_US 10000 /* of start times */
+#define TICK_US 10000 /* of start times: a nap of two divides processes by their age */
 
 /* Returns whether a reader looks for an earlier entry of what the last entry tells. */
 static bool is_marked(int fd)
@@ -355,7 +330,7 @@ TEST(record, a_crowd_is_told_once)
     }
     for (int i = 0; i < CROWD; i++)
         await(is_zombie(pids[i]));
-    fill(bus);
+    starve(bus);
     try_in_vain(reaper, pids[0]);
     check(size_of(fd) > CROWD * ENTRY);
     atomic_store(&no_memory, false);
@@ -429,7 +404,7 @@ TEST(record, told_once_where_a_child_passes_on)
     struct child child = child_fork(42);
     other_all = subscribe(other_bus, exitbus_topic_any_pid());
     check_ok(exitbus_reaper_watch(first, child.pid));
-    fill(bus);
+    starve(bus);
     child_end(child);
     await(is_zombie(child.pid));
     try_in_vain(first, child.pid);
@@ -460,7 +435,7 @@ TEST(record, taken_behind_the_write)
     struct child child = child_fork(5);
     struct exitbus_event event = {0};
     check_ok(exitbus_reaper_watch(reaper, child.pid));
-    fill(bus);
+    starve(bus);
     child_end(child);
     await(is_zombie(child.pid));
     try_in_vain(reaper, child.pid);
@@ -484,7 +459,7 @@ static void pid_again(void)
     struct child child = child_fork(1);
     struct exitbus_event event;
     uint64_t offset = 0;
-    fill(bus);
+    starve(bus);
     child_end(child);
     await(is_zombie(child.pid));
     try_in_vain(reaper, child.pid);
@@ -590,7 +565,7 @@ static void go_on_with_another(enum exitbus_reaper_mode mode)
         check_ok(exitbus_reaper_watch(reaper, children[i].pid));
     child_end(told);
     collect(reaper, told.pid);
-    fill(bus);
+    starve(bus);
     child_end(waits);
     await(is_zombie(waits.pid));
     try_in_vain(reaper, waits.pid);

@@ -3,28 +3,13 @@
  * An exec is bound while one thread ends its process, and another one makes the passes. Its exit is
  * told, behind its start.
  */
-#include "task_test.h"
-
-static struct exitbus_process *child;
-
-int process_adopt(struct exitbus *of, pid_t pid, struct exitbus_process **process)
-{
-    (void)of, (void)pid;
-    *process = child;
-    return 0;
-}
+#include "task_child.h"
 
 static void *binder(void *exec)
 {
     assert(exec_started(exec, CHILD, -1) == 0);
     exec_unref(exec);
     return NULL;
-}
-
-static void *ending(void *nothing)
-{
-    end_process(child);
-    return nothing;
 }
 
 int main(void)

@@ -3,18 +3,10 @@
  * One thread binds an exec, another one cancels it, and both give it up. One of the two has its
  * way, and the exec and its task are freed once.
  */
-#include "task_test.h"
+#include "task_child.h"
 
-static struct exitbus_process *child;
 static struct exitbus_exec *exec;
 static int bound, cancelled;
-
-int process_adopt(struct exitbus *of, pid_t pid, struct exitbus_process **process)
-{
-    (void)of, (void)pid;
-    *process = child;
-    return 0;
-}
 
 static void *binder(void *nothing)
 {

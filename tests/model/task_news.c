@@ -4,29 +4,14 @@
  * The reaper looks meanwhile. The exit is told once, and the exec is freed behind the last of the
  * three.
  */
-#include "task_test.h"
+#include "task_child.h"
 
-static struct exitbus_process *child;
 static struct exitbus_exec *exec;
-
-int process_adopt(struct exitbus *of, pid_t pid, struct exitbus_process **process)
-{
-    (void)of, (void)pid;
-    *process = child;
-    return 0;
-}
 
 static void *letting_go(void *nothing)
 {
     assert(exec_cancel(exec) == 0);
     exec_unref(exec);
-    return nothing;
-}
-
-/* As a thread that waits for it directly. */
-static void *ending(void *nothing)
-{
-    end_process(child);
     return nothing;
 }
 

@@ -3,17 +3,9 @@
  * One thread ends a task while another one binds an exec. The process of the exec is signalled
  * once, whichever comes first, and ends by it.
  */
-#include "task_test.h"
+#include "task_child.h"
 
-static struct exitbus_process *child;
 static int signalled;
-
-int process_adopt(struct exitbus *of, pid_t pid, struct exitbus_process **process)
-{
-    (void)of, (void)pid;
-    *process = child;
-    return 0;
-}
 
 /* The process ends. The look at that comes behind the signal, as a pass of its own. */
 int sys_pidfd_signal(int pidfd, int signal, bool group)

@@ -112,6 +112,63 @@ pub struct Subject {
 // The pointers are to constants.
 unsafe impl Sync for Subject {}
 
+impl Subject {
+    /// What every subject has, and nothing optional: name the rest before `..Subject::required(…)`.
+    pub const fn required(
+        create: extern "C" fn(*const Host, *mut *mut c_void) -> c_int,
+        destroy: extern "C" fn(*mut c_void) -> c_int,
+        publish: extern "C" fn(*mut c_void, *const Event, usize, *mut u64) -> c_int,
+        subscribe: extern "C" fn(*mut c_void, *const Topic, u32, *mut *mut c_void) -> c_int,
+        unsubscribe: extern "C" fn(*mut c_void) -> c_int,
+        receive: extern "C" fn(*mut c_void, *mut Event, usize, i64) -> isize,
+    ) -> Subject {
+        Subject {
+            abi: ABI,
+            claims: 0,
+            features: 0,
+            topics: 0,
+            subscriptions_max: 0,
+            batch_max: 1,
+            name: std::ptr::null(),
+            summary: std::ptr::null(),
+            create,
+            destroy,
+            publish,
+            subscribe,
+            unsubscribe,
+            receive,
+            add_ref: None,
+            drop_ref: None,
+            fd: None,
+            pending: None,
+            reaper_start: None,
+            reaper_stop: None,
+            spawn: None,
+            stats: None,
+            misuse: None,
+            forked: None,
+            set_step: None,
+            explain: None,
+            task_create: None,
+            task_release: None,
+            exec_reserve: None,
+            exec_started: None,
+            exec_cancel: None,
+            exec_wait: None,
+            exec_release: None,
+            process_adopt: None,
+            process_signal: None,
+            process_wait: None,
+            process_release: None,
+            group_create: None,
+            group_add: None,
+            group_end: None,
+            group_wait: None,
+            group_release: None,
+        }
+    }
+}
+
 impl Topic {
     pub fn matches(&self, event: &Event) -> bool {
         let (pid, exec) = (event.kind == 1, matches!(event.kind, 2 | 4 | 5));

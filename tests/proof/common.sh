@@ -40,8 +40,10 @@ must_fail() {
     echo "seen: $what"
 }
 
-# defect NAME MUTANT: the tests with a deliberate defect (tests/mutants), in build/defect-NAME.
+# defect NAME MUTANT [TARGET…]: the tests (only these targets) with a deliberate defect
+# (tests/mutants), in build/defect-NAME.
 defect() {
+    local targets="${*:3}"
     build "defect-$1" -DCMAKE_BUILD_TYPE=Release -DEXITBUS_TESTS=ON -DEXITBUS_STRESS=OFF \
         -DEXITBUS_MUTANT="$2"
 }

@@ -34,12 +34,13 @@ need() {
 }
 
 # build DIRECTORY CMAKE-ARGUMENT…: configure and build below build/; quiet unless it fails.
+# `targets` holds what is to be built, if not everything.
 build() {
     local directory=$root/build/$1 log
     shift
     mkdir -p "$directory"
     log=$directory/build.log
-    if ! { cmake -S "$root" -B "$directory" -G Ninja "$@" && ninja -C "$directory"; } >"$log" 2>&1
+    if ! { cmake -S "$root" -B "$directory" -G Ninja "$@" && ninja -C "$directory" ${targets:-}; } >"$log" 2>&1
     then
         cat "$log" >&2
         exit 3

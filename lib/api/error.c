@@ -15,6 +15,18 @@ const char *exitbus_version(void)
         EXITBUS_VERSION_PATCH);
 }
 
+/* Constant texts: the result of strerror() may be changed by another thread, but for musl's. */
+static const char *system_text(int error)
+{
+#ifdef __GLIBC__
+    const char *text = strerrordesc_np(error);
+    return text ? text : "unknown error";
+#else
+    const char *text = strerror(error); /* one text for all that are unknown */
+    return text != strerror(-1) ? text : "unknown error";
+#endif
+}
+
 const char *exitbus_strerror(int error)
 {
     if (error < 0 && error >= -INT_MAX) /* INT_MIN has no opposite */
@@ -75,9 +87,7 @@ const char *exitbus_strerror(int error)
         return "not permitted; in exitbus_destroy(): the default bus can't be destroyed";
     case EOVERFLOW:
         return "the bus has used up its sequence numbers";
-    default: {
-        const char *text = strerrordesc_np(error);
-        return text ? text : "unknown error";
-    }
+    default:
+        return system_text(error);
     }
 }

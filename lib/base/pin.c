@@ -3,6 +3,8 @@
 #include "base/pin.h"
 #include "base/atomic.h"
 
+#include <features.h>
+#ifdef __GLIBC__
 #include <dlfcn.h>
 #include <link.h>
 #include <stdbool.h>
@@ -28,3 +30,9 @@ void pin_library(void)
         map->l_name && map->l_name[0])
         (void)dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
+#else
+/* musl's dlclose() unmaps nothing. */
+void pin_library(void)
+{
+}
+#endif

@@ -26,6 +26,9 @@
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifndef STATX_INO /* musl before 1.2.5 */
+#include <linux/stat.h>
+#endif
 
 #define NS_PER_S 1000000000LL
 

@@ -13,7 +13,11 @@ void thread_begin(const char *name)
     static const struct sched_param normal = {0};
     unsigned long cpus[1024 / sizeof(long)];
     pthread_setname_np(pthread_self(), name);
+#ifdef __GLIBC__
     (void)sched_setscheduler(0, SCHED_OTHER, &normal);
+#else /* musl's refuses everything */
+    (void)syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal);
+#endif
     /* The process's CPUs are those of its first thread. */
     long size = syscall(SYS_sched_getaffinity, getpid(), sizeof cpus, cpus);
     if (size > 0)

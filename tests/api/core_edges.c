@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 #include <urcu-bp.h>
 
 /* --------------------------------------------------------------------------------- receivers */

@@ -1537,7 +1537,7 @@ static pid_t thread_named(const char *name)
 static void *spawn_when_idle(void *bus)
 {
     struct sched_param none = {0};
-    must_equal(sched_setscheduler(0, SCHED_IDLE, &none), 0);
+    must_equal(syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &none), 0);
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET((size_t)sched_getcpu(), &one);
@@ -1556,7 +1556,7 @@ TEST(reaper_edges, scheduling_inherited)
     thread_join(thread_start(spawn_when_idle, bus));
     pid_t reaper = thread_named("exitbus-reaper\n");
     must(reaper > 0);
-    check_equal(sched_getscheduler(reaper), SCHED_OTHER);
+    check_equal(syscall(SYS_sched_getscheduler, reaper), SCHED_OTHER);
     cpu_set_t process, thread;
     must_equal(sched_getaffinity(getpid(), sizeof process, &process), 0);
     must_equal(sched_getaffinity(reaper, sizeof thread, &thread), 0);

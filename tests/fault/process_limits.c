@@ -121,7 +121,7 @@ static void *create_while_pinned(void *bus)
         if (CPU_ISSET(cpu, &first) && kept++ > 0)
             CPU_CLR(cpu, &first);
     must_equal(sched_setaffinity(0, sizeof first, &first), 0);
-    must_equal(sched_setscheduler(0, SCHED_BATCH, &idle), 0);
+    must_equal(syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &idle), 0);
     must_equal(exitbus_create(bus, NULL), 0);
     return NULL;
 }
@@ -138,7 +138,7 @@ TEST(process_limits, the_worker_is_an_ordinary_thread)
     check_ok(exitbus_destroy(bus)); /* so it runs */
     pid_t worker = worker_thread();
     check(worker > 0);
-    check_equal(sched_getscheduler(worker), SCHED_OTHER);
+    check_equal(syscall(SYS_sched_getscheduler, worker), SCHED_OTHER);
     check_ok(sched_getaffinity(worker, sizeof its, &its));
     check(CPU_EQUAL(&all, &its));
     snprintf(path, sizeof path, "/proc/self/task/%d/status", worker);

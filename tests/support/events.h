@@ -8,6 +8,14 @@
 #include <exitbus/exitbus.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/wait.h>
+
+/* glibc's own; musl has none of them. */
+#ifndef W_EXITCODE
+#define W_EXITCODE(code, signal) ((code) << 8 | (signal))
+#define W_STOPCODE(signal) ((signal) << 8 | 0x7f)
+#define WCOREFLAG 0x80
+#endif
 
 static inline struct exitbus *bus_new(void)
 {

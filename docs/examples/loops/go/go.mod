@@ -1,0 +1,3 @@
+module exitbus-loops
+
+go 1.19

@@ -40,15 +40,26 @@ class monitor
         });
     }
 
-    /* Asio is edge-triggered, so receive until there is nothing, and only then wait again. */
     void on_exits(const asio::error_code &error)
     {
         if (error)
             throw asio::system_error(error);
-        while (auto event = exits_.try_receive())
-            feed_event(&feed_, &*event); /* your code */
+        receive_all();
         if (feed_woken(&feed_))
             wait();
+    }
+
+    /*
+     * Asio is edge-triggered, so receive until there is nothing, and only then wait again. Where
+     * memory is short the descriptor stays readable, and async_wait(), which looks first, sees it.
+     */
+    void receive_all()
+    try {
+        while (auto event = exits_.try_receive())
+            feed_event(&feed_, &*event); /* your code */
+    } catch (const std::system_error &error) {
+        if (error.code() != std::errc::not_enough_memory)
+            throw;
     }
 
     /* First out of the loop, then unsubscribe: that closes the descriptor, and the next file that

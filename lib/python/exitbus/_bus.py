@@ -262,12 +262,13 @@ class _ReaperHandle(Handle):
 class Reaper(Owner):
     """Collects the exits of children, and publishes them."""
 
-    __slots__ = ()
+    __slots__ = ("bus", "mode", "flags")
 
     def __init__(self, bus, mode=ReaperMode.WATCHED, flags=0):
         options, pointer = CReaperOptions(mode, flags), ctypes.c_void_p()
         check(C.reaper_start(bus._handle, options, pointer))
         self._handle = _ReaperHandle(pointer.value, bus._handle)
+        self.bus, self.mode, self.flags = bus, mode, flags
 
     def watch(self, pid):
         """WATCHED: collect the exit of a child."""

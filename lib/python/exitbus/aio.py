@@ -249,20 +249,23 @@ with warnings.catch_warnings():
             if os.getpid() != self._owner:
                 # The old loop's epoll is the parent's, too: it must not be touched.
                 self._loop, self._exits = None, None
-            if self._loop is not None:
-                self._detach(loop)
+            pending = self._loop is not None and self._detach()
             if loop is not None:
                 if self._exits is None:
                     self._open()
                 loop.add_reader(self._fd, self._collect)
-            self._loop = loop
+                self._loop = loop
+            elif pending:
+                warnings.warn("a loop is detached with pending handlers", RuntimeWarning, 2)
 
-        def _detach(self, next_loop):
-            if next_loop is None and self._handlers:
-                warnings.warn("a loop is detached with pending handlers", RuntimeWarning, 3)
+        def _detach(self):
+            """Returns whether there were handlers."""
+            pending = bool(self._handlers)
             if not self._loop.is_closed():
                 self._loop.remove_reader(self._fd)
             self._handlers.clear()
+            self._loop = None
+            return pending
 
         def close(self):
             self.attach_loop(None)
@@ -325,8 +328,7 @@ with warnings.catch_warnings():
 
         def _give_up(self):
             """No exit comes any more: tell all handlers so, and be inactive."""
-            if self._loop is not None and not self._loop.is_closed():
-                self._loop.remove_reader(self._fd)
+            self._loop.remove_reader(self._fd)
             self._loop = None
             for pid in list(self._handlers):
                 self._tell(pid, EventFlag.STATUS_LOST, -1)

@@ -14,7 +14,7 @@ import threading
 import unittest
 
 import exitbus
-from common import LONG, Case, exit_of_child, open_files, threads, until
+from common import LONG, Case, passes_in_child, open_files, threads, until
 from exitbus import Bus, Event, EventKind, Process, Reaper, ReaperFlag, ReaperMode, Subscription
 from exitbus import SubscribeFlag, Topic
 
@@ -28,7 +28,9 @@ class Publish(Case):
             self.bus.publish_wait(8, 9, usage)
             seq = self.bus.publish(Event(kind=EventKind.EXEC, container_id="w"))
             first = self.bus.publish_batch([Event(pid=9, exit_code=1), Event(pid=10)])
-            events = sub.receive_batch()
+            events = []
+            while len(events) < 6:
+                events += sub.receive_batch()
         self.assertEqual([e.seq for e in events], [1, 2, 3, 4, 5, 6])
         self.assertEqual((seq, first), (4, 5))
         self.assertEqual((events[0].pid, events[0].exit_code, events[0].returncode), (7, 3, 3))
@@ -413,7 +415,7 @@ class Fork(Case):
                     self.assertEqual(Process.spawn(own, ["sh", "-c", "exit 3"]).wait().exit_code, 3)
                 Bus.default().publish_pid(1, 0)
 
-            self.assertEqual(exit_of_child(child), 0)
+            self.assertTrue(passes_in_child(child))
             reaper.close()
         self.bus.publish_pid(1, 0)
         self.assertEqual(sub.receive(1).pid, 1)
@@ -433,8 +435,8 @@ class Fork(Case):
         publisher.start()
         try:
             for _ in range(20):
-                self.assertEqual(
-                    exit_of_child(lambda: self.assert_error(errno.ESTALE, sub.receive)), 0
+                self.assertTrue(
+                    passes_in_child(lambda: self.assert_error(errno.ESTALE, sub.receive))
                 )
         finally:
             stop.set()

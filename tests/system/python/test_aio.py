@@ -13,7 +13,7 @@ import unittest
 import warnings
 
 import exitbus
-from common import AWHILE_S, LONG, Case, passes_in_child, open_files, threads, until
+from common import AWHILE_S, LONG, Case, open_files, passes_in_child, threads, until
 from exitbus import Bus, Reaper, ReaperFlag, ReaperMode, SubscribeFlag, Topic, aio
 
 PER_EVENT = 1.05  # wake-ups, at most
@@ -68,8 +68,9 @@ class Subscriptions(AsyncCase):
                 self.bus.publish_pid(1, 0)
 
         async def main():
-            seen = 0
-            async for event in aio.Subscription(self.bus, Topic.all()):
+            seen, sub = 0, aio.Subscription(self.bus, Topic.all())
+            publisher.start()
+            async for event in sub:
                 seen += 1
                 self.assertEqual(event.seq, seen)
                 taken.release()
@@ -77,7 +78,6 @@ class Subscriptions(AsyncCase):
                     return
 
         publisher = threading.Thread(target=publish)
-        publisher.start()
         self.run_in_loop(main())
         publisher.join()
         self.assertLessEqual(self.loop.wake_ups, count * PER_EVENT)
@@ -205,8 +205,7 @@ class Subscriptions(AsyncCase):
             self.assertEqual([event.pid async for event in once], [1])
             self.assertEqual([(await task).pid, (await kept.receive()).pid], [1, 1])
             with self.assertRaises(TypeError):
-                aiter = kept.__aiter__
-                aiter()
+                kept.__aiter__()
 
         self.run_in_loop(main())
 

@@ -14,7 +14,7 @@ import threading
 import unittest
 
 import exitbus
-from common import LONG, Case, passes_in_child, open_files, threads, until
+from common import LONG, Case, open_files, passes_in_child, threads, until
 from exitbus import Bus, Event, EventKind, Process, Reaper, ReaperFlag, ReaperMode, Subscription
 from exitbus import SubscribeFlag, Topic
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Runs shell commands side by side, prints how each ends, and ends them all on SIGTERM.
 
-asyncio.py COMMAND…
+supervisor.py COMMAND…
 """
 
 import asyncio

@@ -6,7 +6,8 @@ bench.py [CHILDREN [ROUNDS]]. Watchers take turns, each time in a process of the
   asyncio   create_subprocess_exec() and wait(); beside it exitbus.aio.Process, which has no watcher
   watcher   os.posix_spawn(), add_child_handler() and the callback: without what Popen costs
   alive     likewise, but all children live until the last one is started
-Printed: microseconds a child (median of the rounds), and this package's divided by the other.
+Printed: microseconds a child, the least of the rounds since noise only adds; median and most in
+parentheses; and this package's least divided by the other.
 """
 
 import asyncio
@@ -122,11 +123,10 @@ def main(count=2000, rounds=5):
         for turn in range(rounds):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 costs[name].append(run(workload, name, count))
-        ours = statistics.median(costs["exitbus"])
         for name, values in costs.items():
-            cost = statistics.median(values)
-            spread = f"{min(values):.0f}-{max(values):.0f}"
-            print(f"{workload:8} {name:21} {cost:6.0f} us ({spread}) exitbus/it {ours / cost:.2f}")
+            spread = f"({statistics.median(values):.0f}, {max(values):.0f})"
+            ratio = min(costs["exitbus"]) / min(values)
+            print(f"{workload:8} {name:21} {min(values):5.0f} us {spread} exitbus/it {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class AsyncCase(Case):
 
 class Subscriptions(AsyncCase):
     def test_paced_events_wake_once_each(self):
-        count = 200_000 if LONG else 3000
+        count = 200_000 if LONG else 1000
         taken = threading.Semaphore(1)
 
         def publish():

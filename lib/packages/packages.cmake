@@ -13,7 +13,7 @@ set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
     OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
-set(CPACK_COMPONENTS_ALL lib dev)
+set(CPACK_COMPONENTS_ALL lib dev python)
 if(EXITBUS_STRESS)
     list(APPEND CPACK_COMPONENTS_ALL tools)
 endif()
@@ -49,6 +49,16 @@ set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
 set(CPACK_DEBIAN_DEV_DESCRIPTION "lock-free exit-event bus, headers and archive\n${about}
 .
 This package has what programs in C and C++ are compiled with, and the manual.")
+
+# Not by `cmake --install`: pip installs lib/python.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/lib/python/exitbus DESTINATION lib/python3/dist-packages
+        COMPONENT python EXCLUDE_FROM_ALL FILES_MATCHING PATTERN "*.py")
+set(CPACK_DEBIAN_PYTHON_PACKAGE_NAME python3-exitbus)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_ARCHITECTURE all)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_SECTION python)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_DEPENDS
+    "python3 (>= 3.9), libexitbus${PROJECT_VERSION_MAJOR} (>= ${PROJECT_VERSION})")
+set(CPACK_DEBIAN_PYTHON_DESCRIPTION "lock-free exit-event bus, for Python and asyncio\n${about}")
 
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME exitbus-tools)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION devel)

@@ -14,7 +14,7 @@ set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_COMPONENTS_ALL lib dev python)
-if(EXITBUS_STRESS)
+if(EXITBUS_STRESS OR EXITBUS_TOOLS)
     list(APPEND CPACK_COMPONENTS_ALL tools)
 endif()
 
@@ -61,11 +61,13 @@ set(CPACK_DEBIAN_PYTHON_PACKAGE_DEPENDS
 set(CPACK_DEBIAN_PYTHON_DESCRIPTION "lock-free exit-event bus, for Python and asyncio\n${about}")
 
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME exitbus-tools)
-set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION devel)
+set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION utils)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_TOOLS_DESCRIPTION "stress test for exit-event buses\n${about}
+set(CPACK_DEBIAN_TOOLS_DESCRIPTION "init, forwarder and stress test for exit events\n${about}
 .
-This package has exitbus-stress, which judges exitbus and other event buses.")
+This package has exitbus-run, a small init and supervisor, exitbus-forward,
+which brings exit events to an engine, and exitbus-stress, which judges
+exitbus and other event buses.")
 
 set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_LIST_DIR}/finish.cmake)
 set(CPACK_EXITBUS_PACKAGES ${CMAKE_CURRENT_LIST_DIR})

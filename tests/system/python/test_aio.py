@@ -460,7 +460,7 @@ class Watcher(AsyncCase):
 
     def test_a_loop_is_detached_with_handlers(self):
         async def main():
-            pid, _ = self.start("sleep 1000")
+            pid, _ = self.start("exec sleep 1000")
             with self.assertWarns(RuntimeWarning):
                 self.watcher.attach_loop(None)
             os.kill(pid, signal.SIGKILL)
@@ -499,7 +499,7 @@ class WatcherOfOwnReaper(Watcher):
         async def main():
             problems = []
             self.loop.set_exception_handler(lambda _, context: problems.append(context))
-            pid, future = self.start("sleep 1000")
+            pid, future = self.start("exec sleep 1000")
             whole, self.watcher._reaper = self.watcher._reaper, Failing()
             with self.assertLogs("exitbus.aio", "WARNING"):
                 self.loop.call_soon(self.watcher._collect)

@@ -102,12 +102,12 @@ exitbus.Process.spawn(bus, child, stdout=2, stderr=1).wait()
         read_end, write_end = os.pipe()
         before = open_files()
         process = Process.spawn(
-            self.bus, ["sh", "-c", f"echo x >&{write_end}"], pass_fds=[write_end]
+            self.bus, ["sh", "-c", f"echo x >/proc/self/fd/{write_end}"], pass_fds=[write_end]
         )
         self.assertEqual(process.wait(60).returncode, 0)
         self.assertEqual(os.read(read_end, 10), b"x\n")
         process = Process.spawn(
-            self.bus, ["sh", "-c", f"echo x >&{write_end}"], stderr=subprocess.DEVNULL
+            self.bus, ["sh", "-c", f"echo x >/proc/self/fd/{write_end}"], stderr=subprocess.DEVNULL
         )
         self.assertEqual(process.wait(60).returncode, 2)
         del process
@@ -215,7 +215,7 @@ class Groups(Case):
         job = Group.set(self.bus, "job")
         read_end, write_end = os.pipe()
         process = Process.spawn(
-            self.bus, ["sh", "-c", "trap '' TERM; echo; sleep 1000"], stdout=write_end
+            self.bus, ["sh", "-c", "trap '' TERM; echo; exec sleep 1000"], stdout=write_end
         )
         os.read(read_end, 1)
         os.close(read_end)

@@ -6,6 +6,10 @@
  * send what is in it to an engine. So no call here waits for an engine, and a host that uses it is
  * linked with zlib, and with no client of an engine. docs/fleet.md says what is delivered when.
  *
+ * A child made by fork() has no writer: calls there return -ESTALE and do nothing. If the host is
+ * killed, such a child keeps the lock of the spool until it exits or execs. Until then
+ * exitbus_forward_start() returns -EBUSY.
+ *
  * Link with -lexitbus-forward -lexitbus -lz. Conventions are those of exitbus.h.
  */
 #ifndef EXITBUS_FORWARD_H
@@ -57,11 +61,12 @@ EXITBUS_API int exitbus_forward_start(struct exitbus *bus,
 /*
  * Write what was published before the call, then a record of the end, and stop. With WAIT and
  * without room, what has none is given up. NULL is a no-op. Blocks for the disk.
- * Errors, though it is stopped: if records were dropped, why the last of them were.
+ * Errors: -ESTALE in a forked child, and nothing is stopped. Errors, though it is stopped: if
+ * records were dropped, why the last of them were.
  */
 EXITBUS_API int exitbus_forward_stop(struct exitbus_forward *forward);
 
-/* Figures so far. Errors: -EINVAL. */
+/* Figures so far. Errors: -EINVAL; -ESTALE in a forked child. */
 EXITBUS_API int exitbus_forward_stats(struct exitbus_forward *forward,
                                       struct exitbus_forward_stats *stats);
 

@@ -241,7 +241,14 @@ class ReaperFlag(enum.IntFlag):
     DETAILS = 0x10
 
 
-_REAPER_GOES_ON = (-errno.EAGAIN, -errno.ENOMEM, -errno.EMFILE, -errno.ENFILE, -errno.ENOSPC)
+_REAPER_GOES_ON = (
+    -errno.EAGAIN,
+    -errno.EINVAL,  # after unshare(CLONE_NEWPID)
+    -errno.EMFILE,
+    -errno.ENFILE,
+    -errno.ENOMEM,
+    -errno.ENOSPC,
+)
 
 
 class _ReaperHandle(Handle):
@@ -283,7 +290,7 @@ class Reaper(Owner):
         return check(C.reaper_poll(self._live))
 
     def close(self):
-        """Stop it. After EAGAIN, EMFILE, ENFILE, ENOMEM and ENOSPC it goes on.
+        """Stop it. After EAGAIN, EINVAL, EMFILE, ENFILE, ENOMEM and ENOSPC it goes on.
 
         If another thread is in a call, the reaper stops at the end of that, and no error is told.
         """

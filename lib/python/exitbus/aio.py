@@ -22,7 +22,7 @@ import threading
 import warnings
 
 from ._bus import BaseSubscription, Bus, Reaper, ReaperFlag, ReaperMode
-from ._c import BATCH_MAX, C, CEvent, Closed, Error, check
+from ._c import BATCH_MAX, C, CEvent, Closed, Error, check, error_of
 from ._event import BRIEF, EventFlag, Topic, event_of
 from ._process import BaseGroup, BaseProcess
 
@@ -43,15 +43,23 @@ class _Waiters:
     def __bool__(self):
         return bool(self._futures)
 
-    async def wait(self, fd, ready):
-        """Wait until wake(). `ready` is called in the loop when the descriptor is readable."""
-        loop = asyncio.get_running_loop()
+    def _join(self, loop):
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError("the object belongs to another event loop")
+
+    async def wait(self, owner):
+        """Wait until wake(). The loop calls owner._ready() when the descriptor is readable.
+
+        First the loop, then the descriptor: a close() on another thread sees the loop, and keeps
+        the descriptor until _finish() has run there, or fileno() raises Closed.
+        """
+        loop = asyncio.get_running_loop()
+        self._join(loop)
+        fd = owner.fileno()
         if self._fd < 0:
-            loop.add_reader(fd, ready)
+            loop.add_reader(fd, owner._ready)
             self._fd = fd
         future = loop.create_future()
         self._futures.append(future)
@@ -119,7 +127,10 @@ class Subscription(BaseSubscription):
         return len(self._events) + super().pending()
 
     def _take(self):
-        count = C.receive_batch(self._live, self._raw, BATCH_MAX, 0)
+        handle = self._handle
+        if handle is None:  # closed, maybe on another thread
+            return -errno.ESHUTDOWN
+        count = C.receive_batch(handle, self._raw, BATCH_MAX, 0)
         for i in range(count):
             self._events.append(event_of(self._raw[i]))
         return count
@@ -128,24 +139,30 @@ class Subscription(BaseSubscription):
         if not self._waiters:
             self._waiters.pause()
             return
-        count = self._take()
-        if count > 0:
-            self._waiters.wake(count)
-        elif count != -errno.EAGAIN:
-            self._waiters.pause()
-            self._waiters.wake()  # each sees the error itself
+        while self._waiters:  # no further edge comes before EAGAIN
+            count = self._take()
+            if count > 0:
+                self._waiters.wake(count)
+                continue
+            if count != -errno.EAGAIN:
+                self._waiters.pause()
+                self._waiters.wake()  # each sees the error itself
+            return
 
     async def receive(self):
         """The next event."""
         while not self._events:
             count = self._take()
             if count == -errno.EAGAIN:
-                await self._waiters.wait(self.fileno(), self._ready)
+                await self._waiters.wait(self)
             elif count == -errno.ENOMEM:
                 await asyncio.sleep(_NO_MEMORY_S)
             else:
-                check(count)
-        return self._events.popleft()
+                self._waiters.wake(check(count) - 1)  # for the rest of the batch
+        try:
+            return self._events.popleft()
+        except IndexError:  # close() on another thread has just emptied it
+            raise error_of(-errno.ESHUTDOWN) from None
 
     def __aiter__(self):
         self._refuse_sticky()
@@ -181,7 +198,7 @@ class _Ending:
         """Its event, once it has ended; again and again."""
         raw = CEvent()
         while (result := self._ask(self._live, raw, 0)) == -errno.EAGAIN:
-            await self._waiters.wait(self.fileno(), self._ready)
+            await self._waiters.wait(self)
         check(result)
         return event_of(raw)
 
@@ -198,6 +215,16 @@ class Group(_Ending, BaseGroup):
 
     __slots__ = ("_waiters",)
     _ask = C.group_wait
+
+
+def _exit_code(pid, flags, status):
+    if flags & EventFlag.STATUS_LOST:
+        _logger.warning("the status of child %d was taken: reported as 255", pid)
+        return 255
+    try:
+        return os.waitstatus_to_exitcode(status)
+    except ValueError:  # no status of an exit; asyncio hands it on, too
+        return status
 
 
 with warnings.catch_warnings():
@@ -223,24 +250,32 @@ with warnings.catch_warnings():
 
         def _open(self):
             self._owner = os.getpid()
+            self._lock = threading.Lock()  # of the next three
             self._handlers = {}
-            self._spawning = set()  # threads between __enter__() and add_child_handler()
+            self._spawning = 0  # how many blocks of __enter__() to __exit__() there are
             self._unknown = {}  # exits that came meanwhile and have no handler
+            self._retry = None  # the timer of a receive that lacked memory
             self._reaper = self._given or Reaper(Bus(), ReaperMode.WATCHED, ReaperFlag.POLLED)
-            self._exits = BaseSubscription(self._reaper.bus, Topic.any_pid())
             self._polled = bool(self._reaper.flags & ReaperFlag.POLLED)
-            self._fd = (self._reaper if self._polled else self._exits).fileno()
             self._buffer = bytearray(BATCH_MAX * ctypes.sizeof(CEvent))
             self._raw = (CEvent * BATCH_MAX).from_buffer(self._buffer)
+            self._subscribe()
+
+        def _subscribe(self):
+            exits = BaseSubscription(self._reaper.bus, Topic.any_pid())
+            self._fd = (self._reaper if self._polled else exits).fileno()
+            self._exits = exits
 
         def __enter__(self):
-            self._spawning.add(threading.get_ident())
+            with self._lock:
+                self._spawning += 1
             return self
 
         def __exit__(self, *exception):
-            self._spawning.discard(threading.get_ident())
-            if not self._spawning:
-                self._unknown.clear()
+            with self._lock:
+                self._spawning = max(self._spawning - 1, 0)  # 0: entered before a fork
+                if self._spawning == 0:
+                    self._unknown.clear()
 
         def is_active(self):
             return self._loop is not None and self._loop.is_running()
@@ -248,42 +283,61 @@ with warnings.catch_warnings():
         def attach_loop(self, loop):
             if os.getpid() != self._owner:
                 # The old loop's epoll is the parent's, too: it must not be touched.
-                self._loop, self._exits = None, None
+                self._loop = self._exits = self._reaper = None
             pending = self._loop is not None and self._detach()
             if loop is not None:
-                if self._exits is None:
-                    self._open()
+                self._reopen()
                 loop.add_reader(self._fd, self._collect)
                 self._loop = loop
             elif pending:
                 warnings.warn("a loop is detached with pending handlers", RuntimeWarning, 2)
 
+        def _reopen(self):
+            if self._reaper is None:
+                self._open()
+            elif self._exits is None:
+                self._subscribe()
+
         def _detach(self):
             """Returns whether there were handlers."""
             pending = bool(self._handlers)
+            self._leave()
+            self._handlers.clear()
+            return pending
+
+        def _leave(self):
+            """Leave the loop. Exits that come while there is none are not kept."""
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
             if not self._loop.is_closed():
                 self._loop.remove_reader(self._fd)
-            self._handlers.clear()
             self._loop = None
-            return pending
+            self._end_exits()
+
+        def _end_exits(self):
+            if self._exits is not None:
+                self._exits.close()
+                self._exits = None
 
         def close(self):
             self.attach_loop(None)
-            if self._exits is None:
-                return
-            self._exits.close()
-            self._exits = None
-            if self._given is None:
+            self._end_exits()
+            if self._given is None and self._reaper is not None:
                 self._reaper.close()
                 self._reaper.bus.close()
+            self._reaper = None
 
         def add_child_handler(self, pid, callback, *args):
-            self._handlers[pid] = callback, args
-            self._spawning.discard(threading.get_ident())
+            if self._exits is None:
+                raise RuntimeError("the child watcher has no loop attached")
+            with self._lock:
+                self._handlers[pid] = callback, args
+                exit = self._unknown.pop(pid, None)
             try:
                 if self._reaper.mode == ReaperMode.WATCHED:
                     self._reaper.watch(pid)
-                elif exit := self._unknown.pop(pid, None):
+                elif exit is not None:
                     self._tell(pid, *exit)
             except Error as error:
                 if error.errno == errno.ECHILD:
@@ -305,30 +359,43 @@ with warnings.catch_warnings():
                 raise
 
         def _receive(self):
-            exits, view = self._exits._live, memoryview(self._buffer)
-            while (count := C.receive_batch(exits, self._raw, BATCH_MAX, 0)) > 0:
-                for pid, flags, status in BRIEF.iter_unpack(view[: count * BRIEF.size]):
+            """Tell all exits that are there, as long as no handler detaches the loop."""
+            exits, view = self._exits, memoryview(self._buffer)
+            count = 1
+            while count > 0 and exits is self._exits:
+                count = C.receive_batch(exits._live, self._raw, BATCH_MAX, 0)
+                for pid, flags, status in BRIEF.iter_unpack(view[: max(count, 0) * BRIEF.size]):
                     self._tell(pid, flags, status)
-            if count != -errno.EAGAIN and count != -errno.ENOMEM:
+            if count == -errno.ENOMEM:
+                self._receive_later()
+            elif count != -errno.EAGAIN:
                 check(count)
 
+        def _receive_later(self):
+            """Nobody else tries again: the reaper's descriptor does not show what was received."""
+            if self._retry is None:
+                self._retry = self._loop.call_later(_NO_MEMORY_S, self._receive_again)
+
+        def _receive_again(self):
+            self._retry = None
+            self._collect()
+
         def _tell(self, pid, flags, status):
-            handler = self._handlers.pop(pid, None)
-            if handler is None and self._spawning:
-                self._unknown[pid] = flags, status
-                handler = self._handlers.pop(pid, None)  # another thread may have added it
+            with self._lock:
+                handler = self._handlers.pop(pid, None)
+                if handler is None and self._spawning > 0:
+                    self._unknown[pid] = flags, status
             if handler is None:
                 return
-            if flags & EventFlag.STATUS_LOST:
-                _logger.warning("the status of child %d was taken: reported as 255", pid)
-                code = 255
-            else:
-                code = os.waitstatus_to_exitcode(status)
-            handler[0](pid, code, *handler[1])
+            try:
+                handler[0](pid, _exit_code(pid, flags, status), *handler[1])
+            except Exception:  # of one handler; the others get their exits
+                _logger.exception("the handler of child %d has failed", pid)
 
         def _give_up(self):
             """No exit comes any more: tell all handlers so, and be inactive."""
-            self._loop.remove_reader(self._fd)
-            self._loop = None
+            if self._loop is None:
+                return
+            self._leave()
             for pid in list(self._handlers):
                 self._tell(pid, EventFlag.STATUS_LOST, -1)

@@ -24,6 +24,7 @@
 
 struct exitbus_forward {
     struct spool spool;
+    pid_t owner; /* the process that started it: a forked child has a copy */
     struct exitbus_subscription *subscription;
     struct record_head head; /* instance and boot */
     int stop;                /* an eventfd: readable when it is to stop */
@@ -196,6 +197,7 @@ int exitbus_forward_start(struct exitbus *bus, const struct exitbus_forward_opti
     if (!made)
         return -ENOMEM;
     made->stop = -1;
+    made->owner = getpid();
     pthread_mutex_init(&made->lock, NULL);
     int result = spool_open(&made->spool, options->spool, options->flags, options->max_bytes);
     if (result == 0)
@@ -212,6 +214,8 @@ int exitbus_forward_stop(struct exitbus_forward *forward)
 {
     if (!forward)
         return 0;
+    if (forward->owner != getpid())
+        return -ESTALE;
     eventfd_write(forward->stop, 1);
     pthread_join(forward->thread, NULL);
     int result = forward->spool.dropped > 0 ? forward->spool.last_error : 0;
@@ -223,6 +227,8 @@ int exitbus_forward_stats(struct exitbus_forward *forward, struct exitbus_forwar
 {
     if (!forward || !stats)
         return -EINVAL;
+    if (forward->owner != getpid())
+        return -ESTALE;
     pthread_mutex_lock(&forward->lock);
     *stats = forward->stats;
     pthread_mutex_unlock(&forward->lock);

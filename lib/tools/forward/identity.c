@@ -51,6 +51,24 @@ int identity_file(int fd, uint8_t instance[16])
     return 0;
 }
 
+/* Device and inode, half of the time of birth, and 31 bits at random. The mark is the highest bit,
+ * which no time of birth has. */
+#define KEPT 12
+#define MARK 0x80u
+
+int identity_generation(uint8_t instance[16])
+{
+    if (getrandom(instance + KEPT, 16 - KEPT, 0) != 16 - KEPT)
+        return -EIO;
+    instance[15] |= MARK;
+    return 0;
+}
+
+bool identity_is_generation(const uint8_t instance[16], const uint8_t file[16])
+{
+    return (instance[15] & MARK) && memcmp(instance, file, KEPT) == 0;
+}
+
 void identity_text(const uint8_t bytes[16], char text[33])
 {
     static const char digits[] = "0123456789abcdef";

@@ -22,6 +22,25 @@
 
 /* ---------------------------------------------------------------------------------- the file */
 
+/* Has the spool come from this file last? Of a file that was cut the device, the inode and a part
+ * of the time of birth are left in the instance. */
+static bool is_same_file(const struct lines *lines, const struct note *last)
+{
+    const uint8_t *instance = lines->head.instance;
+    return memcmp(last->instance, instance, sizeof last->instance) == 0 ||
+           identity_is_generation(last->instance, instance);
+}
+
+/* Go on where the spool has come to. A file that is shorter was cut: its places come again. */
+static int resume(struct lines *lines, const struct note *last, uint64_t size)
+{
+    if (last->seq > size)
+        return identity_generation(lines->head.instance);
+    memcpy(lines->head.instance, last->instance, sizeof last->instance);
+    lines->head.seq = last->seq;
+    return lseek(lines->fd, (off_t)last->seq, SEEK_SET) < 0 ? -errno : 0;
+}
+
 /* Begin with the file at `path`, where the spool has come to if it is the same. Returns 0 or
  * -errno; a file that is not there yet is awaited, and its descriptor -1. */
 static int open_file(struct lines *lines)
@@ -39,14 +58,21 @@ static int open_file(struct lines *lines)
         return identity_random(lines->head.instance);
     int result = identity_file(lines->fd, lines->head.instance);
     const struct note *last = &lines->spool.next;
-    bool is_same = memcmp(last->instance, lines->head.instance, sizeof last->instance) == 0;
-    if (result == 0 && is_same && last->seq > (uint64_t)status.st_size)
-        return identity_random(lines->head.instance); /* it was cut: places come again */
-    if (result == 0 && is_same)
-        lines->head.seq = last->seq;
-    if (result == 0 && lseek(lines->fd, (off_t)lines->head.seq, SEEK_SET) < 0)
-        result = -errno;
+    if (result == 0 && is_same_file(lines, last))
+        result = resume(lines, last, (uint64_t)status.st_size);
     return result;
+}
+
+/* At the begin: is what the spool has come from last another source than this file? */
+static void warn_of_another(const struct lines *lines)
+{
+    static const uint8_t none[16];
+    const struct note *last = &lines->spool.next;
+    if (lines->is_stream || lines->fd < 0 || memcmp(last->instance, none, sizeof none) == 0 ||
+        is_same_file(lines, last))
+        return;
+    fprintf(stderr, "exitbus-forward: %s is not what was read last: the rest of that is not read\n",
+            lines->path);
 }
 
 static int open_source(struct lines *lines)
@@ -66,17 +92,24 @@ static int open_source(struct lines *lines)
                                                     IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
             return -errno;
     }
-    return open_file(lines);
+    int result = open_file(lines);
+    if (result == 0)
+        warn_of_another(lines);
+    return result;
 }
 
-/* Has another file taken its place, or has it been cut? */
+/* Has another file taken its place, or has it been cut? While the other file is empty, the log's
+ * writer may still write to this one. */
 static bool is_replaced(const struct lines *lines)
 {
     struct stat here, there;
     if (lines->is_stream || stat(lines->path, &there) < 0)
         return false;
-    return lines->fd < 0 || fstat(lines->fd, &here) < 0 || here.st_ino != there.st_ino ||
-           here.st_dev != there.st_dev || (uint64_t)here.st_size < lines->head.seq;
+    if (lines->fd < 0 || fstat(lines->fd, &here) < 0)
+        return true;
+    if (here.st_ino != there.st_ino || here.st_dev != there.st_dev)
+        return there.st_size > 0;
+    return (uint64_t)here.st_size < lines->head.seq;
 }
 
 /* ------------------------------------------------------------------------------------ writing */
@@ -140,6 +173,26 @@ static void shorten(struct lines *lines)
 
 /* ------------------------------------------------------------------------------------ reading */
 
+/* Go on with the file that is at `path` now. One that can't be opened is tried again.
+ * Returns false if it is to stop. */
+static bool reopen(struct lines *lines)
+{
+    if (lines->fd >= 0)
+        close(lines->fd);
+    int result = open_file(lines);
+    if (result == 0) {
+        lines->is_failing = false;
+        return true;
+    }
+    if (lines->fd >= 0)
+        close(lines->fd);
+    lines->fd = -1;
+    if (!lines->is_failing)
+        fprintf(stderr, "exitbus-forward: %s: %s; trying again\n", lines->path, strerror(-result));
+    lines->is_failing = true;
+    return !wait_for(lines, -1, RETRY_MS);
+}
+
 /* At the end of a file. Returns false if it is the end for good, or it is to stop. */
 static bool await_more(struct lines *lines)
 {
@@ -149,11 +202,8 @@ static bool await_more(struct lines *lines)
             flush(lines); /* it has ended without a newline */
         return false;
     }
-    if (is_replaced(lines)) {
-        if (lines->fd >= 0)
-            close(lines->fd);
-        return open_file(lines) == 0;
-    }
+    if (is_replaced(lines))
+        return reopen(lines);
     if (wait_for(lines, lines->changes, -1))
         return false;
     while (read(lines->changes, changes, sizeof changes) > 0)
@@ -173,8 +223,10 @@ static bool read_some(struct lines *lines)
     ssize_t got = read_file(lines);
     if (got == 0 && is_replaced(lines)) /* what was written before */
         got = read_file(lines);
+    if (got < 0 && errno != EINTR)
+        lines->error = -errno;
     if (got < 0)
-        return errno == EINTR;
+        return lines->error == 0;
     if (got == 0)
         return await_more(lines);
     lines->held += (size_t)got;

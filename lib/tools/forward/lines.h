@@ -22,6 +22,8 @@ struct lines {
     int stop;          /* eventfd: readable when it is to stop */
     int ended;         /* eventfd: readable when it has ended by itself */
     uint64_t too_long; /* lines that were passed over */
+    int error;         /* of the read that ended it, negative */
+    bool is_failing;   /* the file can't be opened, which was reported */
     char *text;
     size_t held;
     pthread_t thread;

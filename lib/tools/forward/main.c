@@ -90,6 +90,11 @@ static void end_source(struct forwarder *forwarder)
     if (result < 0)
         fprintf(stderr, "exitbus-forward: some events had no room in the spool: %s\n",
                 strerror(-result));
+    if (forwarder->lines.error < 0) {
+        fprintf(stderr, "exitbus-forward: %s: %s\n", forwarder->options.lines,
+                strerror(-forwarder->lines.error));
+        forwarder->exit_code = 1;
+    }
     if (forwarder->lines.too_long > 0)
         fprintf(stderr, "exitbus-forward: %" PRIu64 " lines were too long\n",
                 forwarder->lines.too_long);

@@ -8,6 +8,8 @@
 
 #include "tools/forward/message.h"
 
+#define OUTPUT_BATCH 4096 /* most messages of a batch */
+
 struct output {
     /* Begin with a batch, which stays as it is until it is finished. Returns 0; or -errno, and
      * perhaps some are accepted. `why` is a text for it. */
@@ -15,6 +17,7 @@ struct output {
     /* Wait until the engine has accepted all of it. Returns 0 or -errno, likewise. */
     int (*finish)(struct output *output, const char **why);
     void (*close)(struct output *output);
+    size_t refused; /* messages of the finished batch that the engine will never accept */
 };
 
 struct output_options {

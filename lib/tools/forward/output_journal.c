@@ -26,7 +26,17 @@
 struct entry {
     struct iovec fields[FIELDS];
     int count;
+    bool is_short; /* memory for a field was not there */
 };
+
+/* `length` is what asprintf() has returned: negative if there was no memory. */
+static void add_field(struct entry *entry, char *text, int length)
+{
+    if (length > 0)
+        entry->fields[entry->count++] = (struct iovec){text, (size_t)length};
+    else
+        entry->is_short = true;
+}
 
 static void add(struct entry *entry, const char *name, const char *value)
 {
@@ -34,8 +44,7 @@ static void add(struct entry *entry, const char *name, const char *value)
     if (!value || entry->count == FIELDS)
         return;
     int length = asprintf(&text, "%s=%s", name, value);
-    if (length > 0)
-        entry->fields[entry->count++] = (struct iovec){text, (size_t)length};
+    add_field(entry, text, length);
 }
 
 static void add_member(struct entry *entry, const char *name, const json_t *data,
@@ -55,11 +64,11 @@ static void add_text(struct entry *entry, const struct message *message)
 {
     char *text;
     int length = asprintf(&text, "MESSAGE=%.*s", (int)message->size, message->text);
-    if (length > 0)
-        entry->fields[entry->count++] = (struct iovec){text, (size_t)length};
+    add_field(entry, text, length);
 }
 
-/* Returns 0 or -errno. */
+/* A message that is nested too deeply for the parser has no fields of its members.
+ * Returns 0 or -errno. */
 static int send_entry(const struct message *message)
 {
     struct entry entry = {.count = 0};
@@ -76,7 +85,7 @@ static int send_entry(const struct message *message)
     add_member(&entry, "EXITBUS_CONTAINER", data, "container");
     add_member(&entry, "EXITBUS_EXEC", data, "exec");
     json_decref(event);
-    int result = entry.count < 5 ? -ENOMEM : sd_journal_sendv(entry.fields, entry.count);
+    int result = entry.is_short ? -ENOMEM : sd_journal_sendv(entry.fields, entry.count);
     for (int i = 0; i < entry.count; i++)
         free(entry.fields[i].iov_base);
     return result;
@@ -117,6 +126,7 @@ struct output *output_journal_open(void)
 {
     struct output *output = calloc(1, sizeof *output);
     if (output)
-        *output = (struct output){send_entries, output_done, close_journal};
+        *output =
+            (struct output){.start = send_entries, .finish = output_done, .close = close_journal};
     return output;
 }

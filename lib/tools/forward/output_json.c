@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * JSON lines to a file or to standard output. A batch is one write. Where it fails a file is cut to
- * where it was; a line that an earlier process has not finished is cut off at the begin.
+ * where it was; a line that an earlier process has not finished is cut off at the begin. A lock
+ * keeps other processes from doing so meanwhile. A batch is done when the file is on the disk.
  */
 #include "tools/forward/output.h"
 
@@ -9,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@ struct json_output {
     struct output output;
     int fd;
     bool is_file; /* a regular one */
+    off_t before; /* its size, without the batch */
     char *text;
 };
 
@@ -47,11 +50,23 @@ static int send_lines(struct output *output, struct message *messages, size_t co
     json->text = text;
     for (size_t i = 0; i < count; i++)
         to = mempcpy(to, messages[i].text, messages[i].size + 1); /* with its newline */
-    off_t before = json->is_file ? lseek(json->fd, 0, SEEK_END) : 0;
+    json->before = json->is_file ? lseek(json->fd, 0, SEEK_END) : 0;
     int result = write_all(json->fd, text, size - 1);
-    if (result < 0 && json->is_file && ftruncate(json->fd, before) < 0)
+    if (result < 0 && json->is_file && ftruncate(json->fd, json->before) < 0)
         result = -errno;
     *why = strerror(-result);
+    return result;
+}
+
+static int sync_file(struct output *output, const char **why)
+{
+    struct json_output *json = (struct json_output *)output;
+    if (!json->is_file || fdatasync(json->fd) == 0)
+        return 0;
+    int result = -errno;
+    *why = strerror(-result);
+    if (ftruncate(json->fd, json->before) < 0)
+        return -errno; /* the batch comes twice in the file */
     return result;
 }
 
@@ -61,6 +76,14 @@ static void close_file(struct output *output)
     close(json->fd);
     free(json->text);
     free(json);
+}
+
+/* Returns 0; -EBUSY another process writes to it; or -errno. */
+static int lock(int fd)
+{
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    return errno == EWOULDBLOCK ? -EBUSY : -errno;
 }
 
 /* Cut a file behind its last newline. Returns 0 or -errno. */
@@ -90,10 +113,13 @@ struct output *output_json_open(const char *path)
     struct json_output *json = calloc(1, sizeof *json);
     if (fd < 0 || !json || fstat(fd, &status) < 0)
         goto fail;
-    *json = (struct json_output){.output = {send_lines, output_done, close_file},
-                                 .fd = fd,
-                                 .is_file = !is_standard && S_ISREG(status.st_mode)};
-    int result = json->is_file ? cut_unfinished(fd) : 0;
+    *json = (struct json_output){
+        .output = {.start = send_lines, .finish = sync_file, .close = close_file},
+        .fd = fd,
+        .is_file = !is_standard && S_ISREG(status.st_mode)};
+    int result = json->is_file ? lock(fd) : 0;
+    if (result == 0 && json->is_file)
+        result = cut_unfinished(fd);
     if (result == 0)
         return &json->output;
     errno = -result;

@@ -56,7 +56,7 @@ int sender_open(struct sender *sender, const char *spool, const char *name, stru
         return sender->directory;
     int result = 0;
     for (size_t i = 0; i < 2; i++) {
-        sender->batches[i].messages = calloc(SENDER_BATCH, sizeof(struct message));
+        sender->batches[i].messages = calloc(OUTPUT_BATCH, sizeof(struct message));
         result = sender->batches[i].messages ? result : -ENOMEM;
     }
     if (result == 0)
@@ -128,7 +128,7 @@ static int gather(struct sender *sender, struct batch *batch)
 {
     struct spool_found found;
     size_t bytes = 0;
-    while (batch->count < SENDER_BATCH && bytes < BATCH_BYTES) {
+    while (batch->count < OUTPUT_BATCH && bytes < BATCH_BYTES) {
         uint64_t damaged = sender->reader.damaged, next = sender->reader.next;
         int step = spool_reader_next(&sender->reader, &found);
         report_damage(sender, damaged);
@@ -197,7 +197,9 @@ int sender_step(struct sender *sender)
         sender->repeated += batch->count;
         return result;
     }
-    sender->delivered += batch->count;
+    size_t refused = batch->count > 0 ? sender->output->refused : 0;
+    sender->delivered += batch->count - refused;
+    sender->unreadable += refused;
     note_progress(sender, batch->passed, batch->first);
     batch_clear(batch);
     sender->turn = !sender->turn;

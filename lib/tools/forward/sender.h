@@ -8,8 +8,6 @@
 
 #include "tools/forward/output.h"
 
-#define SENDER_BATCH 4096
-
 struct batch {
     struct message *messages;
     size_t count;
@@ -29,7 +27,7 @@ struct sender {
     int turn;
     uint64_t delivered;  /* messages */
     uint64_t lost;       /* records in gaps */
-    uint64_t unreadable; /* records that tell nothing that can be sent */
+    uint64_t unreadable; /* records that can't be sent, or that the engine refuses for good */
     uint64_t repeated;   /* messages that were sent again */
     const char *why;     /* of the last failure */
 };

@@ -80,6 +80,7 @@ struct spool {
     uint64_t max_bytes; /* of all segments */
     uint64_t segment_max;
     uint64_t segment_size; /* good bytes in the newest one */
+    bool is_cut;           /* a part of the batch was in it, and was cut off */
     struct note next;      /* for `state`; its number is that of the next record */
     char *batch;           /* records that are not written yet */
     size_t batch_max;

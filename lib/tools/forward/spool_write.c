@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -124,8 +125,10 @@ void spool_close(struct spool *spool)
 {
     if (spool->segment >= 0)
         close(spool->segment);
-    if (spool->state >= 0)
+    if (spool->state >= 0) {
+        flock(spool->state, LOCK_UN); /* a forked child may have the file open, too */
         close(spool->state);
+    }
     if (spool->directory >= 0)
         close(spool->directory);
     free(spool->batch);
@@ -145,6 +148,13 @@ static int remove_oldest(struct spool *spool, const struct segments *segments, s
     return 0;
 }
 
+/* Is the one segment that is left an old one, above a bound that is smaller now? Another one must
+ * begin, or this one could never go. So the bound is exceeded once, by one segment. */
+static bool must_exceed(const struct spool *spool, uint64_t bytes, size_t left)
+{
+    return bytes > 0 && left == 1 && spool->segment < 0;
+}
+
 /* Make room for `bytes` more; with `least` 1 at least one segment goes. The newest one stays.
  * Returns 0 or -errno: there is no room. */
 static int make_room(struct spool *spool, uint64_t bytes, int least)
@@ -155,6 +165,8 @@ static int make_room(struct spool *spool, uint64_t bytes, int least)
         return result;
     uint64_t held = segments.bytes;
     for (size_t i = 0; result == 0 && (held + bytes > spool->max_bytes || least > 0); i++) {
+        if (must_exceed(spool, bytes, segments.count - i))
+            break;
         if ((spool->flags & SPOOL_WAIT) || i + 1 >= segments.count) {
             result = -ENOSPC;
             break;
@@ -183,6 +195,7 @@ static int begin_segment(struct spool *spool, uint64_t first)
         close(spool->segment);
     spool->segment = fd;
     spool->segment_size = 0;
+    spool->is_cut = false;
     return 0;
 }
 
@@ -204,6 +217,14 @@ bool spool_add(struct spool *spool, const struct record_head *head, const void *
     return true;
 }
 
+/* The next batch begins another segment. */
+static void leave_segment(struct spool *spool)
+{
+    close(spool->segment);
+    spool->segment = -1;
+    spool->is_cut = false;
+}
+
 /* Append the batch to the newest segment. Returns 0, or -errno and the segment is as it was. */
 static int append(struct spool *spool)
 {
@@ -222,10 +243,9 @@ static int append(struct spool *spool)
         result = -errno;
     if (result == 0)
         spool->segment_size += done;
-    else if (ftruncate(spool->segment, (off_t)spool->segment_size) < 0) {
-        close(spool->segment); /* what it ends with is no record */
-        spool->segment = -1;
-    }
+    else if (ftruncate(spool->segment, (off_t)spool->segment_size) < 0)
+        leave_segment(spool); /* what it ends with is no record */
+    spool->is_cut = result < 0 && done > 0 && spool->segment >= 0;
     return result;
 }
 
@@ -253,8 +273,12 @@ static void batch_done(struct spool *spool, uint64_t *count)
     }
 }
 
+/* A reader may have passed records of the batch that were cut off again. It would not look there
+ * for those of the next batch. */
 void spool_give_up(struct spool *spool)
 {
+    if (spool->is_cut)
+        leave_segment(spool);
     batch_done(spool, &spool->dropped);
 }
 
@@ -271,6 +295,9 @@ int spool_flush(struct spool *spool)
         if (make_room(spool, 0, 1) < 0)
             break;
     }
-    batch_done(spool, result < 0 ? &spool->dropped : &spool->written);
+    if (result < 0)
+        spool_give_up(spool);
+    else
+        batch_done(spool, &spool->written);
     return 0;
 }

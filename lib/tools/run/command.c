@@ -93,10 +93,13 @@ static int start(struct run *run, struct command *command)
     command->starts++;
     command->started_ns = loop_now();
     command->told = command->killed = command->by_number = false;
+    command->asked = command->emptied = false;
     snprintf(command->name, sizeof command->name, "%u.%u", command->number, command->starts);
     int result = spawn(run, command, &report);
     if (result < 0) {
         command->process = NULL;
+        if (has_terminal)
+            terminal_start_failed(run);
         command->code = code_of(result, &report);
         tell_failure(command, result, &report);
         log_not_started(run, command, result);
@@ -189,6 +192,8 @@ static void start_or_back_off(struct run *run, struct command *command)
     int64_t now = loop_now();
     bool wanted = options->restart == RESTART_ALWAYS ||
                   (options->restart == RESTART_ON_FAILURE && command->code != 0);
+    if (run->all_told && wanted)
+        command->exit_seq = UINT64_MAX; /* it is over because all end: too late to decide */
     if (run->stopping || !wanted) {
         be_over(run, command);
         return;
@@ -234,10 +239,13 @@ void command_end_all(struct run *run)
 {
     if (run->all_told)
         return;
+    bool was_stopping = run->stopping; /* then those that wait are over by a signal, as others */
     run->stopping = run->all_told = true;
     for (size_t i = 0; i < run->count; i++) {
         struct command *command = &run->commands[i];
-        if (command->state == COMMAND_RUNNING)
+        if (command->state == COMMAND_WAITING && !was_stopping)
+            command->exit_seq = UINT64_MAX; /* it was to go on: it does not decide */
+        if (command->state == COMMAND_RUNNING && !command->asked)
             ending_begin(run, command, SIGTERM, run->options.grace_ns);
         command_give_up(run, command);
     }

@@ -78,7 +78,7 @@ void ending_begin(struct run *run, struct command *command, int signal, int64_t 
 
 void ending_leftovers(struct run *run, struct command *command)
 {
-    if (!command->group)
+    if (!command->group || (command->emptied && !command->by_number))
         command_finished(run, command);
     else if (!command->told)
         ending_begin(run, command, SIGTERM, run->options.grace_ns);
@@ -116,6 +116,10 @@ void ending_look(struct run *run, struct command *command, int64_t now)
 
 void ending_empty(struct run *run, struct command *command)
 {
+    if (command->state == COMMAND_RUNNING) {
+        command->emptied = true; /* a cgroup is empty a moment before its last member's exit */
+        return;
+    }
     bool is_left = command->by_number && has_leftovers(command); /* ending_look() goes on */
     if (command->state == COMMAND_ENDING && !is_left)
         command_finished(run, command);
@@ -140,20 +144,93 @@ static bool make_directory(const char *path, bool *made)
     return false;
 }
 
-/* Is this process in the cgroup? It would end itself. */
+/* Is this process named in the cgroup's list? */
+static bool lists_us(FILE *list)
+{
+    char *line = NULL;
+    size_t size = 0;
+    bool found = false;
+    while (!found && getline(&line, &size, list) > 0)
+        found = strtol(line, NULL, 10) == getpid();
+    free(line);
+    return found;
+}
+
+/* Returns the highest directory of its file system that is above `fd`, or -1. */
+static int mount_root(int fd)
+{
+    struct stat here, above;
+    int root = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    while (root >= 0) {
+        int up = openat(root, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (up < 0 || fstat(root, &here) < 0 || fstat(up, &above) < 0 ||
+            above.st_dev != here.st_dev || above.st_ino == here.st_ino) {
+            if (up >= 0)
+                close(up);
+            break;
+        }
+        close(root);
+        root = up;
+    }
+    return root;
+}
+
+/* Read the path of this process's cgroup, "a/b" or "". Returns false if it is not known. */
+static bool read_our_path(char *path)
+{
+    FILE *list = fopen("/proc/self/cgroup", "re");
+    bool found = false;
+    while (list && !found && fgets(path, PATH_MAX, list))
+        found = strncmp(path, "0::/", 4) == 0;
+    if (list)
+        fclose(list);
+    if (!found)
+        return false;
+    path[strcspn(path, "\n")] = '\0';
+    memmove(path, path + 4, strlen(path + 4) + 1);
+    return true;
+}
+
+static bool is_same(int directory, const char *path, const struct stat *wanted)
+{
+    struct stat found;
+    return fstatat(directory, path, &found, 0) == 0 && found.st_dev == wanted->st_dev &&
+           found.st_ino == wanted->st_ino;
+}
+
+/* Is the cgroup one above ours? Where our path is not below the mount, that is not known. */
+static bool is_above_us(int cgroup_fd)
+{
+    char path[PATH_MAX];
+    struct stat wanted;
+    if (fstat(cgroup_fd, &wanted) < 0 || !read_our_path(path) || !*path)
+        return false;
+    int root = mount_root(cgroup_fd);
+    if (root < 0)
+        return false;
+    bool above = false, known = faccessat(root, path, F_OK, 0) == 0;
+    for (char *slash; known && !above && (slash = strrchr(path, '/'));) {
+        *slash = '\0';
+        above = is_same(root, path, &wanted);
+    }
+    above = above || (known && is_same(root, ".", &wanted));
+    close(root);
+    return above;
+}
+
+/* Is this process in the cgroup, or below? It would end itself. */
 static bool has_us(int cgroup_fd)
 {
-    char text[4096], ours[24];
     int fd = openat(cgroup_fd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text + 1, sizeof text - 2);
-    if (fd >= 0)
-        close(fd);
-    if (length < 0)
+    FILE *list = fd < 0 ? NULL : fdopen(fd, "r");
+    if (!list) {
+        if (fd >= 0)
+            close(fd);
         return false; /* the library says what is wrong */
-    text[0] = '\n';
-    text[length + 1] = '\0';
-    snprintf(ours, sizeof ours, "\n%d\n", getpid());
-    return strstr(text, ours);
+    }
+    bool found = lists_us(list) || is_above_us(cgroup_fd);
+    fclose(list);
+    return found;
 }
 
 static bool open_cgroup(const struct run *run, struct command *command)
@@ -177,6 +254,8 @@ bool ending_open_cgroups(struct run *run)
 {
     if (!run->options.cgroup)
         return true;
+    if (*run->options.cgroup != '/')
+        run->start_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (run->count > 1 && !make_directory(run->options.cgroup, &run->cgroup_made))
         return false;
     for (size_t i = 0; i < run->count; i++)
@@ -191,8 +270,8 @@ void ending_remove_cgroups(struct run *run)
     for (size_t i = 0; i < run->count; i++)
         if (run->commands[i].cgroup_made) {
             cgroup_path(run, &run->commands[i], path);
-            rmdir(path); /* one that others have filled stays */
+            unlinkat(run->start_fd, path, AT_REMOVEDIR); /* one that others have filled stays */
         }
     if (run->cgroup_made)
-        rmdir(run->options.cgroup);
+        unlinkat(run->start_fd, run->options.cgroup, AT_REMOVEDIR);
 }

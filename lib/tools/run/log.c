@@ -6,7 +6,8 @@
  *  1. An init must not wait for a reader of its words. So a descriptor that has no room is written
  *     nothing; for the log, the next line counts what was dropped.
  *  2. A line has at most PIPE_BUF bytes. A pipe that polls writable takes so many without waiting,
- *     and as a whole.
+ *     and as a whole. Another writer may fill it meanwhile, and a terminal may have less room. So
+ *     those are opened once more, with O_NONBLOCK: the flag is of our own description alone.
  *  3. A line is valid JSON whatever bytes a command's words have: what is no UTF-8 is written as
  *     U+FFFD, and words that do not fit end in "…".
  */
@@ -19,22 +20,66 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 int say_verbosity = SAY_WARNING;
 
+static int message_fd = STDERR_FILENO;
+
 static bool has_room(int fd)
 {
     struct pollfd ready = {.fd = fd, .events = POLLOUT};
-    return poll(&ready, 1, 0) == 1 && ready.revents == POLLOUT; /* and no reader has gone */
+    bool has = poll(&ready, 1, 0) == 1 && ready.revents == POLLOUT; /* and no reader has gone */
+    if (!has)
+        errno = ready.revents & (POLLERR | POLLHUP) ? EPIPE : EAGAIN;
+    return has;
+}
+
+bool log_write(int fd, const char *text, size_t length)
+{
+    if (!has_room(fd))
+        return false;
+    ssize_t written = send(fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (written < 0 && errno == ENOTSOCK)
+        written = write(fd, text, length);
+    return written == (ssize_t)length;
+}
+
+/* A pipe, or a terminal. The other end of a terminal is none: opening that makes another pair. */
+static bool can_be_opened(int fd)
+{
+    struct stat status;
+    unsigned number;
+    if (fstat(fd, &status) < 0)
+        return false;
+    return S_ISFIFO(status.st_mode) ||
+           (S_ISCHR(status.st_mode) && isatty(fd) && ioctl(fd, TIOCGPTN, &number) < 0);
+}
+
+int log_own(int fd)
+{
+    char path[32];
+    if (!can_be_opened(fd))
+        return fd;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int own = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return own < 0 ? fd : own;
+}
+
+void log_own_messages(void)
+{
+    message_fd = log_own(STDERR_FILENO);
 }
 
 void say(int level, const char *format, ...)
 {
     static const char head[] = "exitbus-run: ";
     char text[1024];
-    if (level > say_verbosity || !has_room(STDERR_FILENO))
+    if (level > say_verbosity || !has_room(message_fd))
         return;
     memcpy(text, head, sizeof head);
     va_list arguments;
@@ -43,8 +88,7 @@ void say(int level, const char *format, ...)
     va_end(arguments);
     size_t length = strlen(text);
     text[length++] = '\n';
-    if (write(STDERR_FILENO, text, length) < 0)
-        return; /* there is nobody to tell */
+    log_write(message_fd, text, length); /* if it fails, there is nobody to tell */
 }
 
 /* ---------------------------------------------------------------------------------------- lines */
@@ -131,8 +175,7 @@ static void end(struct run *run, struct line *line)
     if (run->log_dropped)
         put(line, ",\"dropped\":%llu", (unsigned long long)run->log_dropped);
     put(line, "}\n");
-    bool written = has_room(run->log_fd) &&
-                   write(run->log_fd, line->text, line->length) == (ssize_t)line->length;
+    bool written = log_write(run->log_fd, line->text, line->length);
     run->log_dropped = written ? 0 : run->log_dropped + 1;
 }
 
@@ -158,8 +201,10 @@ bool log_open(struct run *run)
     if (!run->options.log)
         return true;
     run->log_fd = open_log(run->options.log);
-    if (run->log_fd >= 0)
+    if (run->log_fd >= 0) {
+        run->log_fd = log_own(run->log_fd);
         return true;
+    }
     say(SAY_ERROR, "--log %s: %s", run->options.log, strerror(-run->log_fd));
     return false;
 }

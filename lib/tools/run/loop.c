@@ -9,7 +9,8 @@
  *     Else it polls, too: the reaper's descriptor, what tells readiness, and times.
  *   - An exit that can't be published for lack of memory stays a zombie, and is tried again by a
  *     later poll. In a sleep for signals the reaper's timer is not seen. So there is a reminder
- *     within a second of SIGCHLD, and further ones while there is a zombie. At rest none comes.
+ *     within a second of SIGCHLD, and further ones while there is a zombie, or an event that lacks
+ *     memory to be received. At rest none comes.
  */
 #include "tools/run/run.h"
 
@@ -66,7 +67,8 @@ static void take_event(struct run *run, const struct exitbus_event *event)
     }
 }
 
-static void collect(struct run *run)
+/* Returns false if an exit lacks memory to be received. */
+static bool collect(struct run *run)
 {
     struct exitbus_event event;
     int result = exitbus_reaper_poll(run->reaper);
@@ -74,9 +76,10 @@ static void collect(struct run *run)
         say(SAY_ERROR, "exits can't be collected any more: %s", exitbus_strerror(result));
         _exit(CODE_OURS);
     }
-    while (exitbus_receive(run->events, &event, 0) == 0)
+    while ((result = exitbus_receive(run->events, &event, 0)) == 0)
         take_event(run, &event);
     terminal_look(run);
+    return result != -ENOMEM;
 }
 
 static bool zombie_is_left(void)
@@ -88,14 +91,10 @@ static bool zombie_is_left(void)
 /* Collect, and see to a reminder. */
 static void look_at_exits(struct run *run, enum look look)
 {
-    static bool reminder_comes;
-    collect(run);
-    if (look == LOOK_REMINDED)
-        reminder_comes = false;
-    if (reminder_comes || (look == LOOK_REMINDED && !zombie_is_left()))
+    bool all = collect(run);
+    if (run->reminder_comes || (look == LOOK_REMINDED && all && !zombie_is_left()))
         return;
-    signals_remind();
-    reminder_comes = true;
+    signals_remind(run);
 }
 
 /* ---------------------------------------------------------------------------------------- sleep */

@@ -125,11 +125,14 @@ static bool open_signals(struct run *run)
     return run->signal_fd >= 0 || fail("signalfd", errno);
 }
 
-static bool open_ready_to(const struct run *run)
+static bool open_ready_to(struct run *run)
 {
     int fd = run->options.ready_to;
-    return fd < 0 || fd <= STDERR_FILENO || fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ||
-           fail("--ready-to", errno);
+    if (fd > STDERR_FILENO && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return fail("--ready-to", errno);
+    if (fd >= 0)
+        run->options.ready_to = log_own(fd);
+    return true;
 }
 
 static void warn_of_orphans(void)
@@ -142,8 +145,11 @@ static void warn_of_orphans(void)
 
 static bool begin(struct run *run)
 {
-    return make_commands(run) && set_parent_death(&run->options) && log_open(run) &&
-           open_ready_to(run) && open_signals(run) && start_bus(run) && ending_open_cgroups(run);
+    if (!make_commands(run) || !set_parent_death(&run->options) || !log_open(run) ||
+        !open_ready_to(run))
+        return false;
+    log_own_messages();
+    return open_signals(run) && start_bus(run) && ending_open_cgroups(run);
 }
 
 /* Keep no directory busy. A command that is started again needs the one where it was started. */
@@ -155,7 +161,11 @@ static void leave_directory(const struct run *run)
 
 int main(int argc, char **argv)
 {
-    struct run run = {.signal_fd = -1, .terminal = -1, .log_fd = -1, .status_seq = UINT64_MAX};
+    struct run run = {.signal_fd = -1,
+                      .terminal = -1,
+                      .start_fd = AT_FDCWD,
+                      .log_fd = -1,
+                      .status_seq = UINT64_MAX};
     run.inherited_mask = signals_block();
     fill_low_fds();
     int status = options_read(&run.options, argc, argv);

@@ -73,7 +73,7 @@ static void be_ready(struct run *run, struct command *command)
     for (size_t i = 0; i < run->count; i++)
         if (!run->commands[i].ready)
             return;
-    if (run->options.ready_to >= 0 && write(run->options.ready_to, "\n", 1) != 1)
+    if (run->options.ready_to >= 0 && !log_write(run->options.ready_to, "\n", 1))
         say(SAY_WARNING, "--ready-to %d: %s", run->options.ready_to, strerror(errno));
     if (!is_wanted(run))
         return; /* commands have the address of NOTIFY_SOCKET themselves */

@@ -87,7 +87,9 @@ struct command {
     pid_t pid;
     int cgroup_fd; /* -1: none */
     bool cgroup_made;
+    bool asked;     /* SIGTERM from outside was passed on to it */
     bool told;      /* its group was told to end */
+    bool emptied;   /* its group is empty, though its exit was not taken yet */
     bool killed;    /* … and the grace is over */
     bool by_number; /* the kernel can't name its process group by a descriptor */
     unsigned starts;
@@ -115,10 +117,12 @@ struct run {
     int terminal;         /* the controlling terminal, which a command has; -1: none */
     pid_t terminal_group; /* that of the command; 0: it was not given away */
     bool cgroup_made;     /* the one above those of the commands */
+    int start_fd;         /* where a relative path of a cgroup begins */
     int log_fd;           /* -1: none */
     uint64_t log_dropped; /* lines, since the last that was written */
     bool stopping;        /* nothing is started again */
     bool all_told;        /* to end */
+    bool reminder_comes;  /* see signals_remind() */
     bool ready_told;
     int status;
     uint64_t status_seq; /* when the command that has decided it has exited; at first the highest */
@@ -178,8 +182,8 @@ enum look { LOOK_NOT, LOOK_REMINDED, LOOK_NEWS };
  */
 bool signals_take(struct run *run, bool wait, enum look *look);
 
-/* Send SIGCHLD to this process in a second, which is LOOK_REMINDED. */
-void signals_remind(void);
+/* Send SIGCHLD to this process in a second, which is LOOK_REMINDED, and ends reminder_comes. */
+void signals_remind(struct run *run);
 
 /* Send a signal to a command, as the options want it. */
 void signals_send(struct run *run, const struct command *command, int signal);
@@ -197,6 +201,12 @@ void terminal_give(struct run *run);
 
 /* Take it back, behind the end of a command. */
 void terminal_take_back(struct run *run);
+
+/* A start that was to have the terminal has failed: take it back from a group that is gone. */
+void terminal_start_failed(struct run *run);
+
+/* Stop, if a shell can continue us. Returns whether one has. */
+bool terminal_stop(void);
 
 /* SIGCHLD has come: a command that has the terminal may have stopped. */
 void terminal_look(struct run *run);
@@ -228,6 +238,19 @@ void say(int level, const char *format, ...) __attribute__((format(printf, 2, 3)
 
 /* Returns false: told. */
 bool log_open(struct run *run);
+
+/* From now on write messages without waiting, if that can be had. */
+void log_own_messages(void);
+
+/*
+ * Open what `fd` is open to once more, so that writes do not wait for a reader, and others that
+ * write there are not changed. Returns the descriptor; or `fd`, where there is no need or no way.
+ */
+int log_own(int fd);
+
+/* Write all of it without waiting for room. Returns false, and errno: it was not. */
+bool log_write(int fd, const char *text, size_t length);
+
 void log_start(struct run *run, const struct command *command);
 void log_not_started(struct run *run, const struct command *command, int error);
 void log_exit(struct run *run, const struct command *command, const struct exitbus_event *event);

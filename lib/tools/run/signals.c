@@ -6,7 +6,9 @@
  *   - All signals are blocked for good, and are taken by sigtimedwait(): no handler runs. That is
  *     also the cheapest sleep there is, and SIGCHLD ends it.
  *   - A reminder is a SIGCHLD that a timer sends: see loop.c.
- *   - SIGPIPE that a write of our own has caused is no signal from outside.
+ *   - SIGPIPE or SIGXFSZ that a write of our own has caused is no signal from outside.
+ *   - A stop signal of a process stops this one by SIGSTOP: the sender can continue it. One of the
+ *     terminal stops it only if a shell can continue it; else the commands are continued at once.
  */
 #include "tools/run/run.h"
 
@@ -38,15 +40,14 @@ sigset_t signals_block(void)
     return before;
 }
 
-void signals_remind(void)
+void signals_remind(struct run *run)
 {
     static timer_t timer;
     static bool made;
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCHLD};
     const struct itimerspec second = {.it_value = {.tv_sec = 1}};
     made = made || timer_create(CLOCK_MONOTONIC, &event, &timer) == 0;
-    if (made)
-        timer_settime(timer, 0, &second, NULL);
+    run->reminder_comes = made && timer_settime(timer, 0, &second, NULL) == 0;
 }
 
 void signals_send(struct run *run, const struct command *command, int signal)
@@ -78,18 +79,32 @@ static int rewritten(const struct run_options *options, int signal)
 
 static void pass_on(struct run *run, struct command *command, int signal, int to)
 {
-    if (is_end(signal))
-        command_give_up(run, command);
     if (command->state != COMMAND_RUNNING && command->state != COMMAND_ENDING)
         return;
+    if (signal == SIGTERM && to == SIGTERM)
+        command->asked = true;
     if (signal == SIGTERM && run->options.grace_given)
         ending_begin(run, command, to, run->options.grace_ns);
     else
         signals_send(run, command, to);
 }
 
-static void from_outside(struct run *run, int signal)
+/* Stop behind the commands. SIGCONT from outside is passed on. */
+static void stop(struct run *run, bool by_terminal)
 {
+    if (!by_terminal) {
+        kill(getpid(), SIGSTOP);
+        return;
+    }
+    int to = terminal_stop() ? run->options.rewrite[SIGCONT] : SIGCONT;
+    terminal_give(run);
+    for (size_t i = 0; i < run->count && to != 0; i++)
+        pass_on(run, &run->commands[i], SIGCONT, to);
+}
+
+static void from_outside(struct run *run, const siginfo_t *info)
+{
+    int signal = info->si_signo;
     int to = rewritten(&run->options, signal);
     say(SAY_DEBUG, "got SIG%s", words_signal_name(signal));
     if (to == 0)
@@ -100,8 +115,16 @@ static void from_outside(struct run *run, int signal)
         terminal_give(run);
     for (size_t i = 0; i < run->count; i++)
         pass_on(run, &run->commands[i], signal, to);
+    for (size_t i = 0; i < run->count && is_end(signal); i++)
+        command_give_up(run, &run->commands[i]); /* which may end the others */
     if (is_stop(signal))
-        kill(getpid(), SIGSTOP); /* SIGCONT from outside is passed on, too */
+        stop(run, info->si_code == SI_KERNEL);
+}
+
+/* Has a write of our own caused it? */
+static bool is_of_a_write(const siginfo_t *info)
+{
+    return (info->si_signo == SIGPIPE || info->si_signo == SIGXFSZ) && info->si_pid == getpid();
 }
 
 bool signals_take(struct run *run, bool wait, enum look *look)
@@ -113,12 +136,13 @@ bool signals_take(struct run *run, bool wait, enum look *look)
     if (signal < 0)
         return false;
     if (signal != SIGCHLD) {
-        if (signal != SIGPIPE || info.si_pid != getpid())
-            from_outside(run, signal);
+        if (!is_of_a_write(&info))
+            from_outside(run, &info);
     } else if (info.si_code != SI_TIMER) {
         *look = LOOK_NEWS;
-    } else if (*look == LOOK_NOT) {
-        *look = LOOK_REMINDED;
+    } else {
+        run->reminder_comes = false;
+        *look = *look == LOOK_NOT ? LOOK_REMINDED : *look;
     }
     return true;
 }

@@ -88,8 +88,13 @@ void terminal_take_back(struct run *run)
     run->terminal_group = 0;
 }
 
-/* Stop, if a shell can continue us. Returns whether one has. */
-static bool stop_with_it(void)
+void terminal_start_failed(struct run *run)
+{
+    if (!run->options.session)
+        tcsetpgrp(run->terminal, getpgrp());
+}
+
+bool terminal_stop(void)
 {
     sigset_t stop;
     sigemptyset(&stop);
@@ -111,7 +116,7 @@ void terminal_look(struct run *run)
     bool wants_it = signal == SIGTTIN || signal == SIGTTOU;
     if (signal == SIGSTOP) /* somebody wants it to stand still, and nothing else */
         return;
-    if (!(wants_it && terminal_is_ours(run)) && !stop_with_it() && wants_it)
+    if (!(wants_it && terminal_is_ours(run)) && !terminal_stop() && wants_it)
         return;
     terminal_give(run);
     signals_send(run, command, SIGCONT);

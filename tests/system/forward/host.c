@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A host whose bus is forwarded: host SPOOL COUNT. It has one child that lives, publishes COUNT
- * events, and prints what it was told. With COUNT 0 it publishes until it is killed.
+ * events, and prints what it was told. With COUNT 0 it publishes until it is killed. With a third
+ * argument it forks while its bus is forwarded.
  */
 #include <exitbus/forward.h>
 
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,12 +61,39 @@ static void publish(struct exitbus *bus, uint64_t i)
     }
 }
 
+/* The calls of a forked child change nothing; and while it lives another writer may follow. */
+static void fork_between(struct exitbus *bus, const struct exitbus_forward_options *options,
+                         struct exitbus_forward **forward)
+{
+    struct exitbus_forward_stats stats;
+    int ready[2];
+    char byte;
+    want(pipe(ready), 0, "a pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        want(exitbus_forward_stop(*forward), -ESTALE, "a stop in a forked child");
+        want(exitbus_forward_stats(*forward, &stats), -ESTALE, "stats in a forked child");
+        want((int)write(ready[1], "", 1), 1, "a byte");
+        for (;;)
+            pause();
+    }
+    close(ready[1]);
+    want((int)read(ready[0], &byte, 1), 1, "the forked child's word");
+    close(ready[0]);
+    publish(bus, 0);
+    want(exitbus_forward_stop(*forward), 0, "a stop");
+    want(exitbus_forward_start(bus, options, forward), 0, "a start while the child lives");
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
     struct exitbus *bus;
     struct exitbus_forward *forward, *second = NULL;
     struct exitbus_forward_stats stats;
-    if (argc != 3)
+    if (argc != 3 && argc != 4)
         return 2;
     struct exitbus_forward_options options = {.spool = argv[1]};
     uint64_t count = strtoull(argv[2], NULL, 10);
@@ -78,6 +107,8 @@ int main(int argc, char **argv)
     want(exitbus_forward_start(bus, &options, &second), -EBUSY, "a second writer");
     printf("child %d\n", (int)child);
     fflush(stdout);
+    if (argc == 4)
+        fork_between(bus, &options, &forward);
     for (uint64_t i = 0; i < count || count == 0; i++)
         publish(bus, i);
     want(exitbus_forward_stats(forward, &stats), 0, "stats");

@@ -4,7 +4,9 @@
 import itertools
 import json
 import os
+import pty
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -533,6 +535,52 @@ def cgroup_is_killed():
         os.rmdir(path)
 
 
+@test
+def cgroup_above_our_own_is_refused():
+    """The end of a cgroup also kills what is in those below it."""
+    path = cgroup()
+    below = f"{path}/one/two"
+    try:
+        os.makedirs(below)
+        enter = f"echo 0 > {below}/cgroup.procs; exec \"$0\" \"$@\""
+        for each in path, f"{path}/one", below:
+            status, _, err = run("--cgroup", each, "true", prefix=["sh", "-c", enter])
+            assert status == 125 and "itself is there" in err, (each, status, err)
+        beside = f"{path}/one/three"
+        assert run("-q", "--cgroup", beside, "true", prefix=["sh", "-c", enter])[0] == 0
+    finally:
+        for each in below, f"{path}/one", path:
+            os.rmdir(each)
+
+
+@test
+def cgroup_in_the_directory_is_removed():
+    """A relative path is one from where exitbus-run was started, also at the end."""
+    path = cgroup()
+    try:
+        for words in ["true"], ["true", ":::", "true"]:
+            assert run("-q", "--cgroup", "own", *words, cwd=path)[0] == 0
+            assert not os.path.isdir(f"{path}/own"), words
+    finally:
+        os.rmdir(path)
+
+
+@test
+def cgroup_that_is_empty_early_holds_nothing_up():
+    """It is so before its last member is a zombie. Here the command leaves it, and then exits."""
+    path = cgroup()
+    leave = f"echo 0 >{os.path.dirname(path)}/cgroup.procs; exec sleep 0.2"
+    script = f"trap '{leave}' TERM; echo up; while :; do sleep 0.01; done"
+    try:
+        process = start("-q", "-g", "1000", "--cgroup", path, "sh", "-c", script)
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(support.TIMEOUT_S) == 0
+    finally:
+        support.end_all()
+        os.rmdir(path)
+
+
 # ------------------------------------------------------------------------------- several commands
 
 
@@ -562,6 +610,41 @@ def first_failure_decides():
 def first_to_end_ends_all():
     assert run("-q", "-u", "first", "sleep", "1000", ":::", "sh", "-c", "exit 3")[0] == 3
     assert run("-q", "-u", "first", "sleep", "1000", ":::", "true")[0] == 0
+
+
+@test
+def command_that_waits_does_not_decide():
+    """With --until first, an exit behind which there is to be another start is no end."""
+    log = temporary("log")
+    wait = f"until grep -q '\"event\":\"exit\"' {log} 2>/dev/null; do sleep 0.01; done; exit 0"
+    one, two = ["sh", "-c", "exit 4"], ["sh", "-c", wait]
+    for order in [*one, ":::", *two], [*two, ":::", *one]:
+        status = run("-q", "--log", log, "-u", "first", "--restart", "on-failure",
+                     "--backoff", "1000:1000", *order)[0]
+        assert status == 0, status
+        os.unlink(log)
+
+
+@test
+def term_from_outside_is_sent_once():
+    """It was passed on to both. When the first is over, the other is not told again."""
+    fifo, log = temporary("fifo"), temporary("log")
+    os.mkfifo(fifo)
+    lines = os.fdopen(os.open(fifo, os.O_RDWR))
+    first = "trap '' TERM; exec sleep 1000"
+    second = f"exec {PYTHON} -c '{ECHO}' >{fifo}"
+    process = start("-q", "--log", log, "-u", "first", "sh", "-c", first, ":::", "sh", "-c", second)
+    pid = int(lines.readline().split()[1])
+    await_that(lambda: status_field(lines_of_log(log)[0]["pid"], "SigIgn") >> 14 & 1, "the trap")
+    process.send_signal(signal.SIGTERM)
+    assert int(lines.readline()) == signal.SIGTERM
+    kill(lines_of_log(log)[0]["pid"], signal.SIGKILL)
+    await_that(lambda: lines_of_log(log)[-1]["event"] == "exit", "the first exits")
+    process.send_signal(signal.SIGUSR1)
+    assert int(lines.readline()) == signal.SIGUSR1  # and not SIGTERM again
+    kill(pid, signal.SIGKILL)
+    assert process.wait(support.TIMEOUT_S) == 128 + signal.SIGKILL
+    lines.close()
 
 
 @test
@@ -811,6 +894,28 @@ def full_log_holds_nothing_up():
     lines = [json.loads(line) for line in text.lstrip(b"x").splitlines()]
     dropped = sum(line.get("dropped", 0) for line in lines)
     assert dropped >= 2 and dropped + len(lines) <= 4, lines
+
+
+@test
+def full_terminal_holds_nothing_up():
+    """A terminal that nobody reads takes a part of a line, and then a writer waits."""
+    master, slave = pty.openpty()
+    words = ["sh", "-c", "exit 0", "x" * 3000, ":::"] * 60 + ["sh", "-c", "exit 5"]
+    process = start("-q", "--log", "1", *words, stdout=slave)
+    assert process.wait(support.TIMEOUT_S) == 5
+    os.close(slave)
+    os.close(master)
+
+
+@test
+def full_log_file_harms_no_command():
+    """A file may grow no more: the SIGXFSZ of a write of our own is for no command."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    command = "trap 'exit 5' USR1; echo up; while :; do sleep 0.01; done"
+    process = start("-q", "--log", temporary("log"), "sh", "-c", command, preexec_fn=limit)
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(support.TIMEOUT_S) == 5
 
 
 @test

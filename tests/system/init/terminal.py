@@ -4,6 +4,7 @@
 import os
 import pty
 import re
+import select
 import signal
 import termios
 
@@ -34,6 +35,14 @@ def read_until(fd, wanted):
     while wanted not in text:
         text += os.read(fd, 4096)
     return text.decode()
+
+
+def read_count(fd, wanted, count):
+    """Read until `wanted` has come so often; not for ever."""
+    text = b""
+    while text.count(wanted) < count:
+        assert select.select([fd], [], [], support.TIMEOUT_S)[0], text
+        text += os.read(fd, 4096)
 
 
 def at_terminal(*arguments):
@@ -122,6 +131,21 @@ def stop_without_a_shell_does_not_hang():
     os.close(fd)
 
 
+@test
+def stop_of_several_without_a_shell_does_not_hang():
+    """^Z comes to exitbus-run, which passes it on, and then continues them at once."""
+    for options in [], ["--session"]:
+        echo = [support.PYTHON, "-c", support.ECHO]
+        pid, fd = at_terminal(*options, *echo, ":::", *echo)
+        read_count(fd, b"ready", 2)
+        os.write(fd, b"\x1a")
+        read_count(fd, b"%d\n" % signal.SIGCONT, 2)
+        for each in support.descendants(pid):
+            os.kill(each, signal.SIGKILL)
+        assert end(pid) == 128 + signal.SIGKILL
+        os.close(fd)
+
+
 def be_a_shell(result, arguments):
     """In the child of a pty: run a job, see it stop, continue it, and see it end."""
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -169,6 +193,50 @@ def shell_stops_and_continues_it():
     assert "got on" in read_until(fd, b"got on")
     assert result.readline() == "5 back\n"
     assert end(pid) == 0
+    os.close(fd)
+
+
+@test
+def shell_stops_and_continues_several():
+    reader, writer = os.pipe()
+    pid, fd = pty.fork()
+    if pid == 0:
+        try:
+            sleep = ["sh", "-c", "echo up; exec sleep 1000"]
+            be_a_shell(writer, [*sleep, ":::", *sleep])
+        finally:
+            os._exit(9)
+    os.close(writer)
+    result = os.fdopen(reader)
+    read_count(fd, b"up", 2)
+    os.write(fd, b"\x1a")
+    assert result.readline() == "stopped\n"
+    support.await_that(lambda: os.tcgetpgrp(fd) != pid, "it has the foreground again")
+    os.write(fd, b"\x03")
+    assert result.readline() == f"{128 + signal.SIGINT} back\n"
+    assert end(pid) == 0
+    os.close(fd)
+
+
+@test
+def failed_start_leaves_the_foreground():
+    """The group of a program that is not there was the foreground one, and is no more."""
+    reader, writer = os.pipe()
+    pid, fd = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        job = os.fork()
+        if job == 0:
+            os.setpgid(0, 0)
+            os.tcsetpgrp(0, os.getpid())
+            os.execv(support.program, [support.program, "-q", "/doesnotexist"])
+        os.waitpid(job, 0)
+        os.write(writer, b"back" if os.tcgetpgrp(0) == job else b"lost")
+        os._exit(0)
+    os.close(writer)
+    assert os.read(reader, 16) == b"back"
+    assert end(pid) == 0
+    os.close(reader)
     os.close(fd)
 
 

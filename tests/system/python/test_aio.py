@@ -13,10 +13,11 @@ import unittest
 import warnings
 
 import exitbus
-from common import AWHILE_S, LONG, Case, open_files, passes_in_child, threads, until
-from exitbus import Bus, Reaper, ReaperFlag, ReaperMode, SubscribeFlag, Topic, aio
+from common import AWHILE_S, LONG, Case, children, open_files, passes_in_child, threads, until
+from exitbus import Bus, Event, Reaper, ReaperFlag, ReaperMode, SubscribeFlag, Topic, aio
 
 PER_EVENT = 1.05  # wake-ups, at most
+NO_PID = 1 << 23  # and above: higher than the kernel's highest
 
 
 class EdgeSelector(selectors.EpollSelector):
@@ -55,6 +56,12 @@ class AsyncCase(Case):
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
+
+
+def close_elsewhere(thing):
+    thread = threading.Thread(target=thing.close)
+    thread.start()
+    thread.join()
 
 
 class Subscriptions(AsyncCase):
@@ -126,6 +133,54 @@ class Subscriptions(AsyncCase):
             await asyncio.gather(*tasks)
             thread.join()
             self.assertEqual(sorted(seen), list(range(1, count + 1)))
+
+        self.run_in_loop(main())
+
+    def wait_in_rounds(self, takes_first):
+        """Two tasks wait, and three events come. Some batches hold less than there is."""
+
+        async def main():
+            sub = aio.Subscription(self.bus, Topic.all())
+            for seq in range(1, 30, 3):
+                tasks = [asyncio.ensure_future(sub.receive()) for _ in range(2)]
+                await asyncio.sleep(0)
+                for _ in range(3):
+                    self.bus.publish_pid(1, 0)
+                seen = [(await sub.receive()).seq] if takes_first else []
+                seen += [(await task).seq for task in tasks]
+                seen += [] if takes_first else [(await sub.receive()).seq]
+                self.assertEqual(seen, [seq, seq + 1, seq + 2])
+
+        self.run_in_loop(main())
+
+    def test_a_task_that_takes_a_batch_wakes_the_others(self):
+        self.wait_in_rounds(takes_first=True)
+
+    def test_one_wake_up_of_the_loop_is_for_all_tasks(self):
+        self.wait_in_rounds(takes_first=False)
+
+    def test_close_on_another_thread_during_the_first_wait(self):
+        class ClosedMeanwhile(aio.Subscription):
+            def fileno(self):
+                fd = super().fileno()
+                close_elsewhere(self)
+                return fd
+
+        async def main():
+            with self.assertRaises(exitbus.Closed):
+                await ClosedMeanwhile(self.bus, Topic.all()).receive()
+
+        self.run_in_loop(main())
+
+    def test_a_descriptor_is_readable_after_close_on_another_thread(self):
+        async def main():
+            sub = aio.Subscription(self.bus, Topic.all())
+            task = asyncio.ensure_future(sub.receive())
+            await asyncio.sleep(0)
+            close_elsewhere(sub)
+            sub._ready()  # the loop may be so fast
+            with self.assertRaises(exitbus.Closed):
+                await task
 
         self.run_in_loop(main())
 
@@ -351,6 +406,74 @@ class Watcher(AsyncCase):
             self.watcher.add_child_handler(pid, ended, "more")
         return pid, future
 
+    def publish(self, *events):
+        """Exits of processes that do not exist, in one batch."""
+        self.watcher._reaper.bus.publish_batch([Event(pid=pid, status=s) for pid, s in events])
+
+    def test_a_handler_that_fails_costs_no_other_its_exit(self):
+        def fail(_pid, _code, problem):
+            raise problem
+
+        async def main():
+            got, handlers = [], self.watcher._handlers
+            handlers[NO_PID] = fail, (RuntimeError("Event loop is closed"),)
+            handlers[NO_PID + 1] = fail, (exitbus.Error(errno.EINVAL, "of the handler"),)
+            for n in 2, 3:
+                handlers[NO_PID + n] = lambda *a: got.append(a), ()
+            stopped = 0x137F  # has no exit code
+            statuses = 0, 0, stopped, 0x300
+            self.publish(*((NO_PID + n, status) for n, status in enumerate(statuses)))
+            with self.assertLogs("exitbus.aio", "ERROR") as logs:
+                self.watcher._collect()
+            self.assertEqual(got, [(NO_PID + 2, stopped), (NO_PID + 3, 3)])
+            self.assertEqual(len(logs.records), 2)
+            self.assertTrue(self.watcher.is_active())
+
+        self.run_in_loop(main())
+
+    def test_a_handler_that_closes_the_watcher(self):
+        async def main():
+            self.watcher._handlers[NO_PID] = lambda *_: self.watcher.close(), ()
+            self.publish((NO_PID, 0))
+            self.watcher._collect()
+            self.assertFalse(self.watcher.is_active())
+            with self.assertRaises(RuntimeError):
+                self.watcher.add_child_handler(1, print)
+
+        self.run_in_loop(main())
+
+    def test_exits_while_it_is_detached_are_of_no_later_child(self):
+        async def main():
+            got, bus = [], self.watcher._reaper.bus
+            before = bus.stats().subscriptions
+            self.watcher.attach_loop(None)
+            self.assertEqual(bus.stats().subscriptions, before - 1)
+            self.publish((NO_PID, 0x100))
+            self.watcher.attach_loop(self.loop)
+            self.watcher._handlers[NO_PID] = lambda *a: got.append(a), ()
+            self.watcher._collect()
+            self.assertEqual(got, [])
+            self.publish((NO_PID, 0x200))
+            self.watcher._collect()
+            self.assertEqual(got, [(NO_PID, 2)])
+
+        self.run_in_loop(main())
+
+    def test_a_receive_that_lacks_memory_is_tried_again(self):
+        whole = aio.C.receive_batch
+        self.addCleanup(setattr, aio.C, "receive_batch", whole)
+
+        def lacking(*_):
+            aio.C.receive_batch = whole
+            return -errno.ENOMEM
+
+        async def main():
+            pid, future = self.start("exit 3")
+            aio.C.receive_batch = lacking
+            self.assertEqual(await future, (pid, 3, "more"))
+
+        self.run_in_loop(main())
+
     def test_each_child_once_with_few_wake_ups(self):
         async def main():
             count = 2000 if LONG else 200
@@ -499,6 +622,7 @@ class WatcherOfOwnReaper(Watcher):
         async def main():
             problems = []
             self.loop.set_exception_handler(lambda _, context: problems.append(context))
+            self.watcher._handlers[NO_PID] = lambda: None, ()  # fails: too many arguments
             pid, future = self.start("exec sleep 1000")
             whole, self.watcher._reaper = self.watcher._reaper, Failing()
             with self.assertLogs("exitbus.aio", "WARNING"):
@@ -524,9 +648,23 @@ class WatcherOfThread(Watcher):
 class WatcherOfAll(Watcher):
     mode, flags = ReaperMode.ALL, 0
 
+    def test_two_children_of_one_block(self):
+        async def main():
+            got, scripts = [], ("exit 1", "exit 2")
+            with self.watcher:
+                pids = [os.posix_spawnp("sh", ["sh", "-c", s], os.environ) for s in scripts]
+                self.watcher.add_child_handler(pids[0], lambda *a: got.append(a))
+                until(lambda: self.watcher._collect() or not children().intersection(pids))
+                self.watcher._collect()
+                self.watcher.add_child_handler(pids[1], lambda *a: got.append(a))
+            self.assertEqual(dict(got), {pids[0]: 1, pids[1]: 2})
+            self.assertEqual(self.watcher._unknown, {})
 
-class WatcherOfAllPolled(Watcher):
-    mode, flags = ReaperMode.ALL, ReaperFlag.POLLED
+        self.run_in_loop(main())
+
+
+class WatcherOfAllPolled(WatcherOfAll):
+    flags = ReaperFlag.POLLED
 
 
 class WatcherInEdges(WatcherOfOwnReaper):

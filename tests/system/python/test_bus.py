@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Buses, subscriptions and reapers: what they do, and how they end."""
 
+import ctypes
 import errno
 import gc
 import os
@@ -509,6 +510,25 @@ class Reapers(Case):
                 self.assertEqual(event[2:6], (EventKind.PID, 0, 9, 137))
                 self.assert_error(errno.ENOTSUP, reaper.watch, pid)
                 self.assert_error(errno.EBUSY, Reaper, self.bus, ReaperMode.ALL)
+
+    def test_a_reaper_that_has_no_heir_goes_on(self):
+        clone_newpid = 0x20000000
+
+        def child():
+            bus = Bus()
+            reaper = Reaper(bus)
+            process = Process.spawn(bus, ["sleep", "1000"], death_signal=signal.SIGKILL)
+            if ctypes.CDLL(None).unshare(clone_newpid) == 0:  # from now on no thread starts
+                self.assert_error(errno.EINVAL, reaper.close)
+                self.assertFalse(reaper.closed)
+            else:
+                print("skipped: a new pid namespace takes privileges")
+            process.signal(signal.SIGKILL)
+            self.assertEqual(process.wait(60).returncode, -9)
+            reaper.close()
+            bus.close()
+
+        self.assertTrue(passes_in_child(child))
 
     def test_a_bad_mode_or_flag(self):
         self.assert_error(errno.EINVAL, Reaper, self.bus, 3)

@@ -228,7 +228,6 @@ fn in_child(mut inherited: synchronous::Subscription) {
 #[cfg(feature = "async")]
 #[test]
 fn a_receiver_outlives_a_runtime() {
-    use std::future::Future;
     let _alone = common::alone();
     let mut subscription = common::OfTokio::subscribe(Topic::Pid).unwrap();
     for round in 0..5 {
@@ -239,18 +238,40 @@ fn a_receiver_outlives_a_runtime() {
             assert_eq!(subscription.rx.recv().await.unwrap().exit_code, round);
         });
     }
+}
 
-    /// Whether a future is pending when it is polled once.
-    struct Polled<'a, F>(&'a mut F);
-    impl<F: Future + Unpin> Future for Polled<'_, F> {
-        type Output = bool;
-        fn poll(
-            mut self: std::pin::Pin<&mut Self>,
-            context: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<bool> {
-            let pending = std::pin::Pin::new(&mut *self.0).poll(context).is_pending();
-            std::task::Poll::Ready(pending)
+#[cfg(feature = "async")]
+#[test]
+fn an_inherited_receiver_ends_in_a_forked_child() {
+    let _alone = common::alone();
+    let mut subscription = common::OfTokio::subscribe(Topic::Pid).unwrap();
+    tokio_runtime().block_on(async {
+        assert!(Polled(&mut Box::pin(subscription.rx.recv())).await);
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let pending = Polled(&mut Box::pin(subscription.rx.recv())).await;
+            unsafe { libc::_exit(i32::from(pending)) };
         }
+        let mut status = 0;
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+    });
+}
+
+/// Whether a future is pending when it is polled once.
+#[cfg(feature = "async")]
+struct Polled<'a, F>(&'a mut F);
+
+#[cfg(feature = "async")]
+impl<F: std::future::Future + Unpin> std::future::Future for Polled<'_, F> {
+    type Output = bool;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<bool> {
+        let pending = std::pin::Pin::new(&mut *self.0).poll(context).is_pending();
+        std::task::Poll::Ready(pending)
     }
 }
 

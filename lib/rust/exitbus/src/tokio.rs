@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::subscription::Subscription;
-use ::tokio::io::unix::AsyncFd;
+use ::tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use ::tokio::io::Interest;
 use futures_core::ready;
 use futures_core::stream::{FusedStream, Stream};
@@ -32,13 +32,26 @@ impl<T: AsRawFd> Registered<T> {
         let source = AsyncFd::with_interest(source, Interest::READABLE).map_err(of_reactor)?;
         Ok(Registered { source: ManuallyDrop::new(source), process: std::process::id() })
     }
+
+    /// Whether the reactor is this process's. A parent's never tells a forked child anything.
+    fn is_own(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// Wait until the reactor says readable. Errors: [`Error::Stale`] in a forked child.
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<AsyncFdReadyGuard<'_, T>>> {
+        if !self.is_own() {
+            return Poll::Ready(Err(Error::Stale));
+        }
+        self.source.poll_read_ready(context).map_err(of_reactor)
+    }
 }
 
 impl<T: AsRawFd> Drop for Registered<T> {
     /// A forked child shares the reactor's epoll with its parent, and must take nothing out of it:
     /// there the source is leaked.
     fn drop(&mut self) {
-        if self.process == std::process::id() {
+        if self.is_own() {
             unsafe { ManuallyDrop::drop(&mut self.source) };
         }
     }
@@ -47,7 +60,8 @@ impl<T: AsRawFd> Drop for Registered<T> {
 /// The events of a subscription. It ends when the subscription is closed.
 ///
 /// [`Error::NoMemory`] is an item of which nothing is lost: poll again after a while. Another
-/// error is the last item; [`Error::Cancelled`]: the runtime has ended.
+/// error is the last item; [`Error::Cancelled`]: the runtime has ended; [`Error::Stale`]: this is a
+/// forked child.
 #[derive(Debug)]
 pub struct Events {
     /// None once it has ended.
@@ -91,13 +105,13 @@ impl Events {
     }
 
     fn poll_once(&mut self, context: &mut Context<'_>) -> Poll<Result<Event>> {
-        let source = match &self.registered {
-            Some(registered) => &registered.source,
+        let registered = match &self.registered {
+            Some(registered) => registered,
             None => return Poll::Ready(Err(Error::Closed)),
         };
         loop {
-            let mut guard = ready!(source.poll_read_ready(context)).map_err(of_reactor)?;
-            if let Some(event) = source.get_ref().subscription.try_recv()? {
+            let mut guard = ready!(registered.poll_ready(context))?;
+            if let Some(event) = registered.source.get_ref().subscription.try_recv()? {
                 return Poll::Ready(Ok(event));
             }
             // Nothing is there, and the next publish makes an edge.
@@ -172,12 +186,23 @@ impl<T: Waits> Async<T> {
         let descriptor = self.0.descriptor()?.try_clone_to_owned().map_err(of_reactor)?;
         let registered = Registered::new(descriptor)?;
         loop {
-            let mut guard = registered.source.readable().await.map_err(of_reactor)?;
+            let mut guard = Ready(&registered).await?;
             if let Some(event) = self.0.answer()? {
                 return Ok(event);
             }
             guard.clear_ready();
         }
+    }
+}
+
+struct Ready<'a, T: AsRawFd>(&'a Registered<T>);
+
+impl<'a, T: AsRawFd> Future for Ready<'a, T> {
+    type Output = Result<AsyncFdReadyGuard<'a, T>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let registered = self.0;
+        registered.poll_ready(context)
     }
 }
 

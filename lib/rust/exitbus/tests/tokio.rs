@@ -192,6 +192,43 @@ fn a_forked_child_takes_nothing_out_of_the_reactor() {
     });
 }
 
+/// What a future says when it is polled once.
+struct Answer<'a, F>(&'a mut F);
+
+impl<F: Future + Unpin> Future for Answer<'_, F> {
+    type Output = Poll<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Pin::new(&mut *self.0).poll(context))
+    }
+}
+
+#[test]
+fn a_forked_child_is_told_at_once() {
+    let bus = Bus::new().unwrap();
+    let process: Process = Command::new("sleep").arg("1000").spawn(&bus).unwrap().into();
+    let subscription = bus.subscribe(Topic::Pid(1)).unwrap();
+    let status = one_thread().block_on(async {
+        let mut stream = Events::new(subscription).unwrap();
+        let mut wait = Box::pin(process.wait());
+        Once(&mut stream.recv()).await;
+        Once(&mut wait).await;
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let event = Answer(&mut stream.recv()).await;
+            let stale = matches!(event, Poll::Ready(Some(Err(Error::Stale))));
+            let ended = matches!(Answer(&mut stream.recv()).await, Poll::Ready(None));
+            let exit = matches!(Answer(&mut wait).await, Poll::Ready(Err(Error::Stale)));
+            unsafe { libc::_exit(i32::from(!(stale && ended && exit))) };
+        }
+        let mut status = 0;
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        status
+    });
+    process.signal(libc::SIGKILL).unwrap();
+    assert_eq!(status, 0);
+}
+
 #[test]
 fn a_one_shot_stream_has_one_event() {
     let bus = Bus::new().unwrap();

@@ -111,9 +111,7 @@ def interrupt_goes_to_the_command():
     os.close(fd)
     sleep = ["sh", "-c", "echo up; exec sleep 1000"]
     pid, fd = at_terminal(*sleep, ":::", *sleep)
-    text = ""
-    while text.count("up") < 2:
-        text += os.read(fd, 4096).decode()
+    read_count(fd, b"up", 2)
     os.write(fd, b"\x03")
     assert end(pid) == 128 + signal.SIGINT
     os.close(fd)

@@ -113,26 +113,15 @@ impl Receiver {
 
     /// The next exit, if there is one.
     pub fn try_recv(&mut self) -> std::result::Result<ExitEvent, TryRecvError> {
-        loop {
-            let event = match self.subscription.try_recv() {
-                Ok(Some(event)) => event,
-                Ok(None) | Err(Error::NoMemory) => return Err(TryRecvError::Empty),
-                Err(_) => return Err(TryRecvError::Disconnected),
-            };
-            if let Some(exit) = registry::exit_event(&event) {
-                return Ok(exit);
-            }
+        match registry::try_recv(&self.subscription) {
+            Ok(exit) => exit.ok_or(TryRecvError::Empty),
+            Err(_) => Err(TryRecvError::Disconnected),
         }
     }
 
     /// The next exit, for a thread that is in no runtime.
     pub fn blocking_recv(&mut self) -> Option<ExitEvent> {
-        loop {
-            let event = self.subscription.recv().ok()?;
-            if let Some(exit) = registry::exit_event(&event) {
-                return Some(exit);
-            }
-        }
+        registry::recv(&self.subscription).ok()
     }
 }
 

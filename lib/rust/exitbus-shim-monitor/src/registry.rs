@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What both faces share: subscriptions by number, and the way to the bus.
 use crate::{ExitEvent, Result, Subject, Topic};
-use exitbus::{Bus, Event, EventKind, Subscription};
+use exitbus::{Bus, Error, Event, EventKind, Subscription};
 use std::collections::HashMap;
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering};
@@ -69,6 +69,29 @@ pub(crate) fn notify_by_pid(pid: i32, exit_code: i32) -> Result<()> {
 
 pub(crate) fn notify_by_exec(id: &str, exec_id: &str, exit_code: i32) -> Result<()> {
     Bus::process_wide()?.publish_exec(id, exec_id, exit_code)
+}
+
+/// The next exit; waits for it.
+pub(crate) fn recv(subscription: &Subscription) -> Result<ExitEvent> {
+    loop {
+        if let Some(exit) = exit_event(&subscription.recv()?) {
+            return Ok(exit);
+        }
+    }
+}
+
+/// The next exit, if there is one. What lacks memory is not there yet.
+pub(crate) fn try_recv(subscription: &Subscription) -> Result<Option<ExitEvent>> {
+    loop {
+        let event = match subscription.try_recv() {
+            Ok(Some(event)) => event,
+            Ok(None) | Err(Error::NoMemory) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if let Some(exit) = exit_event(&event) {
+            return Ok(Some(exit));
+        }
+    }
 }
 
 /// The exit that `event` tells of, if it is one.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The face for threads.
 use crate::{registry, ExitEvent, Result, Subject, Topic};
-use exitbus::Error;
 use std::sync::mpsc::{RecvError, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, LockResult};
 use std::time::{Duration, Instant};
@@ -54,25 +53,14 @@ pub struct Receiver {
 impl Receiver {
     /// The next exit; waits for it.
     pub fn recv(&self) -> std::result::Result<ExitEvent, RecvError> {
-        loop {
-            let event = self.subscription.recv().map_err(|_| RecvError)?;
-            if let Some(exit) = registry::exit_event(&event) {
-                return Ok(exit);
-            }
-        }
+        registry::recv(&self.subscription).map_err(|_| RecvError)
     }
 
     /// The next exit, if there is one.
     pub fn try_recv(&self) -> std::result::Result<ExitEvent, TryRecvError> {
-        loop {
-            let event = match self.subscription.try_recv() {
-                Ok(Some(event)) => event,
-                Ok(None) | Err(Error::NoMemory) => return Err(TryRecvError::Empty),
-                Err(_) => return Err(TryRecvError::Disconnected),
-            };
-            if let Some(exit) = registry::exit_event(&event) {
-                return Ok(exit);
-            }
+        match registry::try_recv(&self.subscription) {
+            Ok(exit) => exit.ok_or(TryRecvError::Empty),
+            Err(_) => Err(TryRecvError::Disconnected),
         }
     }
 
